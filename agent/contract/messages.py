@@ -1,0 +1,105 @@
+"""What is sent and answered, as values. The server decodes reports with its own validators against the same shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.contract import CONTRACT
+from agent.contract.canonical import Json
+
+REPORTS_PATH = "/api/v1/reports"
+ENROL_PATH = "/api/v1/enrol"
+CATALOGUE_PATH = "/api/v1/catalogue"
+
+MAX_BODY_BYTES = 1 << 20
+"""The largest report, after decompression. A larger one is answered 413."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A file that was really tried, from an event log. `path` is templated; `record` is the event's record id."""
+
+    channel: str
+    record: int
+    event_id: int
+    at: str
+    pattern: str
+    path: str
+    collection: str | None = None
+    rule_id: str | None = None
+    sha256: str | None = None
+    fqbn: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "channel": self.channel,
+            "record": self.record,
+            "event_id": self.event_id,
+            "at": self.at,
+            "pattern": self.pattern,
+            "path": self.path,
+            "collection": self.collection,
+            "rule_id": self.rule_id,
+            "sha256": self.sha256,
+            "fqbn": self.fqbn,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """One report of one subject. `epoch` is milliseconds since 1970 when the agent's identity began; `sent_at` ISO 8601 UTC."""
+
+    report_id: str
+    epoch: int
+    sequence: int
+    sent_at: str
+    subject: str
+    sets: Mapping[str, str]
+    bodies: Mapping[str, str] = field(default_factory=dict)
+    sightings: tuple[Sighting, ...] = ()
+    contract: int = CONTRACT
+
+    def to_json(self) -> dict[str, Json]:
+        return {
+            "contract": self.contract,
+            "report_id": self.report_id,
+            "epoch": self.epoch,
+            "sequence": self.sequence,
+            "sent_at": self.sent_at,
+            "subject": self.subject,
+            "sets": dict(self.sets),
+            "bodies": dict(self.bodies),
+            "sightings": [sighting.to_json() for sighting in self.sightings],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledged:
+    """200: committed."""
+
+    report_id: str
+    next_report_s: int
+    catalogue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enrolled:
+    """201: the host's identity and its token, which is shown only here."""
+
+    host_id: str
+    token: str
+    next_report_s: int
+    catalogue_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Any other answer: `{"error", "message", "field"}` and, with `missing_sets`, the digests whose bodies are asked for."""
+
+    status: int
+    error: str
+    message: str = ""
+    field: str | None = None
+    missing: tuple[str, ...] = ()
+    retry_after_s: int | None = None
