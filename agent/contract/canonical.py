@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 MAX_INTEGER = 2**53
 MAX_DEPTH = 32
 DIGEST_PREFIX = "sha256:"
 
-Json = None | bool | int | str | list["Json"] | tuple["Json", ...] | Mapping[str, "Json"]
+Json = None | bool | int | str | Sequence["Json"] | Mapping[str, "Json"]
 
 
 class ContractError(ValueError):

@@ -75,7 +75,7 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Probe:
-    """One try at one pattern. `error` is the Windows error number (or errno on Linux), 0 for success, None if not tried."""
+    """One try at one pattern. `error`: Windows error number (errno on Linux), 0 for success, None if not tried."""
 
     pattern: str
     specimen: Specimen

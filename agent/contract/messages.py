@@ -48,7 +48,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report of one subject. `epoch` is milliseconds since 1970 when the agent's identity began; `sent_at` ISO 8601 UTC."""
+    """One report of one subject. `epoch`: ms since 1970 when the agent's identity began; `sent_at`: ISO 8601, UTC."""
 
     report_id: str
     epoch: int
@@ -95,7 +95,7 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Any other answer: `{"error", "message", "field"}` and, with `missing_sets`, the digests whose bodies are asked for."""
+    """Any other answer: `{"error", "message", "field"}`, with the digests of bodies asked for in `missing`."""
 
     status: int
     error: str
