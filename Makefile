@@ -1,43 +1,68 @@
 # The commands of the README. Every target sets up what it needs; a second `make env` does nothing.
 SHELL := /bin/bash
-PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
+export WAYLEAVE_DATA_DIR ?= var
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: env run demo test check bench lock clean
+.PHONY: help env run demo test check bench faults lighthouse catalogue-check lock clean
 
-env: $(VENV)/.ready static/vendor/.ready
+help: ## List these commands
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
-$(VENV)/.ready: requirements/dev.txt pyproject.toml
+env: $(VENV)/.ready static/vendor/.ready ## Set up .venv/ and the front-end packages
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml tools/venv.sh
 	@echo "== Python environment ($(VENV))"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@tools/venv.sh $(VENV) $(PYTHON)
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
-static/vendor/.ready: package-lock.json
+static/vendor/.ready: package.json package-lock.json .npmrc tools/icons.txt tools/vendor.py requirements/node.txt | $(VENV)/.ready
 	@echo "== Front-end packages (static/vendor)"
-	$(BIN)/python tools/vendor.py
-	@touch $@
+	@$(BIN)/python tools/vendor.py
 
-run: env
-	$(BIN)/wayleave serve --host $(HOST) --port $(PORT)
+run: env ## Serve on http://127.0.0.1:8000 (HOST, PORT, WAYLEAVE_DATA_DIR, WAYLEAVE_DATABASE_URL)
+	@$(BIN)/python -m app.cli.main db upgrade
+	@exec $(BIN)/python -m app.cli.main serve --host "$(HOST)" --port "$(PORT)"
 
-test: env
-	$(BIN)/python -m pytest
+demo: export WAYLEAVE_DATA_DIR := $(if $(filter var,$(WAYLEAVE_DATA_DIR)),var/demo,$(WAYLEAVE_DATA_DIR))
+demo: env ## The same with a made fleet of 2,000 workstations and a login (data in var/demo)
+	@BIN=$(BIN) tools/demo.sh
+	@exec $(BIN)/python -m app.cli.main serve --host "$(HOST)" --port "$(PORT)"
 
-check: env
+test: env ## All tests; those whose programs are missing skip, and say which
+	@$(BIN)/python tools/run_tests.py $(PARTS)
+
+check: env ## Format, lint, types, import contracts and the fast tests, in under two minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -m "not slow and not windows and not browser and not containers" -n 2
+	$(BIN)/python -m pytest -q -n 2 -m "not (slow or postgresql or browser or windows or containers or faults)"
+
+bench: env ## Measure; one JSON line a figure
+	@$(BIN)/python benchmarks/run.py $(ONLY)
+
+faults: env ## The tests that kill, starve and corrupt
+	$(BIN)/python -m pytest -m faults tests
+
+lighthouse: env ## Lighthouse over the pages of a demo server (needs Chromium)
+	@$(BIN)/python tools/lighthouse.py
+
+catalogue-check: env ## Compare the catalogue with the uv on this machine
+	@$(BIN)/python tools/check_catalogue.py
 
 # Pins anew what requirements/*.in name; the result holds hashes and no index address.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
-lock:
+lock: env ## Pin the newest versions in requirements/*.txt
 	$(LOCK) --upgrade requirements/dev.in -o requirements/dev.txt
 	$(LOCK) requirements/server.in -c requirements/dev.txt -o requirements/server.txt
 	$(LOCK) requirements/agent.in -c requirements/dev.txt -o requirements/agent.txt
+	$(LOCK) --upgrade requirements/node.in -o requirements/node.txt
+
+clean: ## Remove what the commands above made, but not the data in var/
+	rm -rf $(VENV) node_modules static/vendor static/.vendor-* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
