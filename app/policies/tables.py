@@ -1,0 +1,60 @@
+"""The tables of policies: trusted identities that administrators recorded, and the exports that were made."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base
+
+
+class BaselineFile(Base):
+    """One trusted file, by its flat hash: what a rule can know of it, and who vouched for it, when, from where."""
+
+    __tablename__ = "baseline_file"
+    __table_args__ = (Index("ix_baseline_file_name", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    authenticode_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    kind: Mapped[str] = mapped_column(String(10))
+    publisher: Mapped[str | None] = mapped_column(String(1024))
+    product: Mapped[str | None] = mapped_column(String(1024))
+    binary: Mapped[str | None] = mapped_column(String(1024))
+    version: Mapped[str | None] = mapped_column(String(24))
+    source: Mapped[str] = mapped_column(String(500))
+    added_at: Mapped[datetime]
+    added_by: Mapped[str] = mapped_column(String(254))
+
+
+class ExportRow(Base):
+    """One export as it left: who made it, for whom, its bytes and their digest."""
+
+    __tablename__ = "export"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    made_at: Mapped[datetime] = mapped_column(index=True)
+    made_by: Mapped[str] = mapped_column(String(254))
+    sid: Mapped[str] = mapped_column(String(200))
+    choices: Mapped[dict[str, Any]] = mapped_column(JSON)
+    base_sha256: Mapped[str | None] = mapped_column(String(64))
+    file_name: Mapped[str] = mapped_column(String(255))
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    content: Mapped[str] = mapped_column(Text)
+
+
+class ExportRule(Base):
+    """One rule of an export: its id is how it is found again in the policies that hosts report."""
+
+    __tablename__ = "export_rule"
+
+    export_id: Mapped[int] = mapped_column(ForeignKey("export.id", ondelete="CASCADE"), primary_key=True)
+    rule_id: Mapped[str] = mapped_column(String(36), primary_key=True, index=True)
+    collection: Mapped[str] = mapped_column(String(20))
+    kind: Mapped[str] = mapped_column(String(20))
+    patterns: Mapped[list[str]] = mapped_column(JSON)
