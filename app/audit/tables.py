@@ -12,7 +12,7 @@ from app.db.base import Base
 
 
 class AuditEntry(Base):
-    """Who did what to what. `actor` is an e-mail address, a token's label or `command line`; `detail` small and flat."""
+    """Who did what to what. `actor`: an e-mail address, a token's label or `command line`; `detail`: small and flat."""
 
     __tablename__ = "audit_entry"
     __table_args__ = (

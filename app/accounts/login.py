@@ -1,0 +1,53 @@
+"""Signing in: one answer for every failure, in the same time, and a pause after repeated ones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.accounts.passwords import hash_password, needs_rehash, verify_password
+from app.accounts.tables import Account
+from app.audit.record import Actor, record
+
+MAX_FAILURES = 5
+LOCKED_FOR = timedelta(minutes=5)
+
+
+def check_login(session: Session, email: str, password: str, *, address: str | None) -> Account | None:
+    """The account, if the address and the password fit and it is neither locked nor disabled.
+
+    An unknown address, a wrong password and a locked account cost the same work and look the same from outside.
+    The fifth failure in a row locks the account for five minutes; each one is audited.
+    """
+    now = datetime.now(UTC)
+    wanted = email.strip().casefold()[:254]
+    account = session.scalar(select(Account).where(Account.email == wanted).with_for_update())
+    usable = account is not None and account.disabled_at is None and not is_locked(account, now)
+    stored = account.password_hash if account is not None and usable else None
+    fits = verify_password(stored, password)
+    actor = Actor(kind="anonymous", name=wanted, address=address)
+    if account is None or not usable:
+        record(session, actor, "login.refused", wanted, why="unknown" if account is None else "locked or disabled")
+        return None
+    if not fits:
+        account.failed_attempts += 1
+        if account.failed_attempts >= MAX_FAILURES:
+            account.locked_until_at = now + LOCKED_FOR
+            account.failed_attempts = 0
+            record(session, actor, "account.locked", wanted, minutes=int(LOCKED_FOR.total_seconds() // 60))
+        record(session, actor, "login.refused", wanted, why="wrong password")
+        return None
+    account.failed_attempts = 0
+    account.locked_until_at = None
+    account.last_login_at = now
+    if stored is not None and needs_rehash(stored):
+        account.password_hash = hash_password(password)
+    record(session, Actor(kind="account", name=account.email, address=address), "login.succeeded", account.email)
+    return account
+
+
+def is_locked(account: Account, now: datetime) -> bool:
+    """Whether an account is in its pause after repeated failures."""
+    return account.locked_until_at is not None and account.locked_until_at > now

@@ -1,0 +1,96 @@
+"""API tokens: for programs, with one role, until they expire or are revoked. Only a hash is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.accounts.credentials import hash_token, new_token
+from app.accounts.errors import AccountError
+from app.accounts.roles import PERMISSIONS, Permission, Role
+from app.accounts.tables import ApiToken
+from app.audit.record import COMMAND_LINE, Actor, record
+
+PREFIX = "wlt_"
+TOUCH_EVERY = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBearer:
+    """The program that is asking, and what it may do."""
+
+    token_id: int
+    label: str
+    role: Role
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        return PERMISSIONS[self.role]
+
+
+def create_token(
+    session: Session,
+    role: Role | str,
+    label: str,
+    expires_at: datetime | None,
+    *,
+    actor: Actor = COMMAND_LINE,
+) -> str:
+    """Create a token and return it; it can't be shown again.
+
+    raises: AccountError about `role`, `label` or `expires_at`.
+    """
+    try:
+        given_role = Role(role)
+    except ValueError:
+        raise AccountError(f"There is no role {role!r}; choose one of {', '.join(Role)}.", "role") from None
+    name = label.strip()
+    if not 1 <= len(name) <= 100:
+        raise AccountError("Say in 1 to 100 characters what this token is for.", "label")
+    now = datetime.now(UTC)
+    if expires_at is not None and expires_at <= now:
+        raise AccountError("The token would have expired already.", "expires_at")
+    token = new_token(PREFIX)
+    session.add(
+        ApiToken(
+            token_hash=hash_token(token),
+            label=name,
+            role=given_role.value,
+            created_at=now,
+            created_by=actor.name[:254],
+            expires_at=expires_at,
+        )
+    )
+    record(
+        session,
+        actor,
+        "token.created",
+        name,
+        role=given_role.value,
+        expires_at=expires_at.isoformat() if expires_at else None,
+    )
+    return token
+
+
+def find_bearer(session: Session, token: str) -> TokenBearer | None:
+    """The bearer of a token that is neither expired nor revoked."""
+    now = datetime.now(UTC)
+    row = session.scalar(select(ApiToken).where(ApiToken.token_hash == hash_token(token)))
+    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
+        return None
+    if row.last_used_at is None or now - row.last_used_at > TOUCH_EVERY:
+        row.last_used_at = now
+    return TokenBearer(token_id=row.id, label=row.label, role=Role(row.role))
+
+
+def revoke_token(session: Session, token_id: int, *, actor: Actor) -> bool:
+    """Make a token worthless at once. False when there is none of that id that still worked."""
+    label = session.scalar(select(ApiToken.label).where(ApiToken.id == token_id, ApiToken.revoked_at.is_(None)))
+    if label is None:
+        return False
+    session.execute(update(ApiToken).where(ApiToken.id == token_id).values(revoked_at=datetime.now(UTC)))
+    record(session, actor, "token.revoked", label)
+    return True

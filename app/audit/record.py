@@ -1,0 +1,48 @@
+"""Writing the audit log: every verb that changes rows for a person calls `record` in the same transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.audit.tables import AuditEntry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """Who acts. `kind`: account, token, command, system or anonymous; `address` is where the request came from."""
+
+    kind: str
+    name: str
+    address: str | None = None
+
+
+COMMAND_LINE = Actor(kind="command", name="command line")
+SYSTEM = Actor(kind="system", name="system")
+
+
+def record(
+    session: Session,
+    actor: Actor,
+    action: str,
+    target: str | None = None,
+    *,
+    reference: str | None = None,
+    **detail: Any,
+) -> None:
+    """Append one entry. `action` is `noun.verb`; `detail` holds JSON values, never a secret."""
+    session.add(
+        AuditEntry(
+            at=datetime.now(UTC),
+            actor=actor.name[:254],
+            actor_kind=actor.kind,
+            address=actor.address,
+            action=action,
+            target=target[:200] if target else None,
+            detail=detail,
+            reference=reference,
+        )
+    )
