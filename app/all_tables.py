@@ -1,0 +1,26 @@
+"""Every module that declares tables, loaded so that `Base.metadata` is whole (for migrations and tests)."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from sqlalchemy import MetaData
+
+from app.db.base import Base
+
+MODULES = (
+    "app.db.tables",
+    "app.fleet.tables",
+    "app.ingest.tables",
+    "app.accounts.tables",
+    "app.audit.tables",
+    "app.policies.tables",
+)
+
+
+def metadata() -> MetaData:
+    """The metadata of all tables."""
+    for name in MODULES:
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+    return Base.metadata

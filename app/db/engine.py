@@ -1,0 +1,59 @@
+"""Opening the database: SQLite that survives power loss, PostgreSQL through psycopg 3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+
+from app.settings import Settings
+
+BUSY_TIMEOUT_MS = 10_000
+WRITES = "sqlite_writes"
+"""Execution option: the transaction will write, so SQLite takes its lock at once (BEGIN IMMEDIATE)."""
+
+
+def open_engine(settings: Settings, *, pool_size: int | None = None) -> Engine:
+    """The engine of the configured database. Creates the data directory, not the tables."""
+    return open_url(settings.url, pool_size=pool_size or settings.database_pool)
+
+
+def open_url(url: str, *, pool_size: int = 10) -> Engine:
+    """The engine of an SQLAlchemy address."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        if parsed.database and parsed.database != ":memory:":
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10, "application_name": "wayleave"},
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # We say BEGIN ourselves: the driver would only do so before a write, and then not IMMEDIATE.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "cache_size=-65536",
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES, True)
+    # A read that later writes would fail at once when another connection wrote meanwhile: writers lock first.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

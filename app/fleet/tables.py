@@ -1,0 +1,269 @@
+"""The fleet: what hosts are, what their subjects last said, what changed, and how many say what.
+
+`subject` points to shared fact sets; `pulse` alone is written by every report, so it has no index but its key and
+room on each page for updates in place (PostgreSQL's HOT). Tallies are written by the folder only, from deltas that
+the report path appends. See docs/decisions/0201-fact-sets-and-tallies.md.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import (
+    ARRAY,
+    DDL,
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import BIG_ID, BYTES, Base
+
+KIND_NUMBERS = {"probes": 1, "uv": 2, "environment": 3, "policy": 4, "token": 5}
+"""The shared kinds of fact sets and the numbers under which they are stored."""
+
+KIND_NAMES = {number: name for name, number in KIND_NUMBERS.items()}
+
+NO_SET = 0
+"""In tallies, in the place of a set: counts the subjects themselves."""
+
+
+class HostGroup(Base):
+    """Hosts by enrolment tag, unit or imported list; set by the server, never by a report."""
+
+    __tablename__ = "host_group"
+    __table_args__ = (CheckConstraint("source IN ('default','tag','unit','import','linux')", name="source"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(120), unique=True)
+    source: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+
+
+class FactSet(Base):
+    """What many subjects share, stored once. `facts`: of probes, one number per pattern (see `facts.py`)."""
+
+    __tablename__ = "fact_set"
+    __table_args__ = (
+        UniqueConstraint("kind", "digest"),
+        Index("ix_fact_set_facts", "facts", postgresql_using="gin").ddl_if(dialect="postgresql"),
+    )
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    kind: Mapped[int] = mapped_column(SmallInteger)
+    digest: Mapped[bytes] = mapped_column(BYTES)
+    body: Mapped[str] = mapped_column(Text)
+    facts: Mapped[list[int] | None] = mapped_column(ARRAY(Integer).with_variant(JSON(none_as_null=True), "sqlite"))
+    created_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+
+class Host(Base):
+    """One workstation, from its enrolment on. `facts_digest` and what follows come from its own reports."""
+
+    __tablename__ = "host"
+    __table_args__ = (Index(None, "name", "id"), Index(None, "group_id", "name", "id"))
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    group_id: Mapped[int] = mapped_column(ForeignKey("host_group.id"))
+    state: Mapped[int] = mapped_column(SmallInteger)
+    token_hash: Mapped[bytes] = mapped_column(BYTES)
+    enrolled_at: Mapped[datetime]
+    multi_session: Mapped[bool] = mapped_column(default=False)
+    ephemeral: Mapped[bool] = mapped_column(default=False)
+    name: Mapped[str] = mapped_column(String(255))
+    platform: Mapped[str] = mapped_column(String(16))
+    os: Mapped[str] = mapped_column(String(255), default="")
+    os_build: Mapped[str] = mapped_column(String(64), default="")
+    domain: Mapped[str | None] = mapped_column(String(255))
+    unit: Mapped[str | None] = mapped_column(String(1024))
+    agent_version: Mapped[str] = mapped_column(String(64), default="")
+    attested: Mapped[bool] = mapped_column(default=False)
+    facts_digest: Mapped[bytes | None] = mapped_column(BYTES)
+    quota_day: Mapped[int] = mapped_column(Integer, default=0)
+    new_sets_today: Mapped[int] = mapped_column(Integer, default=0)
+    subjects_today: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class Subject(Base):
+    """One user on one host, and the sets it last reported. `group_id`, `standing`: as which it is in the tallies.
+
+    The set columns have no foreign key: a policy that reaches 100,000 subjects at once would queue them all on one
+    row's lock. Sets are deleted only a day after nothing pointed to them.
+    """
+
+    __tablename__ = "subject"
+    __table_args__ = (
+        UniqueConstraint("host_id", "sid_hmac"),
+        Index(None, "probes_id"),
+        Index(None, "uv_id"),
+        Index(None, "policy_id"),
+    )
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    host_id: Mapped[int] = mapped_column(ForeignKey("host.id", ondelete="CASCADE"))
+    sid_hmac: Mapped[bytes] = mapped_column(BYTES)
+    group_id: Mapped[int] = mapped_column(Integer)
+    standing: Mapped[int] = mapped_column(SmallInteger)
+    first_seen_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    probes_id: Mapped[int | None] = mapped_column(BigInteger)
+    uv_id: Mapped[int | None] = mapped_column(BigInteger)
+    environment_id: Mapped[int | None] = mapped_column(BigInteger)
+    policy_id: Mapped[int | None] = mapped_column(BigInteger)
+    token_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Pulse(Base):
+    """The one row that every report writes. `recent`: 16 slots of 8 bytes, the tag of sequence n in slot n mod 16."""
+
+    __tablename__ = "pulse"
+    __table_args__ = {"postgresql_with": {"fillfactor": 50}}  # noqa: RUF012 - SQLAlchemy reads it as it stands
+
+    subject_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("subject.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    recent: Mapped[bytes] = mapped_column(BYTES)
+    last_seen_at: Mapped[datetime]
+    received: Mapped[int] = mapped_column(BigInteger)
+    """Reports recorded since the subject is known."""
+    missed: Mapped[int] = mapped_column(BigInteger)
+    """Holes in the sequence of this epoch."""
+
+
+class Transition(Base):
+    """A subject's set of one kind gave way to another. By month of `at`."""
+
+    __tablename__ = "transition"
+    __table_args__ = {"postgresql_partition_by": "RANGE (at)"}  # noqa: RUF012 - SQLAlchemy reads it as it stands
+
+    subject_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    old_id: Mapped[int | None] = mapped_column(BigInteger)
+    new_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class Sighting(Base):
+    """A file that was really tried. The event's channel, record and time make a second delivery add nothing."""
+
+    __tablename__ = "sighting"
+    __table_args__ = (
+        Index(None, "pattern", "at"),
+        {"postgresql_partition_by": "RANGE (at)"},
+    )
+
+    host_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(String(120), primary_key=True)
+    record: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    subject_id: Mapped[int] = mapped_column(BigInteger)
+    recorded_at: Mapped[datetime]
+    event_id: Mapped[int] = mapped_column(Integer)
+    pattern: Mapped[str] = mapped_column(String(80))
+    path: Mapped[str] = mapped_column(String(1024))
+    collection: Mapped[str | None] = mapped_column(String(16))
+    rule_id: Mapped[str | None] = mapped_column(String(64))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    fqbn: Mapped[str | None] = mapped_column(String(1024))
+
+
+class TallyDelta(Base):
+    """By how much a count changes; appended by report writers, taken away by the folder."""
+
+    __tablename__ = "tally_delta"
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    group_id: Mapped[int] = mapped_column(Integer)
+    standing: Mapped[int] = mapped_column(SmallInteger)
+    set_id: Mapped[int] = mapped_column(BigInteger)
+    delta: Mapped[int] = mapped_column(Integer)
+
+
+class Tally(Base):
+    """How many subjects of a group and standing have a set (NO_SET: how many there are)."""
+
+    __tablename__ = "tally"
+    __table_args__ = (Index(None, "set_id"),)
+
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    set_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    subjects: Mapped[int] = mapped_column(BigInteger)
+
+
+class PatternTally(Base):
+    """How many subjects got an outcome at a pattern, from an engine ('' where none acted)."""
+
+    __tablename__ = "pattern_tally"
+
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    pattern: Mapped[str] = mapped_column(String(80), primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(16), primary_key=True)
+    engine: Mapped[str] = mapped_column(String(16), primary_key=True)
+    subjects: Mapped[int] = mapped_column(BigInteger)
+    since_at: Mapped[datetime]
+    """When the count last rose from nothing."""
+
+
+class WorkflowTally(Base):
+    """How many subjects can (`open`), can't (`blocked`) or may not be able to (`unknown`) run a uv command."""
+
+    __tablename__ = "workflow_tally"
+
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    workflow: Mapped[str] = mapped_column(String(80), primary_key=True)
+    verdict: Mapped[str] = mapped_column(String(16), primary_key=True)
+    subjects: Mapped[int] = mapped_column(BigInteger)
+
+
+class VersionTally(Base):
+    """How many subjects have a version of uv as the one they run ('' where none was found)."""
+
+    __tablename__ = "version_tally"
+
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    subjects: Mapped[int] = mapped_column(BigInteger)
+
+
+class Daily(Base):
+    """The tallies of patterns, workflows and versions at the end of each day, for ever."""
+
+    __tablename__ = "daily"
+
+    day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Days since 1970."""
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    what: Mapped[str] = mapped_column(String(10), primary_key=True)
+    """`pattern`, `workflow`, `version` or `subjects`."""
+    name: Mapped[str] = mapped_column(String(80), primary_key=True)
+    value: Mapped[str] = mapped_column(String(40), primary_key=True)
+    """Outcome and engine, or verdict."""
+    subjects: Mapped[int] = mapped_column(BigInteger)
+
+
+PARTITIONED = ("transition", "sighting")
+"""Tables kept by month on PostgreSQL."""
+
+for _name in PARTITIONED:
+    # Rows with a time that no month's partition covers still have a home.
+    event.listen(
+        Base.metadata.tables[_name],
+        "after_create",
+        DDL(f"CREATE TABLE {_name}_default PARTITION OF {_name} DEFAULT").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
+    )

@@ -1,0 +1,91 @@
+"""The server as one ASGI application: where machines talk, where people look, and how errors are answered."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from app.db.engine import open_engine
+from app.errors import AppError, BusyError, InvalidError
+from app.settings import Settings
+
+log = logging.getLogger("wayleave")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. Opens the engine; tables must be there (`wayleave db upgrade`)."""
+    settings = settings or Settings()
+    engine = open_engine(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        engine.dispose()
+
+    app = FastAPI(title="Wayleave", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.settings = settings
+    app.state.engine = engine
+    app.add_exception_handler(AppError, _answer_app_error)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _answer_http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)  # type: ignore[arg-type]
+    app.add_exception_handler(SQLAlchemyError, _answer_database_error)  # type: ignore[arg-type]
+    app.add_api_route("/healthz", _healthz, include_in_schema=False)
+    app.add_api_route("/readyz", _readyz, include_in_schema=False)
+    if importlib.util.find_spec("app.web.install") is not None:
+        importlib.import_module("app.web.install").install(app)
+    return app
+
+
+def _healthz() -> PlainTextResponse:
+    """The process answers."""
+    return PlainTextResponse("ok\n")
+
+
+def _readyz(request: Request) -> Response:
+    """The database answers."""
+    try:
+        with request.app.state.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        return PlainTextResponse("the database does not answer\n", status_code=503, headers={"Retry-After": "5"})
+    return PlainTextResponse("ready\n")
+
+
+def _answer_app_error(request: Request, error: AppError) -> Response:
+    """Machines get JSON; people's pages are rendered by the web part, if it is there."""
+    headers = {"Retry-After": str(error.retry_after_s)} if error.retry_after_s is not None else {}
+    render = getattr(request.app.state, "render_error", None)
+    if render is not None and not request.url.path.startswith("/api/"):
+        response: Response = render(request, error)
+        response.headers.update(headers)
+        return response
+    return JSONResponse(error.to_json(), status_code=error.status, headers=headers)
+
+
+def _answer_http_error(request: Request, error: HTTPException) -> Response:
+    codes = {404: "not_found", 405: "method_not_allowed", 403: "forbidden", 401: "unknown"}
+    answer = AppError(str(error.detail), status=error.status_code, code=codes.get(error.status_code, "http_error"))
+    response = _answer_app_error(request, answer)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _answer_validation_error(request: Request, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:]) or None
+    return _answer_app_error(request, InvalidError(f"{field or 'request'}: {first['msg']}", field=field))
+
+
+def _answer_database_error(request: Request, error: SQLAlchemyError) -> Response:
+    """A page that the database could not serve: say so and when to come back. The cause goes to the log."""
+    log.error("database error on %s: %s", request.url.path, error.__class__.__name__, exc_info=error)
+    return _answer_app_error(request, BusyError("The database does not answer.", retry_after_s=5))

@@ -1,0 +1,94 @@
+"""What an operator can set: environment variables that begin with WAYLEAVE_, each with a sane default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PACKAGE = Path(__file__).parent
+
+
+def bundled(name: str) -> Path:
+    """The folder `templates`, `static` or `migrations`: inside the installed package, else in the checkout."""
+    installed = PACKAGE / "_data" / name
+    return installed if installed.is_dir() else PACKAGE.parent / name
+
+
+class Settings(BaseSettings):
+    """The server's settings. `Settings()` reads the environment; tests pass values.
+
+    raises: pydantic.ValidationError naming the setting that can't be used.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="WAYLEAVE_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    data_dir: Path = Path("var")
+    """Where the embedded database and the server's keys live."""
+    database_url: str = ""
+    """`postgresql://user:password@host/name`; empty means SQLite in `data_dir`."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    base_url: str = ""
+    """How people and agents reach the server, `https://wayleave.example.com`; empty means host and port."""
+    server_key: SecretStr | None = None
+    """At least 32 hex digits; keyed hash of user SIDs. Empty means a key file in `data_dir`."""
+    database_pool: Annotated[int, Field(ge=1, le=200)] = 10
+    """Database connections of one process for pages; the report writer has its own."""
+
+    next_report_s: Annotated[int, Field(ge=10, le=7 * 86400)] = 900
+    """How often an agent reports."""
+    quarantine_new_hosts: bool = False
+    """Whether newly enrolled hosts stay uncounted until somebody approves them."""
+    silent_after_days: Annotated[int, Field(ge=1)] = 14
+    """Subjects that said nothing for this long leave the counts until they report again."""
+    retention_days: Annotated[int, Field(ge=7)] = 180
+    """How long transitions and sightings are kept."""
+    new_sets_per_day: Annotated[int, Field(ge=1)] = 24
+    subjects_per_day: Annotated[int, Field(ge=1)] = 32
+
+    group_reports: Annotated[int, Field(ge=1, le=2000)] = 300
+    """Reports committed together at most."""
+    group_wait_ms: Annotated[int, Field(ge=0, le=1000)] = 10
+    """How long the first report of a group waits for company."""
+    queue_reports: Annotated[int, Field(ge=1)] = 4000
+    """Reports waiting for the writer before further ones are answered 503."""
+    queue_age_s: Annotated[float, Field(gt=0)] = 10.0
+    """A report that waited this long for the writer is answered 503."""
+    reports_in_flight: Annotated[int, Field(ge=1)] = 2000
+    """Reports being received or written at once, per process."""
+    requests_in_flight: Annotated[int, Field(ge=1, le=200)] = 20
+    """Other requests worked on at once, per process."""
+
+    @model_validator(mode="after")
+    def _key_is_long_enough(self) -> Self:
+        if self.server_key is not None:
+            text = self.server_key.get_secret_value()
+            try:
+                long_enough = len(bytes.fromhex(text)) >= 16
+            except ValueError:
+                long_enough = False
+            if not long_enough:
+                raise ValueError("WAYLEAVE_SERVER_KEY needs at least 32 hex digits")
+        return self
+
+    @property
+    def url(self) -> str:
+        """The database's address for SQLAlchemy, with the psycopg 3 driver named."""
+        if not self.database_url:
+            return f"sqlite:///{(self.data_dir / 'wayleave.sqlite').absolute()}"
+        for scheme in ("postgresql://", "postgres://"):
+            if self.database_url.startswith(scheme):
+                return "postgresql+psycopg://" + self.database_url[len(scheme) :]
+        return self.database_url
+
+    @property
+    def public_url(self) -> str:
+        """The address that people and agents are told."""
+        return self.base_url.rstrip("/") or f"http://{self.host}:{self.port}"
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.startswith("sqlite")
