@@ -1,0 +1,1 @@
+"""Where people look: pages, their guards, their looks. `install` puts them on the application."""

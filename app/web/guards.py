@@ -1,0 +1,85 @@
+"""Who may open a page: the permission stands in the page function's signature, as the type of its first parameter.
+
+    def hosts(person: ViewFleet, session: SessionDep, ...) -> Response
+
+The guard looks the session up on a connection of its own and gives it back before the page takes one: a request
+never holds two.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.exc import OperationalError
+
+from app.accounts.roles import Permission
+from app.accounts.sessions import Person, find_person, touch_session
+from app.db.session import session_scope
+from app.errors import AppError, ForbiddenError
+
+logger = logging.getLogger("wayleave.web")
+
+COOKIE = "wayleave_session"
+
+
+class LoginRequired(AppError):
+    """Nobody is signed in; pages lead to the login and back."""
+
+    status = 401
+    code = "login_required"
+
+
+class Guard:
+    """A dependency that gives the signed-in person, if they have the permission.
+
+    raises: LoginRequired, ForbiddenError.
+    """
+
+    def __init__(self, permission: Permission) -> None:
+        self.permission = permission
+
+    def __call__(self, request: Request) -> Person:
+        person = signed_in_person(request)
+        if person is None:
+            raise LoginRequired("Sign in to open this page.")
+        request.state.person = person
+        if self.permission not in person.permissions:
+            raise ForbiddenError(f"Your role, {person.role}, does not include this page.")
+        return person
+
+
+OwnAccount = Annotated[Person, Depends(Guard(Permission.OWN_ACCOUNT))]
+ViewFleet = Annotated[Person, Depends(Guard(Permission.VIEW_FLEET))]
+DraftRules = Annotated[Person, Depends(Guard(Permission.DRAFT_RULES))]
+ViewAudit = Annotated[Person, Depends(Guard(Permission.VIEW_AUDIT))]
+ManageAgents = Annotated[Person, Depends(Guard(Permission.MANAGE_AGENTS))]
+ManageAccounts = Annotated[Person, Depends(Guard(Permission.MANAGE_ACCOUNTS))]
+
+
+def signed_in_person(request: Request) -> Person | None:
+    """The person whose session cookie came with the request."""
+    token = request.cookies.get(cookie_name(request))
+    if not token:
+        return None
+    engine = request.app.state.engine
+    with session_scope(engine, writes=False) as session:
+        person = find_person(session, token, address=client_address(request))
+    if person is not None and person.is_due_for_touch:
+        try:
+            with session_scope(engine) as session:
+                touch_session(session, person.session_id)
+        except OperationalError:
+            logger.warning("could not note that a session is in use; the next request will", exc_info=True)
+    return person
+
+
+def cookie_name(request: Request) -> str:
+    """The cookie's name. The __Host- prefix, over TLS, keeps other hosts of the domain from setting it."""
+    return f"__Host-{COOKIE}" if request.url.scheme == "https" else COOKIE
+
+
+def client_address(request: Request) -> str | None:
+    """Where the request came from, as far as the server in front of us may tell."""
+    return request.client.host[:64] if request.client else None

@@ -1,0 +1,40 @@
+"""Puts the pages on the application: routes, static files, error pages, and the middleware they need."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.settings import bundled
+from app.web.assets import STATIC_PATH, HashedStaticFiles
+from app.web.cross_site import RefuseCrossSite
+from app.web.errors import install_error_pages
+from app.web.headers import SecurityHeaders
+from app.web.pages import account, audit, login
+
+ROUTERS = (login.router, account.router, audit.router)
+
+
+class CompressPages:
+    """Compresses pages and static files; what agents are answered is small and stays as it is."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.compressing = GZipMiddleware(app, minimum_size=800, compresslevel=5)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and not scope["path"].startswith("/api/")
+        await (self.compressing if is_page else self.app)(scope, receive, send)
+
+
+def install(app: FastAPI) -> None:
+    """Put everything for people on the application. Error handlers for programs' paths answer JSON."""
+    app.mount(STATIC_PATH, HashedStaticFiles(bundled("static")), name="static")
+    for router in ROUTERS:
+        app.include_router(router)
+    install_error_pages(app)
+    # The one added last is asked first.
+    app.add_middleware(CompressPages)
+    app.add_middleware(RefuseCrossSite)
+    app.add_middleware(SecurityHeaders)

@@ -1,0 +1,106 @@
+"""The sections of the site, in the order in which somebody works through them, and who sees which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.accounts.roles import Permission
+from app.accounts.sessions import Person
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One entry of the menu. `icon` is a name in static/vendor/icons.svg."""
+
+    key: str
+    title: str
+    path: str
+    icon: str
+    permission: Permission
+    heading: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """A heading of the menu with its sections."""
+
+    title: str
+    sections: tuple[Section, ...]
+
+
+SECTIONS = (
+    Section(
+        key="overview",
+        title="Overview",
+        path="/",
+        icon="layout-dashboard",
+        permission=Permission.VIEW_FLEET,
+        heading="Fleet",
+    ),
+    Section(
+        key="patterns",
+        title="Patterns",
+        path="/patterns",
+        icon="route",
+        permission=Permission.VIEW_FLEET,
+        heading="Fleet",
+    ),
+    Section(
+        key="hosts",
+        title="Hosts",
+        path="/hosts",
+        icon="device-desktop",
+        permission=Permission.VIEW_FLEET,
+        heading="Fleet",
+    ),
+    Section(
+        key="versions",
+        title="uv versions",
+        path="/versions",
+        icon="versions",
+        permission=Permission.VIEW_FLEET,
+        heading="Fleet",
+    ),
+    Section(
+        key="export",
+        title="Export rules",
+        path="/export",
+        icon="file-export",
+        permission=Permission.DRAFT_RULES,
+        heading="Rules",
+    ),
+    Section(
+        key="agents",
+        title="Agents",
+        path="/agents",
+        icon="robot",
+        permission=Permission.MANAGE_AGENTS,
+        heading="Settings",
+    ),
+    Section(
+        key="accounts",
+        title="Accounts",
+        path="/accounts",
+        icon="users",
+        permission=Permission.MANAGE_ACCOUNTS,
+        heading="Settings",
+    ),
+    Section(
+        key="audit",
+        title="Audit log",
+        path="/audit",
+        icon="history",
+        permission=Permission.VIEW_AUDIT,
+        heading="Settings",
+    ),
+)
+
+
+def menu_for(person: Person) -> list[Heading]:
+    """The menu of a person: only the sections they may open."""
+    allowed = [section for section in SECTIONS if section.permission in person.permissions]
+    titles = dict.fromkeys(section.heading for section in allowed)
+    return [
+        Heading(title=title, sections=tuple(section for section in allowed if section.heading == title))
+        for title in titles
+    ]

@@ -1,0 +1,65 @@
+"""My account: who I am, my password, my sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.accounts.create import change_password
+from app.accounts.errors import AccountError
+from app.accounts.queries import list_sessions
+from app.accounts.roles import DESCRIPTIONS
+from app.db.session import SessionDep
+from app.web.guards import OwnAccount
+from app.web.templating import render
+
+router = APIRouter(include_in_schema=False)
+
+Password = Annotated[str, Form(max_length=1000)]
+
+
+@router.get("/account")
+def show_account(person: OwnAccount, request: Request, session: SessionDep, changed: bool = False) -> Response:
+    return _page(person, request, session, was_changed=changed)
+
+
+@router.post("/account/password")
+def set_password(
+    person: OwnAccount,
+    request: Request,
+    session: SessionDep,
+    current: Password = "",
+    password: Password = "",
+    repeated: Password = "",
+) -> Response:
+    try:
+        if password != repeated:
+            raise AccountError("The two new passwords differ.", "repeated")
+        change_password(
+            session, person.account_id, current, password, actor=person.actor, keep_session_id=person.session_id
+        )
+    except AccountError as error:
+        return _page(person, request, session, problems={error.field or "password": str(error)}, status=422)
+    return RedirectResponse("/account?changed=true", status_code=303)
+
+
+def _page(
+    person: OwnAccount,
+    request: Request,
+    session: SessionDep,
+    *,
+    problems: dict[str, str] | None = None,
+    was_changed: bool = False,
+    status: int = 200,
+) -> Response:
+    return render(
+        request,
+        "account/page.html",
+        status=status,
+        role_description=DESCRIPTIONS[person.role],
+        sessions=list_sessions(session, person.account_id),
+        problems=problems or {},
+        was_changed=was_changed,
+    )

@@ -1,0 +1,93 @@
+"""Jinja2 as the pages use it: autoescape, undefined names are errors, a fragment is a named block of its page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2_fragments import render_block
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from app.accounts.roles import Permission
+from app.settings import bundled
+from app.web import words
+from app.web.assets import static_url
+from app.web.glossary import GLOSSARY
+from app.web.navigation import menu_for
+
+
+@cache
+def environment() -> Environment:
+    """The one template environment of the process."""
+    made = Environment(
+        loader=FileSystemLoader(bundled("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for spoken in (
+        words.number,
+        words.percent,
+        words.heat_step,
+        words.plural,
+        words.relative,
+        words.utc,
+        words.listed,
+        words.shortened,
+    ):
+        made.filters[spoken.__name__] = spoken
+    made.globals |= {
+        "static_url": static_url,
+        "percent": words.percent,
+        "plural": words.plural,
+        "heat_step": words.heat_step,
+        "menu_for": menu_for,
+        "Permission": Permission,
+        "glossary": GLOSSARY,
+    }
+    # In globals, because a block rendered alone does not see its page's imports.
+    made.globals["ui"] = made.get_template("macros/ui.html").module
+    made.globals["state"] = made.get_template("macros/state.html").module
+    return made
+
+
+def wants_fragment(request: Request) -> bool:
+    """Whether htmx asks for a part of the page (a boosted link or a restored history entry wants it whole)."""
+    headers = request.headers
+    return (
+        headers.get("hx-request") == "true"
+        and headers.get("hx-boosted") != "true"
+        and headers.get("hx-history-restore-request") != "true"
+    )
+
+
+def render(
+    request: Request,
+    template: str,
+    /,
+    *,
+    fragment: str | None = None,
+    status: int = 200,
+    **context: Any,
+) -> HTMLResponse:
+    """A page, or to htmx only the block `fragment` of it. `context` names what the template needs."""
+    values = {
+        "request": request,
+        "person": getattr(request.state, "person", None),
+        "is_made_fleet": getattr(request.state, "is_made_fleet", False),
+        "rendered_at": _now(),
+        **context,
+    }
+    if fragment is not None and wants_fragment(request):
+        body = render_block(environment(), template, fragment, values)
+    else:
+        body = environment().get_template(template).render(values)
+    return HTMLResponse(body, status_code=status, headers={"Vary": "HX-Request"})
+
+
+def _now() -> datetime:
+    return datetime.now().astimezone()

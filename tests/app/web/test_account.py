@@ -1,0 +1,62 @@
+"""My account: the password changes, and other sessions end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine, select
+from starlette.testclient import TestClient
+
+from app.audit.tables import AuditEntry
+from app.db.session import session_scope
+
+PASSWORD = "correct horse battery"
+NEW = "another staple altogether"
+GOOD = {"current": PASSWORD, "password": NEW, "repeated": NEW}
+
+
+def test_changes_the_password_and_ends_other_sessions(
+    app: FastAPI, signed_in: Callable[[str], TestClient], engine: Engine
+) -> None:
+    client = signed_in("viewer")
+    elsewhere = TestClient(app, base_url=str(client.base_url), follow_redirects=False)
+    elsewhere.post("/login", data={"email": "viewer@example.com", "password": PASSWORD})
+    assert elsewhere.get("/account").status_code == 200
+    answer = client.post("/account/password", data=GOOD)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/account?changed=true")
+    assert "Your password is changed" in client.get("/account?changed=true").text
+    assert elsewhere.get("/account").status_code == 303
+    assert elsewhere.post("/login", data={"email": "viewer@example.com", "password": PASSWORD}).status_code == 422
+    assert elsewhere.post("/login", data={"email": "viewer@example.com", "password": NEW}).status_code == 303
+    with session_scope(engine, writes=False) as session:
+        entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "account.password_changed")).one()
+        assert entry.actor == "viewer@example.com"
+        assert entry.detail == {"sessions_ended": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"current": "wrong"}, "current"),
+        ({"repeated": "something else entirely"}, "repeated"),
+        ({"password": "short", "repeated": "short"}, "password"),
+        ({"password": "x" * 201, "repeated": "x" * 201}, "password"),
+    ],
+)
+def test_a_refused_change_changes_nothing(
+    signed_in: Callable[[str], TestClient], change: dict[str, str], field: str
+) -> None:
+    client = signed_in("viewer")
+    answer = client.post("/account/password", data={**GOOD, **change})
+    assert answer.status_code == 422
+    assert f'id="{field}-note"' in answer.text
+    assert client.post("/account/password", data=GOOD).status_code == 303
+
+
+def test_statements_are_bounded(signed_in: Callable[[str], TestClient], statements: list[str]) -> None:
+    client = signed_in("viewer")
+    statements.clear()
+    client.get("/account")
+    assert len([one for one in statements if not one.startswith("BEGIN")]) <= 3

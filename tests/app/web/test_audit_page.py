@@ -1,0 +1,59 @@
+"""The audit log's page: newest first, searched, paged, as page and as fragment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Engine
+from starlette.testclient import TestClient
+
+from app.audit.record import SYSTEM, record
+from app.db.session import session_scope
+
+
+def fill(engine: Engine, count: int) -> None:
+    with session_scope(engine) as session:
+        for number in range(count):
+            record(session, SYSTEM, "host.enrolled", f"PC-{number:03}", tag="<b>lab</b>")
+
+
+def test_shows_who_did_what_escaped(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    client = signed_in("approver")
+    fill(engine, 2)
+    page = client.get("/audit").text
+    assert "host.enrolled" in page
+    assert "PC-001" in page
+    assert "&lt;b&gt;lab&lt;/b&gt;" in page
+    assert "<b>lab" not in page
+
+
+def test_searches_and_treats_wildcards_as_text(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    client = signed_in("approver")
+    fill(engine, 3)
+    assert client.get("/audit?q=pc-002").text.count("PC-0") == 1
+    assert "No entry matches" in client.get("/audit?q=%25nothing").text
+
+
+def test_pages_by_keyset_without_gap_or_double(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    client = signed_in("approver")
+    fill(engine, 120)
+    seen: list[str] = []
+    address: str | None = "/audit?q=PC-"
+    while address:
+        page = client.get(address).text
+        seen += [part[:6] for part in page.split('class="wrap">')[1:] if part.startswith("PC-")]
+        older = page.partition(">Older<")[0].rpartition('href="')[2].rstrip('"').replace("&amp;", "&")
+        address = older if ">Older<" in page else None
+    assert seen == [f"PC-{number:03}" for number in reversed(range(120))]
+
+
+def test_htmx_gets_the_entries_alone(signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("approver")
+    fragment = client.get("/audit", headers={"HX-Request": "true"})
+    assert fragment.text.strip().startswith('<div id="entries">')
+    restored = client.get("/audit", headers={"HX-Request": "true", "HX-History-Restore-Request": "true"})
+    assert "<html" in restored.text
+
+
+def test_bad_page_links_are_refused(signed_in: Callable[[str], TestClient]) -> None:
+    assert signed_in("approver").get("/audit?before=x").status_code == 422
