@@ -1,0 +1,234 @@
+"""Exports: the chosen patterns' rules as AppLocker XML, alone to be added, or within the policy they are added to.
+
+The same choices give the same bytes: no date, no name of a person and no reported text is in the file. With a base
+policy its modes and rules stay as they are, and no collection that it leaves empty gets a first rule.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from agent.catalogue import Catalogue
+from agent.catalogue import load as load_catalogue
+from app.applocker.export import add, added_rules, alone_on_a_machine
+from app.applocker.identify import rule_id
+from app.applocker.model import EVERYONE, AppLockerError, Policy
+from app.applocker.read import parse_policy
+from app.applocker.write import render_policy
+from app.errors import InvalidError
+from app.policies.baselines import TrustedFile
+from app.policies.choices import (
+    COLLECTIONS,
+    PatternChoice,
+    checked_project_roots,
+    checked_roots,
+    checked_sid,
+    read_choice,
+)
+from app.policies.plan import LeftOut, PlannedRule, Terms, plan_rules
+
+MAX_BASE_BYTES = 20 * 1024 * 1024
+_ALL_USERS = {
+    EVERYONE: "Everyone",
+    "S-1-5-11": "Authenticated Users",
+    "S-1-5-32-545": "Users",
+    "S-1-5-4": "Interactive",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """One export. `xml` is the file's text (UTF-8 without byte order mark), `sha256` its digest.
+
+    `rules`: all that were asked for, those the base has already marked; `left_out`: what got none, and why; `notes`:
+    what the reader must know; `comment`: what the file says of itself; `base_sha256`: digest of the base as given.
+    """
+
+    rules: tuple[PlannedRule, ...]
+    left_out: tuple[LeftOut, ...]
+    policy: Policy
+    xml: str
+    comment: str
+    notes: tuple[str, ...]
+    effect_on_empty_machine: str
+    file_name: str
+    sha256: str
+    sid: str
+    base_sha256: str | None = None
+
+    @property
+    def is_whole_policy(self) -> bool:
+        return self.base_sha256 is not None
+
+    @property
+    def added(self) -> tuple[PlannedRule, ...]:
+        """The rules that are new to the base; all of them if there is no base."""
+        return tuple(rule for rule in self.rules if not rule.in_base)
+
+
+def plan_export(
+    patterns: Sequence[PatternChoice | str],
+    sid: str,
+    *,
+    base: bytes | str | None = None,
+    baseline: Sequence[TrustedFile] = (),
+    project_roots: Sequence[str] = (),
+    roots: Mapping[str, str] | None = None,
+    collections: Collection[str] | None = None,
+    catalogue: Catalogue | None = None,
+) -> Export:
+    """Plan the rules that open `patterns` (ids, `ID=KIND`, or choices) for a SID, and write them as AppLocker XML.
+
+    `base`: the policy they are added to, as XML; `baseline`: trusted files; `project_roots`: folders with projects;
+    `roots`: where uv's `cache`, `python`, `tools`, `bin` were moved to; `collections`: those in force, if no base says.
+    raises: InvalidError with `field` one of patterns, kind, files, sid, base, project_roots, roots, collections.
+    """
+    catalogue = catalogue or load_catalogue()
+    choices = [read_choice(choice) if isinstance(choice, str) else choice for choice in patterns]
+    base_policy = None if base is None else _read_base(base)
+    terms = Terms(
+        sid=checked_sid(sid),
+        in_force=_in_force(base_policy, collections),
+        has_base=base_policy is not None,
+        baseline=tuple(baseline),
+        project_roots=checked_project_roots(project_roots),
+        roots=checked_roots(roots or {}),
+    )
+    plan = plan_rules(catalogue, choices, terms)
+    if not plan.rules:
+        raise InvalidError(
+            "Nothing is left to export: " + " ".join(dict.fromkeys(left.reason for left in plan.left_out)),
+            field="collections" if base_policy is None else "base",
+        )
+    heading = _heading(plan.rules, terms.sid)
+    if base_policy is None:
+        rules = plan.rules
+        policy = added_rules([rule.suggestion for rule in rules], [heading])
+        effect = " ".join(alone_on_a_machine(policy))
+    else:
+        rules = _marked(plan.rules, base_policy)
+        new = [rule for rule in rules if not rule.in_base]
+        policy = add(base_policy, [rule.suggestion for rule in new]).policy
+        if new and heading not in policy.comments:
+            policy = replace(policy, comments=(*policy.comments, heading))
+        effect = _effect_of_whole_policy(policy)
+    xml = _rendered(policy)
+    sha256 = hashlib.sha256(xml.encode()).hexdigest()
+    kind = "rules" if base_policy is None else "policy"
+    return Export(
+        rules=rules,
+        left_out=plan.left_out,
+        policy=policy,
+        xml=xml,
+        comment="\n".join(policy.comments),
+        notes=_notes(rules, plan.left_out, terms.sid, base_policy),
+        effect_on_empty_machine=effect,
+        file_name=f"wayleave-{kind}-{sha256[:8]}.xml",
+        sha256=sha256,
+        sid=terms.sid,
+        base_sha256=None
+        if base is None
+        else hashlib.sha256(base if isinstance(base, bytes) else base.encode()).hexdigest(),
+    )
+
+
+def _read_base(base: bytes | str) -> Policy:
+    if len(base) > MAX_BASE_BYTES:
+        raise InvalidError(f"The base policy is larger than {MAX_BASE_BYTES // 1024 // 1024} MB.", field="base")
+    try:
+        return parse_policy(base)
+    except AppLockerError as error:
+        found = "; ".join(str(problem) for problem in error.problems[:5])
+        more = f" (and {len(error.problems) - 5} more)" if len(error.problems) > 5 else ""
+        raise InvalidError(f"The base policy cannot be read: {found}{more}", field="base") from error
+
+
+def _in_force(base: Policy | None, collections: Collection[str] | None) -> frozenset[str] | None:
+    """The collections that may get rules; None: nobody said."""
+    if base is not None:
+        if collections is not None:
+            raise InvalidError(
+                "The base policy says which collections are in force; don't name them too.", field="collections"
+            )
+        return frozenset(collection.type for collection in base.collections if collection.rules)
+    if collections is None:
+        return None
+    for name in collections:
+        if name not in COLLECTIONS:
+            raise InvalidError(
+                f"There is no collection {name[:40]!a}; choose {', '.join(COLLECTIONS)}.", field="collections"
+            )
+    if not collections:
+        raise InvalidError("Name at least one collection.", field="collections")
+    return frozenset(collections)
+
+
+def _marked(rules: Sequence[PlannedRule], base: Policy) -> tuple[PlannedRule, ...]:
+    """The rules, with those marked that the base has already, under whatever id."""
+    contents = {
+        rule_id(collection, rule.action, rule.sid, [rule.condition], rule.exceptions)
+        for collection, rule in base.rules()
+    }
+    ids = {rule.id.lower() for _, rule in base.rules()}
+    for rule in rules:
+        if rule.id in ids and rule.id not in contents:
+            raise InvalidError(f"The base has another rule with the id {rule.id}.", field="base")
+    return tuple(replace(rule, in_base=True) if rule.id in contents else rule for rule in rules)
+
+
+def _heading(rules: Sequence[PlannedRule], sid: str) -> str:
+    patterns = sorted({pattern for rule in rules for pattern in rule.patterns})
+    return f"Rules for uv, made by Wayleave for {sid}. They open: {', '.join(patterns)}."
+
+
+def _effect_of_whole_policy(policy: Policy) -> str:
+    enforced = [collection.type for collection in policy.collections if collection.rules and not collection.is_audited]
+    audited = [collection.type for collection in policy.collections if collection.rules and collection.is_audited]
+    empty = [name for name in COLLECTIONS if name not in (*enforced, *audited)]
+    sentences = ["On a machine that has nothing else this policy is all there is."]
+    if enforced:
+        sentences.append(f"{', '.join(enforced)}: only what its rules allow may run.")
+    if audited:
+        sentences.append(f"{', '.join(audited)}: denials are only logged (AuditOnly).")
+    if empty:
+        sentences.append(f"{', '.join(empty)}: no rules, everything runs.")
+    return " ".join(sentences)
+
+
+def _notes(rules: Sequence[PlannedRule], left_out: Sequence[LeftOut], sid: str, base: Policy | None) -> tuple[str, ...]:
+    notes = []
+    if sid in _ALL_USERS:
+        notes.append(
+            f"{sid} is {_ALL_USERS[sid]}: the rules hold for every user. The SID of a developers' group is narrower."
+        )
+    if base is None:
+        notes.append(
+            "EnforcementMode is NotConfigured, so the target keeps its own; the rules ARE enforced all the same. "
+            "Merge them (Set-AppLockerPolicy -Merge): Import in the policy editor would replace all other rules. "
+            "For Intune take a whole policy: a grouping of its own is not added to others, it must allow a file too."
+        )
+    else:
+        known = sum(rule.in_base for rule in rules)
+        if known:
+            notes.append(f"{known} of {len(rules)} rules are in the base already and were not added again.")
+        for collection in base.collections:
+            if collection.is_audited and any(rule.collection == collection.type for rule in rules):
+                notes.append(
+                    f"The base only audits {collection.type}: nothing is blocked there, and this export keeps it so."
+                )
+    writable = sum(rule.kind == "path" and rule.reach.users_can_write for rule in rules)
+    if writable:
+        notes.append(f"{writable} of {len(rules)} rules admit paths where users can write: see the risk of each.")
+    if left_out:
+        what = "One thing" if len(left_out) == 1 else f"{len(left_out)} things"
+        notes.append(f"{what} asked for got no rule: see what was left out, and why.")
+    return tuple(notes)
+
+
+def _rendered(policy: Policy) -> str:
+    try:
+        return render_policy(policy)
+    except AppLockerError as error:
+        raise InvalidError(f"This cannot be written as XML: {error}", field="base") from error
