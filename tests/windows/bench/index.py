@@ -105,7 +105,10 @@ def package_index() -> Iterator[str]:
             self.send_header("Content-Type", "application/octet-stream" if page is None else "text/html")
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
-            self.wfile.write(body or b"")
+            if self.command != "HEAD":
+                self.wfile.write(body or b"")
+
+        do_HEAD = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             pass

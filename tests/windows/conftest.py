@@ -1,0 +1,63 @@
+"""The Windows bench for the tests of this folder: built once, warm for the session, and quiet afterwards."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.windows.bench import setup
+from tests.windows.bench.commands import forget_what_uv_made
+from tests.windows.bench.index import package_index
+from tests.windows.bench.places import BENCH, PYTHON, REPOSITORY, SHIM_POLICY, on_disk
+from tests.windows.bench.run import start_server, stop_server
+
+POLICIES = Path(__file__).parent / "policies"
+
+
+@pytest.fixture(scope="session")
+def bench() -> Iterator[None]:
+    """The bench, for this session alone. Skips with what the machine lacks."""
+    reason = setup.missing()
+    if reason:
+        pytest.skip(reason)
+    setup.build(say=lambda line: print(line, flush=True))
+    with (BENCH / ".in-use").open("w") as lock:
+        # Two test processes would see each other's programs: the second waits for the first.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        start_server()
+        yield
+        stop_server()
+
+
+@pytest.fixture(scope="session")
+def agent_installed(bench: None) -> None:
+    """The repository's agent in the bench's Python, as it stands now."""
+    target = on_disk(PYTHON).parent / "Lib/site-packages/agent"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(REPOSITORY / "agent", target, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+@pytest.fixture
+def clean_bench(bench: None) -> Iterator[None]:
+    """The bench with no policy and nothing that uv made before."""
+    on_disk(SHIM_POLICY).unlink(missing_ok=True)
+    forget_what_uv_made()
+    yield
+    on_disk(SHIM_POLICY).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def index_url() -> Iterator[str]:
+    """The address of a package index on loopback."""
+    with package_index() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def default_rules() -> str:
+    """The XML of AppLocker's default rules."""
+    return (POLICIES / "default-rules.xml").read_text(encoding="utf-8")
