@@ -11,7 +11,7 @@ import pytest
 from agent.catalogue import classify
 from tests.windows.bench.commands import COMMANDS, Command, did_work, refused, run_command
 from tests.windows.bench.places import UV_BEFORE_SIGNING
-from tests.windows.bench.policy import install_policy
+from tests.windows.bench.policy import enforce
 
 pytestmark = pytest.mark.windows
 
@@ -45,13 +45,13 @@ def with_places(policy: str, places: tuple[str, ...]) -> str:
 def test_a_command_is_refused_at_its_pattern_and_works_once_that_is_open(
     command: Command, clean_bench: None, index_url: str, default_rules: str
 ) -> None:
-    install_policy(default_rules)
+    enforce(default_rules)
     before = run_command(command, index_url)
     assert before.code != 0, before
     assert "(os error 1260)" in before.output, before
     assert [classify(path) for path in refused()[:1]] == [FIRST_REFUSED[command.name]], before
 
-    install_policy(with_places(default_rules, PLACES))
+    enforce(with_places(default_rules, PLACES))
     after = run_command(command, index_url)
     assert did_work(command, after), after
     assert refused() == []
@@ -60,7 +60,7 @@ def test_a_command_is_refused_at_its_pattern_and_works_once_that_is_open(
 @pytest.mark.parametrize("missing", range(len(PLACES)))
 def test_one_place_left_out_stays_refused(missing: int, clean_bench: None, index_url: str, default_rules: str) -> None:
     left = tuple(place for number, place in enumerate(PLACES) if number != missing)
-    install_policy(with_places(default_rules, left))
+    enforce(with_places(default_rules, left))
     command = COMMANDS[(2, 0, 1)[missing]]
     finished = run_command(command, index_url)
     assert not did_work(command, finished), finished
@@ -70,7 +70,7 @@ def test_one_place_left_out_stays_refused(missing: int, clean_bench: None, index
 
 
 def test_an_older_uv_is_refused_the_same_way(clean_bench: None, index_url: str, default_rules: str) -> None:
-    install_policy(default_rules)
+    enforce(default_rules)
     command = COMMANDS[3]
     older = Command(name=command.name, arguments=(UV_BEFORE_SIGNING, *command.arguments[1:]), says=command.says)
     finished = run_command(older, index_url)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.windows.bench import run as runner
 from tests.windows.bench import setup
 from tests.windows.bench.debian import BenchError
-from tests.windows.bench.policy import install_policy
+from tests.windows.bench.policy import enforce
 
 
 def main(arguments: list[str]) -> int:
@@ -33,8 +33,7 @@ def main(arguments: list[str]) -> int:
             print(finished.output)
             return finished.code
         elif command == "policy" and len(rest) == 1:
-            print(install_policy(Path(rest[0]).read_text(encoding="utf-8-sig")))
-            return runner.run(["reg", "import", r"C:\bench\policy.reg"]).code
+            print(enforce(Path(rest[0]).read_text(encoding="utf-8-sig")))
         else:
             print(__doc__, file=sys.stderr)
             return 2

@@ -11,7 +11,8 @@ import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
-from tests.windows.bench.places import on_disk
+from tests.windows.bench.places import SHIM_POLICY, on_disk
+from tests.windows.bench.run import run
 
 ORDINARY_USER_SIDS = frozenset({"S-1-1-0", "S-1-2-0", "S-1-5-4", "S-1-5-11", "S-1-5-32-545"})
 """What the launcher's token holds, its own SIDs aside: Everyone, Local, Interactive, Authenticated Users, Users."""
@@ -88,11 +89,14 @@ def paths_in(xml: str) -> list[str]:
     return [value for conditions in found for kind, value in conditions if kind == "path"]
 
 
-def install_policy(xml: str) -> Translation:
-    """Makes the shim obey a policy from now on, and leaves C:\\bench\\policy.reg for `reg import`."""
+def enforce(xml: str) -> Translation:
+    """Makes the bench obey a policy from now on: the shim's file and the registry. raises: RuntimeError."""
     translation = translate(xml)
-    on_disk(r"C:\bench\policy.txt").write_text(translation.text, encoding="utf-8")
+    on_disk(SHIM_POLICY).write_text(translation.text, encoding="utf-8")
     on_disk(r"C:\bench\policy.reg").write_text(registry_file(xml), encoding="utf-8", newline="")
+    imported = run(["reg", "import", r"C:\bench\policy.reg"])
+    if imported.code:
+        raise RuntimeError(f"the registry did not take the policy:\n{imported}")
     return translation
 
 
