@@ -16,3 +16,19 @@ GLOSSARY: dict[str, str] = {
     "enforced": "Rules in effect. A collection that has rules and the mode NotConfigured is enforced, too.",
     "identity": "What a rule can know of a file besides its path: its hash, or its publisher, product and version.",
 }
+
+# The catalogue's groups of patterns, as people would name them.
+GROUP_TITLES: dict[str, str] = {
+    "cache": "uv’s cache",
+    "venv": "Project environments (.venv)",
+    "managed-python": "Pythons that uv installs",
+    "tools": "Tools that uv installs",
+    "bin": "Programs put on PATH",
+    "uv-binary": "uv itself",
+    "self-update": "uv updating itself",
+    "installer": "uv’s installer",
+    "temp": "The temporary directory",
+    "build": "Building packages",
+    "external": "Programs of others",
+    "misc": "Other places",
+}

@@ -11,9 +11,10 @@ from app.web.assets import STATIC_PATH, HashedStaticFiles
 from app.web.cross_site import RefuseCrossSite
 from app.web.errors import install_error_pages
 from app.web.headers import SecurityHeaders
-from app.web.pages import account, audit, login
+from app.web.limits import LimitForms
+from app.web.pages import account, audit, export, login
 
-ROUTERS = (login.router, account.router, audit.router)
+ROUTERS = (login.router, export.router, account.router, audit.router)
 
 
 class CompressPages:
@@ -36,5 +37,6 @@ def install(app: FastAPI) -> None:
     install_error_pages(app)
     # The one added last is asked first.
     app.add_middleware(CompressPages)
+    app.add_middleware(LimitForms)
     app.add_middleware(RefuseCrossSite)
     app.add_middleware(SecurityHeaders)

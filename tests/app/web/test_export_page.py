@@ -1,0 +1,147 @@
+"""The export's pages: the review says what each rule admits, the file is the one reviewed, and each export is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from html import unescape
+from xml.etree import ElementTree
+
+import pytest
+from sqlalchemy import Engine, select
+from starlette.testclient import TestClient
+
+from app.audit.tables import AuditEntry
+from app.db.session import session_scope
+from app.policies.tables import ExportRow
+
+SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
+CHOICE = {"pattern": ["cache-builds-venv-python", "venv-python"], "sid": SID}
+BASE = """<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">
+<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Program Files" Description="" UserOrGroupSid="S-1-1-0"
+ Action="Allow"><Conditions><FilePathCondition Path="%PROGRAMFILES%\\*"/></Conditions></FilePathRule>
+</RuleCollection></AppLockerPolicy>"""
+
+
+def test_the_review_says_what_each_rule_admits(signed_in: Callable[[str], TestClient]) -> None:
+    answer = signed_in("analyst").post("/export", data=CHOICE)
+    assert answer.status_code == 200
+    text = unescape(answer.text)
+    assert "<strong>2 rules</strong> open <strong>2 patterns</strong>" in text
+    assert "any Python code" in text
+    assert "On a machine that has nothing else:" in text
+    assert "<AppLockerPolicy Version=" in text
+
+
+def test_the_file_is_valid_the_one_reviewed_and_kept(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    client = signed_in("analyst")
+    review = client.post("/export", data=CHOICE).text
+    promised = re.search(r"Download (wayleave-rules-[0-9a-f]{8}\.xml)", review)
+    assert promised is not None
+    answer = client.post("/export/file", data=CHOICE)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/xml"
+    assert answer.headers["content-disposition"] == f'attachment; filename="{promised[1]}"'
+    rules = ElementTree.fromstring(answer.content).findall("RuleCollection/FilePathRule")
+    assert {rule.get("UserOrGroupSid") for rule in rules} == {SID}
+    with session_scope(engine, writes=False) as session:
+        kept = session.scalars(select(ExportRow)).one()
+        assert kept.sha256 == hashlib.sha256(answer.content).hexdigest()
+        assert kept.made_by == "analyst@example.com"
+        entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "export.made")).one()
+        assert entry.actor == "analyst@example.com"
+    assert client.get(f"/export/{kept.id}/file").content == answer.content
+    assert f'href="/export/{kept.id}/file"' in client.get("/export").text
+
+
+def test_reviewing_keeps_nothing(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    signed_in("analyst").post("/export", data=CHOICE)
+    with session_scope(engine, writes=False) as session:
+        assert session.scalars(select(ExportRow)).all() == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_with_a_base_policy_the_whole_policy_comes_back(signed_in: Callable[[str], TestClient], encoding: str) -> None:
+    client = signed_in("analyst")
+    review = client.post(
+        "/export", data=CHOICE, files={"base_file": ("base.xml", BASE.encode(encoding), "text/xml")}
+    ).text
+    carried = re.search(r'action="/export/file".*?name="base"[^>]*>([^<]*)<', review, re.DOTALL)
+    assert carried is not None
+    answer = client.post("/export/file", data={**CHOICE, "base": unescape(carried[1])})
+    collection = ElementTree.fromstring(answer.content).find("RuleCollection[@Type='Exe']")
+    assert collection is not None
+    assert collection.get("EnforcementMode") == "Enabled"
+    paths = {condition.get("Path") for condition in collection.iter("FilePathCondition")}
+    assert "%PROGRAMFILES%\\*" in paths
+    assert len(paths) >= 3
+
+
+def test_project_roots_narrow_the_rules_of_the_file_too(signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("analyst")
+    choice = {**CHOICE, "pattern": ["venv-python"], "project_roots": "C:\\src\r\nD:\\work"}
+    review = client.post("/export", data=choice).text
+    carried = re.search(r'action="/export/file".*?name="project_roots"[^>]*>([^<]*)<', review, re.DOTALL)
+    assert carried is not None
+    answer = client.post("/export/file", data={**choice, "project_roots": unescape(carried[1])})
+    paths = [one.get("Path", "") for one in ElementTree.fromstring(answer.content).iter("FilePathCondition")]
+    assert paths
+    assert {path.partition("\\")[0] for path in paths} == {"%OSDRIVE%", "D:"}
+    assert all(path.startswith(("%OSDRIVE%\\src\\", "D:\\work\\")) for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"sid": "Developers"}, "sid"),
+        ({"sid": ""}, "sid"),
+        ({"pattern": []}, "patterns"),
+        ({"pattern": ["no-such-pattern"]}, "patterns"),
+        ({"project_roots": "\\\\server\\share"}, "project_roots"),
+        ({"base": "<nonsense"}, "base"),
+        ({"kind": ["venv-python=magic"]}, "patterns"),
+    ],
+)
+def test_bad_input_comes_back_on_the_filled_form(
+    signed_in: Callable[[str], TestClient], engine: Engine, change: dict[str, object], field: str
+) -> None:
+    client = signed_in("analyst")
+    for path in ("/export", "/export/file"):
+        answer = client.post(path, data={**CHOICE, **change})
+        assert answer.status_code == 422, path
+        assert f'id="{field}-note"' in answer.text
+        if "pattern" not in change:
+            assert 'value="venv-python" id="p-venv-python" data-choice checked' in answer.text
+    with session_scope(engine, writes=False) as session:
+        assert session.scalars(select(ExportRow)).all() == []
+
+
+def test_a_file_that_is_no_text_is_refused(signed_in: Callable[[str], TestClient]) -> None:
+    answer = signed_in("analyst").post("/export", data=CHOICE, files={"base_file": ("base.xml", b"\xff\x00\x80")})
+    assert answer.status_code == 422
+    assert "not XML in UTF-8 or UTF-16" in answer.text
+
+
+def test_a_base_policy_over_the_limit_is_refused(signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("analyst")
+    big = ("base.xml", b"<!--" + b"x" * 1_000_000 + b"-->")
+    assert client.post("/export", data=CHOICE, files={"base_file": big}).status_code == 422
+    far_too_big = ("base.xml", b"x" * 5_000_000)
+    assert client.post("/export", data=CHOICE, files={"base_file": far_too_big}).status_code == 413
+
+
+def test_text_from_the_form_is_escaped(signed_in: Callable[[str], TestClient]) -> None:
+    answer = signed_in("analyst").post("/export", data={**CHOICE, "sid": '"><script>alert(1)</script>'})
+    assert "<script>alert" not in answer.text
+
+
+def test_a_link_chooses_patterns(signed_in: Callable[[str], TestClient]) -> None:
+    page = signed_in("analyst").get("/export?pattern=venv-python&pattern=invented").text
+    assert page.count("data-choice checked") == 1
+
+
+def test_an_unknown_export_is_not_found(signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("analyst")
+    assert client.get("/export/77/file").status_code == 404
+    assert client.get("/export/x/file").status_code == 404
