@@ -1,0 +1,54 @@
+"""The calls of the platform that the agent runs on: `_windows` or `_posix`, which offer the same functions."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform == "win32":
+    from agent._windows import (
+        CANARY,
+        CREATION_FLAGS,
+        PLATFORM,
+        find_state_dir,
+        is_link,
+        mode_allows_start,
+        open_lock,
+        read_host,
+        read_machine_id,
+        read_policy,
+        read_principal,
+        read_trust,
+        start_suspended,
+    )
+else:
+    from agent._posix import (
+        CANARY,
+        CREATION_FLAGS,
+        PLATFORM,
+        find_state_dir,
+        is_link,
+        mode_allows_start,
+        open_lock,
+        read_host,
+        read_machine_id,
+        read_policy,
+        read_principal,
+        read_trust,
+        start_suspended,
+    )
+
+__all__ = [
+    "CANARY",
+    "CREATION_FLAGS",
+    "PLATFORM",
+    "find_state_dir",
+    "is_link",
+    "mode_allows_start",
+    "open_lock",
+    "read_host",
+    "read_machine_id",
+    "read_policy",
+    "read_principal",
+    "read_trust",
+    "start_suspended",
+]

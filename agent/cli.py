@@ -1,0 +1,286 @@
+"""`wayleave-agent`: the agent's command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent import __version__
+from agent._platform import read_host, read_machine_id
+from agent.client import NoAnswer, check_server, encode_report, enrol, open_client
+from agent.contract.messages import Refused, Report
+from agent.cycle import CycleResult, NotEnrolled, Observation, get_identity, next_cycle_s, preview, run_cycle
+from agent.delivery import first_progress
+from agent.options import PREFIX, Options, OptionsError, read_options
+from agent.spool import (
+    AgentBusy,
+    Identity,
+    hash_machine,
+    load_identity,
+    load_pending,
+    load_progress,
+    locked,
+    save_identity,
+    save_progress,
+)
+
+DONE, FAILED, WRONG_USE, NOT_ENROLLED, BUSY, NOT_DELIVERED, REVOKED = 0, 1, 2, 3, 4, 5, 6
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is documented in docs/agent.md."""
+    # Windows writes to a pipe in its own code page, which has no letters for many names.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    parsed = build_parser().parse_args(arguments)
+    try:
+        options = _options(parsed)
+        code: int = parsed.run(parsed, options)
+    except OptionsError as error:
+        return _fail(str(error), WRONG_USE)
+    except NotEnrolled as error:
+        return _fail(str(error), NOT_ENROLLED)
+    except AgentBusy as error:
+        return _fail(str(error), BUSY)
+    except OSError as error:
+        return _fail(f"{error.filename or options.state_dir}: {error.strerror or error}", FAILED)
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    parser = argparse.ArgumentParser(
+        prog="wayleave-agent",
+        description="Tries the places that uv runs programs from, and reports which of them are closed.",
+    )
+    parser.add_argument("--version", action="version", version=f"wayleave-agent {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", type=Path, metavar="FILE", help="settings file instead of the machine's own")
+    common.add_argument("--state-dir", type=Path, metavar="DIR", help="where identity, progress and spool are kept")
+    common.add_argument(
+        "--project-root", action="append", metavar="DIR", help="a folder in which projects live (may be repeated)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    probe = commands.add_parser("probe", parents=[common], help="try, and print what would be sent; send nothing")
+    probe.add_argument(
+        "--format",
+        choices=("json", "wire", "table"),
+        default="json",
+        help="json: to read (default); wire: the very bytes, before compression; table: outcomes by pattern",
+    )
+    probe.set_defaults(run=_probe)
+
+    once = commands.add_parser("once", parents=[common], help="one cycle: try, report what is new, deliver")
+    once.add_argument("--force", action="store_true", help="report also if nothing changed")
+    once.set_defaults(run=_once)
+
+    run = commands.add_parser("run", parents=[common], help="cycle after cycle, until stopped")
+    run.set_defaults(run=_run)
+
+    enrol_command = commands.add_parser("enrol", parents=[common], help="exchange an enrolment secret for an identity")
+    enrol_command.add_argument("--server", required=True, metavar="URL", help="https://wayleave.example.com")
+    secret = enrol_command.add_mutually_exclusive_group()
+    secret.add_argument("--secret", metavar="SECRET", help="other users of this machine may see it; prefer a file")
+    secret.add_argument("--secret-file", type=Path, metavar="FILE", help="a file that holds the secret alone")
+    enrol_command.add_argument("--ca-file", type=Path, metavar="FILE", help="authorities to trust besides the system's")
+    enrol_command.add_argument("--insecure", action="store_true", help="allow http:// to another machine")
+    enrol_command.set_defaults(run=_enrol)
+
+    status = commands.add_parser("status", parents=[common], help="who this agent is and how far it has come")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    status.set_defaults(run=_status)
+    return parser
+
+
+def _options(parsed: argparse.Namespace) -> Options:
+    options = read_options(os.environ, config=parsed.config)
+    if parsed.state_dir is not None:
+        options = replace(options, state_dir=parsed.state_dir.absolute())
+    if parsed.project_root:
+        roots = tuple(str(Path(root).absolute()) for root in parsed.project_root)
+        options = replace(options, project_roots=(*options.project_roots, *roots))
+    return options
+
+
+def _probe(parsed: argparse.Namespace, options: Options) -> int:
+    report, observation = preview(options, dict(os.environ))
+    if parsed.format == "wire":
+        print(encode_report(report).decode())
+    elif parsed.format == "json":
+        print(json.dumps(readable(report), indent=2, ensure_ascii=False))
+    else:
+        print(render_table(observation))
+    for path in observation.left_behind:
+        print(f"could not be removed yet, will be swept at the next start: {path}", file=sys.stderr)
+    return DONE
+
+
+def readable(report: Report) -> dict[str, Any]:
+    """A report to be read: the bodies, which travel as text, as objects."""
+    value: dict[str, Any] = report.to_json()
+    value["bodies"] = {digest: json.loads(body) for digest, body in report.bodies.items()}
+    return value
+
+
+def render_table(observation: Observation) -> str:
+    """Outcomes by pattern, for people."""
+    rows = [("PATTERN", "OUTCOME", "BY / WHY", "ERROR", "TRIED")]
+    for probe in observation.probes:
+        rows.append(
+            (
+                probe.pattern,
+                probe.outcome.value,
+                (probe.engine or probe.why or "").replace("_", " "),
+                "" if probe.error in (None, 0) else str(probe.error),
+                probe.specimen.value,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _once(parsed: argparse.Namespace, options: Options) -> int:
+    result = run_cycle(options, dict(os.environ), force=parsed.force)
+    print(describe(result))
+    return _exit_code(result)
+
+
+def _run(_parsed: argparse.Namespace, options: Options) -> int:
+    while True:
+        result = run_cycle(options, dict(os.environ))
+        print(f"{_stamp(time.time())} {describe(result)}", flush=True)
+        if result.delivered is None or result.delivered.progress.revoked:
+            return REVOKED
+        identity, progress = result.delivered.identity, result.delivered.progress
+        time.sleep(next_cycle_s(options, progress, identity.host_id, now=time.time()))
+
+
+def describe(result: CycleResult) -> str:
+    """What a cycle did, in one line."""
+    counts: dict[str, int] = {}
+    for probe in result.observation.probes:
+        counts[probe.outcome.value] = counts.get(probe.outcome.value, 0) + 1
+    parts = [", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "nothing tried"]
+    parts.append("a report made" if result.report else "no news")
+    delivered = result.delivered
+    if delivered is not None:
+        parts.append(f"{delivered.sent} sent, {delivered.left} waiting")
+        if delivered.refused:
+            parts.append(f"{delivered.refused} refused")
+        if delivered.trouble:
+            parts.append(delivered.trouble)
+    if result.dropped:
+        parts.append(f"{result.dropped} dropped from a full spool")
+    return "; ".join(parts)
+
+
+def _exit_code(result: CycleResult) -> int:
+    delivered = result.delivered
+    if delivered is None:
+        return DONE
+    if delivered.progress.revoked:
+        return REVOKED
+    return NOT_DELIVERED if delivered.left or delivered.refused else DONE
+
+
+def _enrol(parsed: argparse.Namespace, options: Options) -> int:
+    try:
+        server = check_server(parsed.server, insecure=parsed.insecure or options.insecure)
+        secret = _secret(parsed)
+    except ValueError as error:
+        return _fail(str(error), WRONG_USE)
+    host = read_host(__version__)
+    ca_file = parsed.ca_file.absolute() if parsed.ca_file else options.ca_file
+    with locked(options.state_dir) as state_dir:
+        try:
+            with open_client(server, ca_file=ca_file) as http:
+                answer = enrol(http, secret, name=host.name, system=host.os)
+        except NoAnswer as error:
+            return _fail(f"{server}: {error}", NOT_DELIVERED)
+        if isinstance(answer, Refused):
+            return _fail(f"{server} refused the enrolment: {answer.status} {answer.error}: {answer.message}", FAILED)
+        save_progress(state_dir, first_progress(time.time()))
+        for item in load_pending(state_dir):
+            item.path.unlink(missing_ok=True)  # made under another identity
+        save_identity(
+            state_dir,
+            Identity(
+                server=server,
+                host_id=answer.host_id,
+                token=answer.token,
+                machine=hash_machine(read_machine_id()),
+                secret=secret,
+                ca_file=str(ca_file) if ca_file else None,
+                catalogue_key=answer.catalogue_key,
+            ),
+        )
+    print(f"enrolled at {server} as host {answer.host_id}")
+    return DONE
+
+
+def _secret(parsed: argparse.Namespace) -> str:
+    if parsed.secret_file is not None:
+        secret = str(parsed.secret_file.read_text(encoding="utf-8")).strip()
+    else:
+        secret = parsed.secret or os.environ.get(PREFIX + "SECRET", "")
+    if not secret:
+        raise ValueError(f"no enrolment secret: give --secret-file, --secret or {PREFIX}SECRET")
+    return secret
+
+
+def _status(parsed: argparse.Namespace, options: Options) -> int:
+    identity, progress = load_identity(options.state_dir), load_progress(options.state_dir)
+    pending = load_pending(options.state_dir) if (options.state_dir / "spool").is_dir() else ()
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "state_dir": str(options.state_dir),
+        "server": identity.server if identity else None,
+        "host_id": identity.host_id if identity else None,
+        "probing": options.probing,
+        "revoked": progress.revoked,
+        "waiting": len(pending),
+        "sequence": progress.sequence,
+        "last_cycle_at": _stamp(progress.cycle_at),
+        "last_sent_at": _stamp(progress.sent_at),
+        "next_report_at": _stamp(progress.next_report_at),
+        "failures": progress.failures,
+        "dropped": progress.dropped,
+        "trouble": progress.trouble or None,
+    }
+    if parsed.json:
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        width = max(map(len, facts))
+        for name, value in facts.items():
+            print(f"{name.replace('_', ' ').ljust(width)}  {'-' if value is None else value}")
+    if progress.revoked:
+        return REVOKED
+    get_identity(options.state_dir)
+    return DONE
+
+
+def _stamp(moment: float) -> str | None:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"wayleave-agent: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Bringing what waits in the spool to the server, oldest first and one at a time, and minding every answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import httpx
+
+from agent.client import NoAnswer, enrol, send_report
+from agent.contract.messages import Acknowledged, Enrolled, Refused
+from agent.spool import (
+    Identity,
+    Pending,
+    Progress,
+    load_pending,
+    new_epoch,
+    restart_epoch,
+    save_identity,
+    save_progress,
+)
+
+FIRST_WAIT_S = 30
+LONGEST_WAIT_S = 3_600
+MAX_TURNS = 6
+"""How often one report may be sent again at once: for missing bodies, a new epoch, a new token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What a delivery came to. `wait_s`: when to come again at the earliest."""
+
+    identity: Identity
+    progress: Progress
+    sent: int = 0
+    refused: int = 0
+    left: int = 0
+    wait_s: int = 0
+    trouble: str = ""
+
+
+def deliver(
+    state_dir: Path,
+    http: httpx.Client,
+    identity: Identity,
+    progress: Progress,
+    *,
+    now: float,
+    host: tuple[str, str],
+    reload: Callable[[Path], tuple[Pending, ...]] = load_pending,
+) -> Delivered:
+    """Send what waits. `host`: name and system, for enrolling again; `now`: seconds since 1970."""
+    result = Delivered(identity=identity, progress=progress)
+    if progress.revoked:
+        return replace(
+            result, left=len(reload(state_dir)), trouble="revoked by the server: stopped until enrolled again"
+        )
+    enrolled_again = False
+    while pending := reload(state_dir):
+        item, turns = pending[0], 0
+        wanted: frozenset[str] = frozenset()
+        while True:
+            turns += 1
+            try:
+                answer = _send(http, result, item, wanted)
+            except NoAnswer as error:
+                return _later(state_dir, result, None, str(error), left=len(pending), now=now)
+            if isinstance(answer, Acknowledged):
+                result = _acknowledged(state_dir, result, item, answer, now=now)
+                break
+            if turns >= MAX_TURNS:
+                return _later(state_dir, result, answer, _words(answer), left=len(pending), now=now)
+            if answer.status == 409 and answer.missing:
+                wanted |= set(answer.missing)
+                continue
+            if answer.status == 409:  # sequence_reused, sequence_too_old: a clone or a restored snapshot
+                restarted, pending = restart_epoch(state_dir, result.progress, pending, now=now)
+                result, item = replace(result, progress=restarted), pending[0]
+                continue
+            if answer.status == 401 and identity.secret and not enrolled_again:
+                enrolled_again = True
+                again = _enrol_again(state_dir, http, result, host, now=now)
+                if again is None:
+                    return _later(state_dir, result, answer, _words(answer), left=len(pending), now=now)
+                result, pending = again, reload(state_dir)
+                item = pending[0]
+                continue
+            if answer.status == 403:
+                stopped = replace(result.progress, revoked=True, trouble=_words(answer))
+                save_progress(state_dir, stopped)
+                return replace(result, progress=stopped, left=len(pending), trouble=_words(answer))
+            if answer.status in (400, 413, 422):
+                # This report will never be taken: keep the reason, not the report, and go on with the next.
+                result = _set_aside(state_dir, result, item, answer)
+                break
+            return _later(state_dir, result, answer, _words(answer), left=len(pending), now=now)
+    return result
+
+
+def wait_after(failures: int, retry_after_s: int | None, host_id: str) -> int:
+    """Seconds until the next attempt: doubling to an hour, or what the server asked for, spread over the fleet.
+
+    >>> wait_after(1, 60, "a") >= 60
+    True
+    """
+    share = spread(host_id)
+    if retry_after_s is not None:
+        return int(retry_after_s + max(retry_after_s, 10) * share)
+    base = min(LONGEST_WAIT_S, FIRST_WAIT_S << min(max(failures, 1) - 1, 12))
+    return int(base * (0.5 + share / 2))
+
+
+def spread(host_id: str) -> float:
+    """A host's own share between 0 and 1, the same every time, by which the fleet's visits are spread."""
+    return int.from_bytes(hashlib.sha256(host_id.encode()).digest()[:4]) / 2**32
+
+
+def _send(http: httpx.Client, result: Delivered, item: Pending, wanted: frozenset[str]) -> Acknowledged | Refused:
+    known = set(result.progress.known) - wanted
+    bodies = {digest: body for digest, body in item.report.bodies.items() if digest not in known}
+    return send_report(http, result.identity.token, replace(item.report, bodies=bodies))
+
+
+def _acknowledged(state_dir: Path, result: Delivered, item: Pending, answer: Acknowledged, *, now: float) -> Delivered:
+    digests = tuple(item.report.sets.values())
+    known = (*(digest for digest in result.progress.known if digest not in digests), *digests)
+    progress = replace(
+        result.progress,
+        known=known,
+        sequence=max(result.progress.sequence, item.report.sequence)
+        if item.report.epoch == result.progress.epoch
+        else result.progress.sequence,
+        sent_at=now,
+        # A little earlier or later than asked, so that hosts that began together do not stay together.
+        next_report_at=now + answer.next_report_s * (0.9 + 0.2 * spread(result.identity.host_id)),
+        failures=0,
+        trouble="",
+    )
+    save_progress(state_dir, progress)
+    item.path.unlink(missing_ok=True)
+    return replace(result, progress=progress, sent=result.sent + 1)
+
+
+def _later(
+    state_dir: Path, result: Delivered, answer: Refused | None, trouble: str, *, left: int, now: float
+) -> Delivered:
+    failures = result.progress.failures + 1
+    wait_s = wait_after(failures, answer.retry_after_s if answer else None, result.identity.host_id)
+    progress = replace(result.progress, failures=failures, trouble=trouble[:500], next_report_at=now + wait_s)
+    save_progress(state_dir, progress)
+    return replace(result, progress=progress, left=left, wait_s=wait_s, trouble=trouble)
+
+
+def _set_aside(state_dir: Path, result: Delivered, item: Pending, answer: Refused) -> Delivered:
+    progress = replace(result.progress, dropped=result.progress.dropped + 1, trouble=_words(answer), sets={})
+    save_progress(state_dir, progress)
+    item.path.unlink(missing_ok=True)
+    return replace(result, progress=progress, refused=result.refused + 1, trouble=_words(answer))
+
+
+def _enrol_again(
+    state_dir: Path, http: httpx.Client, result: Delivered, host: tuple[str, str], *, now: float
+) -> Delivered | None:
+    """The server does not know us: it was replaced, or we were deleted. Once, and only with the secret given to us."""
+    try:
+        answer = enrol(http, result.identity.secret or "", name=host[0], system=host[1])
+    except NoAnswer:
+        return None
+    if not isinstance(answer, Enrolled):
+        return None
+    identity = replace(result.identity, host_id=answer.host_id, token=answer.token, catalogue_key=answer.catalogue_key)
+    progress = replace(result.progress, known=())
+    # The identity last: killed in between, the old token is refused again and this is done again.
+    progress, _ = restart_epoch(state_dir, progress, load_pending(state_dir), now=now)
+    save_identity(state_dir, identity)
+    return replace(result, identity=identity, progress=progress)
+
+
+def first_progress(now: float) -> Progress:
+    """The progress of an agent that has just been enrolled."""
+    return Progress(epoch=new_epoch(Progress(), now=now))
+
+
+def _words(answer: Refused) -> str:
+    field = f" ({answer.field})" if answer.field else ""
+    return f"the server answered {answer.status} {answer.error}{field}: {answer.message}"

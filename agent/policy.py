@@ -1,0 +1,90 @@
+"""The policies in force, as the registry holds them, and what they let one conclude. Pure; `_windows` reads them.
+
+source: applocker, merge and prerequisites (the registry form): below SrpV2 one key per collection with
+`EnforcementMode` (0 audit, 1 enforce, absent = not configured, whose rules are enforced all the same) and one key per
+rule whose `Value` is the rule's XML.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.contract.facts import CollectionInForce, PolicySet, Why
+
+MODES: Mapping[int | None, str] = {None: "NotConfigured", 0: "AuditOnly", 1: "Enabled"}
+
+_SID_ATTRIBUTE = re.compile(r"UserOrGroupSid\s*=\s*[\"'](S-1-[0-9-]{1,180})[\"']", re.IGNORECASE)
+_RULE_ID = re.compile(r"\bId\s*=\s*[\"']([^\"']{1,64})[\"']")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryCollection:
+    """One collection's key: its `EnforcementMode` (None if absent) and the XML of its rules."""
+
+    mode: int | None = None
+    rules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyInForce:
+    """What was read: `collections` is None if SrpV2 could not be read, `csp` one of none, read, present-unreadable.
+
+    `service_disabled`: the Application Identity service cannot start, so nothing of SrpV2 is enforced.
+    """
+
+    collections: Mapping[str, RegistryCollection] | None = field(default_factory=dict)
+    csp: str = "none"
+    srp: bool = False
+    service_disabled: bool = False
+
+    def has_rules(self, collection: str) -> bool:
+        """Whether SrpV2 holds rules for a collection that are not only audited."""
+        found = (self.collections or {}).get(collection)
+        return found is not None and bool(found.rules) and found.mode != 0
+
+
+def policy_set(policy: PolicyInForce) -> PolicySet:
+    """The fact set of the policies in force. Collections without mode and rules are left out: they say nothing."""
+    if policy.collections is None:
+        return PolicySet(collections=None, csp=policy.csp, srp=policy.srp)
+    collections = {
+        name: CollectionInForce(mode=MODES.get(found.mode, f"Unknown{found.mode}"), rules=sorted_rules(found.rules))
+        for name, found in policy.collections.items()
+        if found.rules or found.mode is not None
+    }
+    return PolicySet(collections=collections, csp=policy.csp, srp=policy.srp)
+
+
+def sorted_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
+    """Rules by their id, so that two machines under one policy tell the same; the registry's order is no order."""
+
+    def key(rule: str) -> tuple[str, str]:
+        found = _RULE_ID.search(rule)
+        return (found.group(1).lower() if found else "", rule)
+
+    return tuple(sorted(rules, key=key))
+
+
+def named_sids(policy: PolicyInForce) -> frozenset[str]:
+    """The SIDs that rules in force are written for."""
+    collections = (policy.collections or {}).values()
+    return frozenset(
+        sid.upper() for found in collections for rule in found.rules for sid in _SID_ATTRIBUTE.findall(rule)
+    )
+
+
+def explain_allowed(policy: PolicyInForce, collection: str, *, is_administrator: bool) -> Why:
+    """Why a start succeeded, as far as the workstation can tell from the policies in force."""
+    if policy.collections is None:
+        return Why.UNKNOWN
+    found = policy.collections.get(collection)
+    if found is None or not found.rules:
+        # What an unreadable policy allows is not known; nor is it "no rules".
+        return Why.NO_RULES if policy.csp == "none" and not policy.srp else Why.UNKNOWN
+    if found.mode == 0:
+        return Why.AUDIT_MODE
+    if policy.service_disabled:
+        return Why.NOT_ENFORCED
+    return Why.ADMINISTRATOR if is_administrator else Why.RULE
