@@ -38,10 +38,11 @@ class Machine:
 
 
 def roots(machine: Machine) -> dict[str, str]:
-    """The roots of uv on a machine, by name: `cache`, `data`, `python`, `python_bin`, `tools`, `tool_bin`, `temp`, `home`.
+    """The roots of uv on a machine, by name.
 
-    A root that can't be told is left out. source: uv 0.13.8, crates/uv-dirs/src/lib.rs, uv-state/src/lib.rs,
-    uv-cache/src/cli.rs; GetTempPath2W for the temporary folder.
+    The names: `cache`, `data`, `python`, `python_bin`, `tools`, `tool_bin`, `temp`, `home`. A root that can't be told
+    is left out. source: uv 0.13.8, crates/uv-dirs/src/lib.rs, uv-state/src/lib.rs, uv-cache/src/cli.rs;
+    GetTempPath2W for the temporary folder.
 
     >>> roots(Machine(env={"LOCALAPPDATA": r"C:\\Users\\a\\AppData\\Local"}))["cache"]
     'C:\\\\Users\\\\a\\\\AppData\\\\Local\\\\uv\\\\cache'
@@ -73,7 +74,7 @@ def canary_paths(pattern: Pattern, machine: Machine, token: str) -> tuple[str, .
     """
     spec = pattern.probe
     templates = spec.canary if machine.platform == "windows" else spec.posix_canary
-    places = []
+    places: list[str] = []
     for template in templates:
         for name, value in _markers(token).items():
             template = template.replace(name, value)
@@ -206,7 +207,7 @@ def _absolute(place: str | None, machine: Machine) -> str | None:
 
 
 def _markers(token: str) -> dict[str, str]:
-    """What fills a canary template's places. Each is of the form that uv itself would write, and is told by its marker."""
+    """What fills a canary template's places: each of the form that uv itself would write, told by its marker."""
     seed = hashlib.sha256(token.encode()).digest() + hashlib.sha256(b"more" + token.encode()).digest()
     characters = "".join(_ALPHANUMERIC[byte % 36] for byte in seed)
     letters = "".join(_ALPHANUMERIC[byte % 26] for byte in seed)
