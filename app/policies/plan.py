@@ -144,7 +144,7 @@ def plan_rules(catalogue: Catalogue, choices: Sequence[PatternChoice], terms: Te
         raise InvalidError("Choose at least one pattern.", field="patterns")
     for choice in sorted(chosen.values(), key=lambda choice: position[choice.pattern]):
         pattern = catalogue.pattern(choice.pattern)
-        source = _rule_giver(catalogue, pattern)
+        source = rule_giver(catalogue, pattern)
         collections = _collections(pattern, source, terms, left_out)
         if not collections:
             continue
@@ -167,20 +167,20 @@ def plan_rules(catalogue: Catalogue, choices: Sequence[PatternChoice], terms: Te
     return Plan(rules=tuple(_grouped(catalogue, wanted, terms)), left_out=tuple(left_out))
 
 
-def _rule_giver(catalogue: Catalogue, pattern: Pattern) -> Pattern:
+def rule_giver(catalogue: Catalogue, pattern: Pattern) -> Pattern:
     """The pattern whose rules open this one: mostly itself. raises: InvalidError if none does."""
     kinds = pattern.rule_kinds
+    advice = pattern.rule_advice
     if kinds and kinds[0] == "covered-by" and pattern.covered_by:
         return catalogue.pattern(pattern.covered_by)
     if not kinds or kinds[0] == "none" or not pattern.is_executed:
         raise InvalidError(
-            f"{pattern.id} needs no rule: {pattern.rule_advice or 'nothing is started there'}.", field="patterns"
-        )
-    if not any(kind in RULE_KINDS for kind in kinds) or kinds[0] == "avoid":
-        raise InvalidError(
-            f"{pattern.id} should not get a rule. Instead: {pattern.rule_advice or 'change how uv is used'}.",
+            f"{pattern.id} needs no rule: {advice.removeprefix('no rule needed ') or 'nothing is started there'}.",
             field="patterns",
         )
+    if not any(kind in RULE_KINDS for kind in kinds) or kinds[0] == "avoid":
+        instead = advice.removeprefix("avoid: ") or "change how uv is used"
+        raise InvalidError(f"{pattern.id} should not get a rule. Instead: {instead}.", field="patterns")
     return pattern
 
 
