@@ -62,6 +62,8 @@ class FactSet(Base):
     kind: Mapped[int] = mapped_column(SmallInteger)
     digest: Mapped[bytes] = mapped_column(BYTES)
     body: Mapped[str] = mapped_column(Text)
+    flags: Mapped[int] = mapped_column(SmallInteger)
+    """What a subject's standing needs to know of the set (see `facts.Flag`)."""
     facts: Mapped[list[int] | None] = mapped_column(ARRAY(Integer).with_variant(JSON(none_as_null=True), "sqlite"))
     created_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
@@ -124,7 +126,11 @@ class Subject(Base):
 
 
 class Pulse(Base):
-    """The one row that every report writes. `recent`: 16 slots of 8 bytes, the tag of sequence n in slot n mod 16."""
+    """The one row that every report writes. `recent`: 16 slots of 8 bytes, the tag of sequence n in slot n mod 16.
+
+    `said` is a hash of all digests of the newest report: one that says the same changes nothing else. Whoever moves a
+    subject (another group, silence, approval) empties it, and the next report is looked at in full.
+    """
 
     __tablename__ = "pulse"
     __table_args__ = {"postgresql_with": {"fillfactor": 50}}  # noqa: RUF012 - SQLAlchemy reads it as it stands
@@ -135,6 +141,7 @@ class Pulse(Base):
     epoch: Mapped[int] = mapped_column(BigInteger)
     sequence: Mapped[int] = mapped_column(BigInteger)
     recent: Mapped[bytes] = mapped_column(BYTES)
+    said: Mapped[bytes] = mapped_column(BYTES)
     last_seen_at: Mapped[datetime]
     received: Mapped[int] = mapped_column(BigInteger)
     """Reports recorded since the subject is known."""

@@ -1,0 +1,280 @@
+"""What the server reads out of a fact set's body: checked as hostile input, reduced to what counts need.
+
+Unknown fields are ignored and unknown words become `unknown`, so that a newer agent breaks nothing; a wrong shape is
+refused with the place of the fault.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Annotated, Any, NoReturn, TypedDict
+
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+
+from agent.contract.canonical import ContractError, parse_canonical
+from agent.contract.facts import Engine, Outcome
+
+MAX_PROBES = 400
+MAX_FOUND = 100
+
+
+class Flag(IntFlag):
+    """What a subject's standing needs to know of a set."""
+
+    ADMINISTRATOR = 1
+    ENFORCING = 2
+    BLOCKING = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternFact:
+    """What came of one pattern: the real file's outcome before the canary's, the worst of its collections."""
+
+    pattern: str
+    outcome: str
+    engine: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFacts:
+    """What counts need of one shared set."""
+
+    flags: int = 0
+    patterns: tuple[PatternFact, ...] = ()
+    version: str | None = None
+
+    @property
+    def marks(self) -> list[int] | None:
+        """One number per pattern, by which the database finds the sets with an outcome at it."""
+        return [mark(fact.pattern, fact.outcome) for fact in self.patterns] or None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostColumns:
+    """What a host says of itself."""
+
+    name: str
+    platform: str
+    os: str
+    os_build: str
+    domain: str | None
+    unit: str | None
+    agent_version: str
+    attested: bool
+
+
+_Line = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Short = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Unit = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_Pattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
+_Any = Annotated[str, StringConstraints(max_length=4096)]
+
+
+class _Probe(TypedDict, total=False):
+    pattern: _Pattern
+    specimen: _Short
+    outcome: _Short
+    engine: _Short | None
+    error: int | None
+    collection: _Short | None
+
+
+class _Probes(TypedDict, total=False):
+    probes: list[_Probe]
+
+
+class _Found(TypedDict, total=False):
+    path: _Any
+    version: _Short | None
+
+
+class _Uv(TypedDict, total=False):
+    found: list[_Found]
+    preferred: _Any | None
+
+
+class _Environment(TypedDict, total=False):
+    variables: dict[str, _Any]
+    uv_toml: dict[str, _Any]
+    answers: dict[str, _Any]
+    roots: dict[str, _Any]
+
+
+class _Collection(TypedDict, total=False):
+    mode: _Short
+    rules: list[str]
+
+
+class _Policy(TypedDict, total=False):
+    gpo: dict[str, _Collection] | None
+    csp: _Short
+    srp: bool
+
+
+class _Token(TypedDict, total=False):
+    sids: list[_Line]
+    deny_only: list[_Line]
+    elevated: bool
+    administrator: bool
+
+
+class _Host(TypedDict, total=False):
+    name: _Line
+    platform: _Short
+    os: _Line
+    os_build: _Short
+    domain: _Line | None
+    unit: _Unit | None
+    agent_version: _Short
+    attested: bool
+
+
+_SHAPES: Mapping[str, TypeAdapter[Any]] = {
+    "probes": TypeAdapter(_Probes),
+    "uv": TypeAdapter(_Uv),
+    "environment": TypeAdapter(_Environment),
+    "policy": TypeAdapter(_Policy),
+    "token": TypeAdapter(_Token),
+    "host": TypeAdapter(_Host),
+}
+
+_OUTCOMES = frozenset(Outcome)
+_ENGINES = frozenset(Engine)
+# The worst first: of a pattern's several collections, the closed one decides whether uv gets through.
+_RANK = {
+    name: rank for rank, name in enumerate(("blocked", "denied", "audited", "allowed", "error", "unknown", "absent"))
+}
+_OUTCOME_NUMBERS = {name: number for number, name in enumerate(_RANK)}
+_POLICY_ENGINES = frozenset({"applocker", "srp", "wdac", "unknown"})
+_AUDIT_MODES = frozenset({"0", "audit", "auditonly"})
+_LONG_NUMBER = re.compile(r"\d{16}")
+
+
+def mark(pattern: str, outcome: str) -> int:
+    """A number for an outcome at a pattern: 28 bits of the pattern's hash and 3 of the outcome; fits in 31 bits."""
+    code = _PATTERN_CODES.get(pattern)
+    if code is None:
+        code = int.from_bytes(hashlib.sha256(pattern.encode()).digest()[:4], "big") >> 4
+        if len(_PATTERN_CODES) < 10_000:
+            _PATTERN_CODES[pattern] = code
+    return code << 3 | _OUTCOME_NUMBERS[outcome]
+
+
+_PATTERN_CODES: dict[str, int] = {}
+
+
+def parse_body(body: str) -> Any:
+    """The value of a canonical body.
+
+    raises: ContractError as `parse_canonical`, whose slower check decides whenever the quick one does not say yes.
+    """
+    if body.isascii() and _LONG_NUMBER.search(body) is None:
+        try:
+            value = json.loads(body, parse_float=_refuse, parse_constant=_refuse)
+            if json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")) == body:
+                return value
+        except (ValueError, RecursionError):
+            pass
+    return parse_canonical(body)
+
+
+def read_set(kind: str, body: str) -> SetFacts:
+    """The facts of one shared set.
+
+    raises: ContractError with the place within the body.
+    """
+    value = _shaped(kind, body)
+    if kind == "probes":
+        patterns = _pattern_facts(value.get("probes", ()))
+        blocking = any(fact.outcome == "blocked" and fact.engine in _POLICY_ENGINES for fact in patterns)
+        return SetFacts(flags=Flag.BLOCKING if blocking else 0, patterns=patterns)
+    if kind == "uv":
+        return SetFacts(version=_preferred_version(value))
+    if kind == "policy":
+        return SetFacts(flags=Flag.ENFORCING if _enforces(value) else 0)
+    if kind == "token":
+        return SetFacts(flags=Flag.ADMINISTRATOR if value.get("administrator") else 0)
+    return SetFacts()
+
+
+def read_host(body: str) -> HostColumns:
+    """What a host says of itself.
+
+    raises: ContractError with the place within the body.
+    """
+    value = _shaped("host", body)
+    if not value.get("name"):
+        raise ContractError("a host needs a name", "name")
+    return HostColumns(
+        name=value["name"],
+        platform=value.get("platform", "windows"),
+        os=value.get("os", ""),
+        os_build=value.get("os_build", ""),
+        domain=value.get("domain"),
+        unit=value.get("unit"),
+        agent_version=value.get("agent_version", ""),
+        attested=value.get("attested", False),
+    )
+
+
+def _shaped(kind: str, body: str) -> Any:
+    value = parse_body(body)
+    try:
+        value = _SHAPES[kind].validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ContractError(first["msg"], ".".join(str(part) for part in first["loc"]) or None) from None
+    if kind == "probes" and len(value.get("probes", ())) > MAX_PROBES:
+        raise ContractError(f"more than {MAX_PROBES} probes", "probes")
+    if kind == "uv" and len(value.get("found", ())) > MAX_FOUND:
+        raise ContractError(f"more than {MAX_FOUND} uv executables", "found")
+    return value
+
+
+def _pattern_facts(probes: list[_Probe]) -> tuple[PatternFact, ...]:
+    best: dict[str, tuple[tuple[bool, int], str, str]] = {}
+    for index, probe in enumerate(probes):
+        pattern = probe.get("pattern")
+        if pattern is None:
+            raise ContractError("a probe needs a pattern", f"probes.{index}.pattern")
+        outcome = probe.get("outcome", "unknown")
+        if outcome not in _OUTCOMES:
+            outcome = "unknown"
+        rank = _RANK[outcome]
+        judged_real = probe.get("specimen") == "real" and rank < _RANK["error"]
+        key = (not judged_real, rank)
+        known = best.get(pattern)
+        if known is None or key < known[0]:
+            engine = probe.get("engine") or ""
+            best[pattern] = (key, outcome, engine if engine in _ENGINES or not engine else "unknown")
+    return tuple(
+        PatternFact(pattern=pattern, outcome=outcome, engine=engine)
+        for pattern, (_key, outcome, engine) in sorted(best.items())
+    )
+
+
+def _preferred_version(value: _Uv) -> str:
+    found = value.get("found", [])
+    preferred = value.get("preferred")
+    for one in found:
+        if one.get("path") == preferred and one.get("version"):
+            return one["version"] or ""
+    return next((version for one in found if (version := one.get("version"))), "")
+
+
+def _enforces(value: _Policy) -> bool:
+    collections = value.get("gpo") or {}
+    for collection in collections.values():
+        # A collection with rules and no mode is enforced all the same.
+        if collection.get("rules") and collection.get("mode", "").lower() not in _AUDIT_MODES:
+            return True
+    return bool(value.get("srp"))
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ContractError(f"the number {text[:40]} is not an integer")

@@ -1,0 +1,223 @@
+"""The folder: takes the deltas that report writers appended and adds them to the tallies. One at a time, anywhere.
+
+On PostgreSQL an advisory lock says who folds; on SQLite the writing transaction does.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from agent import catalogue
+from app.db.base import now, to_ms
+from app.db.tables import Setting
+from app.fleet.derive import Contribution, contribution
+from app.fleet.tables import (
+    NO_SET,
+    FactSet,
+    PatternTally,
+    Tally,
+    TallyDelta,
+    VersionTally,
+    WorkflowTally,
+)
+
+FOLD_LOCK = 0x77617966
+"""The advisory lock of whoever writes tallies."""
+MAX_DELTAS = 100_000
+DERIVED_FROM = "derived_from_catalogue"
+"""The setting that says by which catalogue the derived tallies were made."""
+
+TallyKey = tuple[int, int, int]
+Sums = Mapping[TallyKey, int]
+
+
+class ContributionCache:
+    """What recently folded sets add. Belongs to one thread."""
+
+    def __init__(self, size: int = 4000) -> None:
+        self._size = size
+        self._etag = ""
+        self._known: OrderedDict[int, Contribution] = OrderedDict()
+
+    def find(self, connection: Connection, set_ids: Iterable[int]) -> dict[int, Contribution]:
+        """What each set adds; sets that are gone add nothing."""
+        etag = catalogue.load().etag
+        if etag != self._etag:
+            self._known.clear()
+            self._etag = etag
+        wanted = set(set_ids)
+        found = {}
+        for set_id in wanted & self._known.keys():
+            self._known.move_to_end(set_id)
+            found[set_id] = self._known[set_id]
+        for chunk in _chunks(sorted(wanted - found.keys()), 500):
+            rows = connection.execute(select(FactSet.id, FactSet.kind, FactSet.body).where(FactSet.id.in_(chunk)))
+            for set_id, kind, body in rows:
+                found[set_id] = self._known[set_id] = contribution(kind, body)
+        while len(self._known) > self._size:
+            self._known.popitem(last=False)
+        return found
+
+
+def fold(connection: Connection, cache: ContributionCache) -> int:
+    """Folds pending deltas and commits; how many there were. 0 also when somebody else is folding."""
+    with connection.begin():
+        if not take_fold_lock(connection, wait=False):
+            return 0
+        count, sums = _take_deltas(connection)
+        if sums:
+            add_to_tallies(connection, sums)
+            add_to_derived(connection, sums, cache)
+    return count
+
+
+def take_fold_lock(connection: Connection, *, wait: bool) -> bool:
+    """Holds the folder's lock until the transaction ends; False when somebody else does and we don't wait."""
+    if connection.dialect.name != "postgresql":
+        return True
+    if wait:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": FOLD_LOCK})
+        return True
+    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": FOLD_LOCK}).scalar())
+
+
+def _take_deltas(connection: Connection) -> tuple[int, dict[TallyKey, int]]:
+    if connection.dialect.name == "postgresql":
+        # Deleted and read in one statement: ids below the highest may still be uncommitted elsewhere.
+        rows = connection.execute(
+            text(
+                "WITH gone AS (DELETE FROM tally_delta WHERE id IN (SELECT id FROM tally_delta ORDER BY id LIMIT :most)"
+                " RETURNING group_id, standing, set_id, delta)"
+                " SELECT group_id, standing, set_id, sum(delta), count(*) FROM gone GROUP BY 1, 2, 3"
+            ),
+            {"most": MAX_DELTAS},
+        ).all()
+    else:
+        last = connection.execute(select(func.max(TallyDelta.id))).scalar()
+        if last is None:
+            return 0, {}
+        rows = connection.execute(
+            select(
+                TallyDelta.group_id, TallyDelta.standing, TallyDelta.set_id, func.sum(TallyDelta.delta), func.count()
+            ).group_by(TallyDelta.group_id, TallyDelta.standing, TallyDelta.set_id)
+        ).all()
+        connection.execute(delete(TallyDelta).where(TallyDelta.id <= last))
+    return sum(row[4] for row in rows), {(row[0], row[1], row[2]): int(row[3]) for row in rows if row[3]}
+
+
+def add_to_tallies(connection: Connection, sums: Sums) -> None:
+    """Adds to `tally`; counts that reach nothing leave it."""
+    _add(
+        connection,
+        Tally.__table__,
+        ("group_id", "standing", "set_id"),
+        [{"group_id": g, "standing": s, "set_id": i, "subjects": by} for (g, s, i), by in sorted(sums.items())],
+    )
+
+
+def add_to_derived(connection: Connection, sums: Sums, cache: ContributionCache) -> None:
+    """Adds what the sets mean to the tallies of patterns, workflows and versions."""
+    patterns: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+    workflows: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+    versions: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+    counted = {key: by for key, by in sums.items() if key[2] != NO_SET}
+    for chunk in _chunks(sorted(counted), 2000):
+        found = cache.find(connection, (key[2] for key in chunk))
+        for key in chunk:
+            adds = found.get(key[2])
+            if adds is None:
+                continue
+            group_id, standing, _set_id = key
+            by = counted[key]
+            for row in adds.patterns:
+                patterns[(group_id, standing, *row)] += by
+            for workflow in adds.workflows:
+                workflows[(group_id, standing, *workflow)] += by
+            for version in adds.versions:
+                versions[(group_id, standing, *version)] += by
+    since = to_ms(now())
+    _add_derived(connection, PatternTally.__table__, ("pattern", "outcome", "engine"), patterns, since)
+    _add_derived(connection, WorkflowTally.__table__, ("workflow", "verdict"), workflows, None)
+    _add_derived(connection, VersionTally.__table__, ("version",), versions, None)
+
+
+def rebuild_derived(connection: Connection, cache: ContributionCache) -> None:
+    """Makes the derived tallies anew from `tally`. The caller holds the folder's lock."""
+    began = {
+        (row.group_id, row.standing, row.pattern, row.outcome, row.engine): row.since_at
+        for row in connection.execute(select(PatternTally.__table__))
+    }
+    for table in (PatternTally, WorkflowTally, VersionTally):
+        connection.execute(delete(table))
+    sums = {
+        (row.group_id, row.standing, row.set_id): row.subjects
+        for row in connection.execute(select(Tally.__table__).where(Tally.set_id != NO_SET))
+    }
+    add_to_derived(connection, sums, cache)
+    columns = PatternTally.__table__.c
+    names = ("group_id", "standing", "pattern", "outcome", "engine")
+    if began:
+        connection.execute(
+            update(PatternTally.__table__)  # type: ignore[arg-type]
+            .where(*(columns[name] == bindparam(f"old_{name}") for name in names))
+            .values(since_at=bindparam("old_since")),
+            [
+                {**{f"old_{name}": value for name, value in zip(names, key, strict=True)}, "old_since": at}
+                for key, at in began.items()
+            ],
+        )
+
+
+def rebuild_if_catalogue_changed(connection: Connection, cache: ContributionCache) -> bool:
+    """Rebuilds the derived tallies when they were made by another catalogue than ours; commits."""
+    etag = catalogue.load().etag
+    with connection.begin():
+        made_by = connection.execute(select(Setting.value).where(Setting.name == DERIVED_FROM)).scalar()
+        if made_by == etag:
+            return False
+        take_fold_lock(connection, wait=True)
+        rebuild_derived(connection, cache)
+        connection.execute(delete(Setting).where(Setting.name == DERIVED_FROM))
+        connection.execute(insert(Setting).values(name=DERIVED_FROM, value=etag, updated_at=now()))
+    return True
+
+
+def _add_derived(
+    connection: Connection, table: Any, names: Sequence[str], sums: Mapping[tuple[Any, ...], int], since: int | None
+) -> None:
+    keys = ("group_id", "standing", *names)
+    rows = []
+    for key, by in sorted(sums.items()):
+        if by:
+            row = {**dict(zip(keys, key, strict=True)), "subjects": by}
+            if since is not None:
+                row["since_at"] = since
+            rows.append(row)
+    _add(connection, table, keys, rows)
+
+
+def _add(connection: Connection, table: Any, keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
+    """Upserts counts and drops those that became nothing."""
+    if not rows:
+        return
+    assert isinstance(table, Table)  # noqa: S101 - for the type checker; all callers pass mapped tables
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement: Any = make(table)
+    # since_at is a Moment to SQLAlchemy and milliseconds here.
+    rows = [{**row, "since_at": now()} if "since_at" in row else row for row in rows]
+    statement = statement.on_conflict_do_update(
+        index_elements=list(keys), set_={"subjects": table.c.subjects + statement.excluded.subjects}
+    )
+    connection.execute(statement, rows)
+    if any(row["subjects"] < 0 for row in rows):
+        connection.execute(delete(table).where(table.c.subjects == 0))
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
