@@ -38,6 +38,7 @@ def environment() -> Environment:
         words.utc,
         words.listed,
         words.shortened,
+        words.ticked,
     ):
         made.filters[spoken.__name__] = spoken
     made.globals |= {

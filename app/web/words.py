@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from markupsafe import Markup, escape
+
 
 def number(value: int) -> str:
     """A whole number with thousands separated.
@@ -103,3 +105,17 @@ def shortened(text: str, length: int = 48) -> str:
         return text
     left = (length - 1) // 2
     return f"{text[:left]}…{text[-(length - 1 - left) :]}"
+
+
+def ticked(text: str) -> Markup:
+    """Text of the catalogue in which `backticks` mark what is typed.
+
+    >>> ticked("run `uv <x>` now")
+    Markup('run <code>uv &lt;x&gt;</code> now')
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
+    )

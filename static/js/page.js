@@ -64,3 +64,10 @@ document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-autosend]");
   if (form && event.target.matches("select, input[type=checkbox]")) form.requestSubmit();
 });
+
+// A link to a folded part opens it.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  const target = link && document.getElementById(link.getAttribute("href").slice(1));
+  if (target instanceof HTMLDetailsElement) target.open = true;
+});
