@@ -294,3 +294,131 @@ def _condition_in_order(condition: C) -> C:
     if isinstance(condition, HashCondition):
         return replace(condition, hashes=tuple(sorted(condition.hashes, key=_hash_order)))
     return condition
+
+
+# What is judged, and what comes of it
+
+
+class Drive(StrEnum):
+    """What a file's drive is to AppLocker: %REMOVABLE% are discs, %HOT% are USB sticks and the like."""
+
+    FIXED = "fixed"
+    HOT = "hot"
+    REMOVABLE = "removable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file to judge, as far as it is known.
+
+    `path` is as it was opened; `resolves_to` the real path behind a short name, mapped drive, junction or link.
+    `publisher` None: unsigned, or not trusted. Hashes are hexadecimal, with or without `0x`, in any case; a hash that
+    nobody computed is None and matches no rule. `size_bytes` 0: an empty file, which has no hash.
+    """
+
+    path: str
+    resolves_to: str | None = None
+    drive: Drive = Drive.FIXED
+    publisher: str | None = None
+    product: str | None = None
+    binary: str | None = None
+    version: Version | None = None
+    authenticode_sha256: str | None = None
+    flat_sha256: str | None = None
+    sha1: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """Who runs it: the SIDs enabled in the token, those that count for Deny only, and the linked full token's (UAC)."""
+
+    sids: frozenset[str]
+    deny_only: frozenset[str] = frozenset()
+    linked: frozenset[str] = frozenset()
+
+    @property
+    def is_service(self) -> bool:
+        """True for SYSTEM, the two service accounts, and whatever was logged on as a service."""
+        return not self.sids.isdisjoint(SERVICE_SIDS)
+
+
+SERVICE_SIDS = frozenset({"S-1-5-18", "S-1-5-19", "S-1-5-20", "S-1-5-6"})
+
+STANDARD_USER = Token(sids=frozenset({"S-1-1-0", "S-1-5-11", "S-1-5-32-545"}))
+"""Everyone, Authenticated Users, Users: what every interactive user's token has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where AppLocker's variables point. `devices` maps native volume paths to drives, where known."""
+
+    os_drive: str = "C:"
+    windows: str = "C:\\Windows"
+    system32: tuple[str, ...] = ("C:\\Windows\\System32", "C:\\Windows\\SysWOW64")
+    program_files: tuple[str, ...] = ("C:\\Program Files", "C:\\Program Files (x86)")
+    devices: tuple[tuple[str, str], ...] = ()
+
+
+class Verdict(StrEnum):
+    """What the rules say, in the words of Test-AppLockerPolicy."""
+
+    ALLOWED = "Allowed"
+    DENIED = "Denied"
+    ALLOWED_BY_DEFAULT = "AllowedByDefault"
+    DENIED_BY_DEFAULT = "DeniedByDefault"
+
+
+class Effect(StrEnum):
+    """What happens to the file under the collection's mode."""
+
+    RUNS = "runs"
+    WOULD_BE_BLOCKED = "would be blocked"
+    BLOCKED = "blocked"
+
+
+class Confidence(StrEnum):
+    """How sure the judgement is: documented, inferred from several sources, or not settled by any."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """A question that the documentation leaves open and on which this decision hangs; `origin` says who says what."""
+
+    code: str
+    confidence: Confidence
+    question: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What comes of one file for one token. `rules` are all that decided it, in the order of the document.
+
+    `event_id` is what Windows logs, or None. `doubts` are the open questions whose other answer would change the
+    verdict or the effect.
+    """
+
+    verdict: Verdict
+    rules: tuple[Rule, ...]
+    collection: str | None
+    mode: Mode | None
+    effect: Effect
+    event_id: int | None
+    reason: str
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def confidence(self) -> Confidence:
+        """The lowest of the doubts'; high without any."""
+        found = {doubt.confidence for doubt in self.doubts}
+        return next((level for level in (Confidence.LOW, Confidence.MEDIUM) if level in found), Confidence.HIGH)
+
+    @property
+    def rule_id(self) -> str | None:
+        """The id of the (first) rule that decided; None when the default did."""
+        return self.rules[0].id if self.rules else None
