@@ -35,6 +35,7 @@ RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /build/bin/pip --python /opt/wayleave/bin/python install --no-deps /wheel/*.whl
 
 FROM build AS build-agent
+ARG PIP_CERT
 RUN /build/bin/pip --python /opt/agent/bin/python install --require-hashes -r requirements/demo.txt \
  && /build/bin/pip --python /opt/agent/bin/python install --no-deps /wheel/*.whl
 
