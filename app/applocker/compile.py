@@ -22,10 +22,10 @@ _FEW = 6
 class CompiledRule:
     """A rule ready to be compared. `others` are its readings under the other answers to open questions.
 
-    `decision` is the decision that this rule makes when it decides alone.
+    `decision` is the decision that this rule makes when it decides alone, `order` its place in the document.
     """
 
-    __slots__ = ("condition", "decision", "deny", "match", "others", "rule", "sid")
+    __slots__ = ("condition", "decision", "deny", "match", "order", "others", "rule", "sid")
 
     def __init__(self, rule: Rule, machine: Machine) -> None:
         self.rule = rule
@@ -33,6 +33,7 @@ class CompiledRule:
         self.sid = rule.sid.upper()
         self.condition = compile_condition(rule.condition, machine)
         self.decision: Decision | None = None
+        self.order = 0
         exceptions = [compile_condition(exception, machine) for exception in rule.exceptions]
         excepted = _any_of(rule.exceptions, exceptions, machine)
         self.match = _unless(self.condition.match, excepted)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 from app.applocker import doubts, outcomes
 from app.applocker.compile import CompiledRule, compile_index
@@ -47,6 +48,8 @@ COLLECTION_OF_EXTENSION = {
     **dict.fromkeys(("appx", "appxbundle", "msix", "msixbundle"), "Appx"),
 }
 """Which collection judges a file, by its extension. Exe and Dll really judge every image, whatever it is called."""
+
+_ORDER = attrgetter("order")
 
 NOT_CONTROLLED = "none"
 """Given as the collection: no collection judges this file."""
@@ -89,17 +92,19 @@ class CompiledCollection:
         self.knows_identity = all(isinstance(rule.rule.condition, PathCondition) for rule in self.rules)
         self.denied_by_default = outcomes.decided(collection, Verdict.DENIED_BY_DEFAULT, ())
         self.denied_unknown = outcomes.decided(collection, Verdict.DENIED_BY_DEFAULT, (), knows_identity=False)
-        for rule in self.rules:
+        for order, rule in enumerate(sorted(self.rules, key=_place)):
+            rule.order = order
             rule.decision = outcomes.decided(collection, _verdict_of(rule), (rule.rule,))
 
     def matching(self, facts: Facts) -> tuple[list[CompiledRule], list[CompiledRule]]:
         """The rules whose condition and exceptions match, and those candidates that have other readings."""
         matched: list[CompiledRule] = []
         doubtful: list[CompiledRule] = []
-        for rule in self.index.candidates(facts):
-            if rule.match(facts) and rule not in matched:
+        candidates = self.index.candidates(facts)
+        for rule in candidates if len(candidates) < 2 else dict.fromkeys(candidates):
+            if rule.match(facts):
                 matched.append(rule)
-            if rule.others and rule not in doubtful:
+            if rule.others:
                 doubtful.append(rule)
         return matched, doubtful
 
@@ -110,7 +115,7 @@ class CompiledCollection:
             return self.denied_unknown if unknown else self.denied_by_default
         if len(deciders) == 1 and deciders[0].decision is not None:
             return deciders[0].decision
-        rules = sorted((rule.rule for rule in deciders), key=lambda rule: (rule.place or (0, 0), rule.id))
+        rules = [rule.rule for rule in sorted(deciders, key=_ORDER)]
         return outcomes.decided(self.collection, _verdict_of(deciders[0]), tuple(rules))
 
 
@@ -158,6 +163,10 @@ class CompiledPolicy:
             if found:
                 return replace(decision, doubts=(*decision.doubts, *found))
         return decision
+
+
+def _place(rule: CompiledRule) -> tuple[tuple[int, int], str]:
+    return rule.rule.place or (0, 0), rule.rule.id
 
 
 def _verdict_of(rule: CompiledRule) -> Verdict:
