@@ -7,7 +7,7 @@ PORT ?= 8000
 export WAYLEAVE_DATA_DIR ?= var
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help env run demo test check bench faults lighthouse catalogue-check lock clean
+.PHONY: help env run demo test check bench lock clean
 
 help: ## List these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -15,14 +15,14 @@ help: ## List these commands
 env: $(VENV)/.ready static/vendor/.ready ## Set up .venv/ and the front-end packages
 
 $(VENV)/.ready: requirements/dev.txt pyproject.toml tools/venv.sh
-	@echo "== Python environment ($(VENV))"
+	@echo "== Python environment ($(VENV))" >&2
 	@tools/venv.sh $(VENV) $(PYTHON)
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@$(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
 static/vendor/.ready: package.json package-lock.json .npmrc tools/icons.txt tools/vendor.py requirements/node.txt | $(VENV)/.ready
-	@echo "== Front-end packages (static/vendor)"
+	@echo "== Front-end packages (static/vendor)" >&2
 	@$(BIN)/python tools/vendor.py
 
 run: env ## Serve on http://127.0.0.1:8000 (HOST, PORT, WAYLEAVE_DATA_DIR, WAYLEAVE_DATABASE_URL)
@@ -47,21 +47,14 @@ check: env ## Format, lint, types, import contracts and the fast tests, in under
 bench: env ## Measure; one JSON line a figure
 	@$(BIN)/python benchmarks/run.py $(ONLY)
 
-faults: env ## The tests that kill, starve and corrupt
-	$(BIN)/python -m pytest -m faults tests
-
-lighthouse: env ## Lighthouse over the pages of a demo server (needs Chromium)
-	@$(BIN)/python tools/lighthouse.py
-
-catalogue-check: env ## Compare the catalogue with the uv on this machine
-	@$(BIN)/python tools/check_catalogue.py
-
 # Pins anew what requirements/*.in name; the result holds hashes and no index address.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock: env ## Pin the newest versions in requirements/*.txt
 	$(LOCK) --upgrade requirements/dev.in -o requirements/dev.txt
 	$(LOCK) requirements/server.in -c requirements/dev.txt -o requirements/server.txt
 	$(LOCK) requirements/agent.in -c requirements/dev.txt -o requirements/agent.txt
+	$(LOCK) requirements/demo.in -c requirements/dev.txt -o requirements/demo.txt
+	$(LOCK) requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 	$(LOCK) --upgrade requirements/node.in -o requirements/node.txt
 
 clean: ## Remove what the commands above made, but not the data in var/
