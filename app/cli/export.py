@@ -137,6 +137,7 @@ def _text(export: Export, out: Path) -> str:
         if rule.reach.narrower:
             lines.append(f"  narrower {rule.reach.narrower}")
     lines += [f"left out: {left.pattern} {left.collection or ''}: {left.reason}" for left in export.left_out]
+    lines += [f"stays closed: {one.pattern} {one.collection}: {one.path}" for one in export.stays_closed]
     lines += [f"note: {note}" for note in export.notes]
     lines += [f"on a machine with nothing else: {export.effect_on_empty_machine}"]
     return "\n".join([*lines, f"{out}: {len(export.added)} rules, sha256 {export.sha256}"])
@@ -165,6 +166,15 @@ def _described(export: Export) -> dict[str, object]:
         ],
         "left_out": [
             {"pattern": left.pattern, "collection": left.collection, "reason": left.reason} for left in export.left_out
+        ],
+        "stays_closed": [
+            {
+                "pattern": one.pattern,
+                "collection": one.collection,
+                "path": one.path,
+                "deny_rules": one.deny_rules,
+            }
+            for one in export.stays_closed
         ],
         "notes": export.notes,
         "effect_on_empty_machine": export.effect_on_empty_machine,

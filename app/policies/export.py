@@ -27,6 +27,7 @@ from app.policies.choices import (
     checked_sid,
     read_choice,
 )
+from app.policies.coverage import Closed, find_closed
 from app.policies.plan import LeftOut, PlannedRule, Terms, plan_rules
 
 MAX_BASE_BYTES = 20 * 1024 * 1024
@@ -42,12 +43,14 @@ _ALL_USERS = {
 class Export:
     """One export. `xml` is the file's text (UTF-8 without byte order mark), `sha256` its digest.
 
-    `rules`: all that were asked for, those the base has already marked; `left_out`: what got none, and why; `notes`:
-    what the reader must know; `comment`: what the file says of itself; `base_sha256`: digest of the base as given.
+    `rules`: all that were asked for, those the base has already marked; `left_out`: what got none, and why;
+    `stays_closed`: forms of the patterns that the rules do not open; `notes`: what the reader must know; `comment`:
+    what the file says of itself; `base_sha256`: digest of the base as given.
     """
 
     rules: tuple[PlannedRule, ...]
     left_out: tuple[LeftOut, ...]
+    stays_closed: tuple[Closed, ...]
     policy: Policy
     xml: str
     comment: str
@@ -115,15 +118,17 @@ def plan_export(
             policy = replace(policy, comments=(*policy.comments, heading))
         effect = _effect_of_whole_policy(policy)
     xml = _rendered(policy)
+    closed = _find_closed(catalogue, rules, policy, terms)
     sha256 = hashlib.sha256(xml.encode()).hexdigest()
     kind = "rules" if base_policy is None else "policy"
     return Export(
         rules=rules,
         left_out=plan.left_out,
+        stays_closed=closed,
         policy=policy,
         xml=xml,
         comment="\n".join(policy.comments),
-        notes=_notes(rules, plan.left_out, terms.sid, base_policy),
+        notes=_notes(rules, plan.left_out, closed, terms.sid, base_policy),
         effect_on_empty_machine=effect,
         file_name=f"wayleave-{kind}-{sha256[:8]}.xml",
         sha256=sha256,
@@ -165,6 +170,24 @@ def _in_force(base: Policy | None, collections: Collection[str] | None) -> froze
     return frozenset(collections)
 
 
+def _find_closed(
+    catalogue: Catalogue, rules: Sequence[PlannedRule], policy: Policy, terms: Terms
+) -> tuple[Closed, ...]:
+    """Forms that no path rule opens, and forms that a Deny rule closes, whatever kind of rule was to open them."""
+    by_path = {pattern for rule in rules if rule.kind == "path" for pattern in rule.patterns}
+    chosen = {pattern for rule in rules for pattern in rule.patterns}
+    closed = find_closed(
+        policy,
+        # What another pattern covers is a junction: AppLocker judges its target.
+        [pattern for pattern in catalogue.patterns if pattern.id in chosen and not pattern.covered_by],
+        frozenset(rule.collection for rule in rules),
+        terms.sid,
+        project_roots=terms.project_roots,
+        roots=terms.roots,
+    )
+    return tuple(one for one in closed if one.deny_rules or one.pattern in by_path)
+
+
 def _marked(rules: Sequence[PlannedRule], base: Policy) -> tuple[PlannedRule, ...]:
     """The rules, with those marked that the base has already, under whatever id."""
     contents = {
@@ -197,7 +220,9 @@ def _effect_of_whole_policy(policy: Policy) -> str:
     return " ".join(sentences)
 
 
-def _notes(rules: Sequence[PlannedRule], left_out: Sequence[LeftOut], sid: str, base: Policy | None) -> tuple[str, ...]:
+def _notes(
+    rules: Sequence[PlannedRule], left_out: Sequence[LeftOut], closed: Sequence[Closed], sid: str, base: Policy | None
+) -> tuple[str, ...]:
     notes = []
     if sid in _ALL_USERS:
         notes.append(
@@ -218,6 +243,12 @@ def _notes(rules: Sequence[PlannedRule], left_out: Sequence[LeftOut], sid: str, 
                 notes.append(
                     f"The base only audits {collection.type}: nothing is blocked there, and this export keeps it so."
                 )
+    denied = {(rule, one.pattern) for one in closed for rule in one.deny_rules}
+    for name, pattern in sorted(denied):
+        notes.append(f"The base's Deny rule {name!a} still blocks {pattern}: Deny wins over every Allow.")
+    narrow = sorted({one.pattern for one in closed if not one.deny_rules})
+    if narrow:
+        notes.append(f"The rules are narrow on purpose: rare forms of {', '.join(narrow)} stay closed (listed).")
     writable = sum(rule.kind == "path" and rule.reach.users_can_write for rule in rules)
     if writable:
         notes.append(f"{writable} of {len(rules)} rules admit paths where users can write: see the risk of each.")
