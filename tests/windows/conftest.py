@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import fcntl
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.windows.bench import setup
+from tests.windows.bench.agent import forget_state, install_agent
 from tests.windows.bench.commands import forget_what_uv_made
 from tests.windows.bench.index import package_index
-from tests.windows.bench.places import BENCH, PYTHON, REPOSITORY, SHIM_POLICY, on_disk
+from tests.windows.bench.places import BENCH, SHIM_POLICY, on_disk
 from tests.windows.bench.run import start_server, stop_server
 
 POLICIES = Path(__file__).parent / "policies"
@@ -36,15 +36,14 @@ def bench() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def agent_installed(bench: None) -> None:
     """The repository's agent in the bench's Python, as it stands now."""
-    target = on_disk(PYTHON).parent / "Lib/site-packages/agent"
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(REPOSITORY / "agent", target, ignore=shutil.ignore_patterns("__pycache__"))
+    install_agent()
 
 
 @pytest.fixture
 def clean_bench(bench: None) -> Iterator[None]:
-    """The bench with no policy and nothing that uv made before."""
+    """The bench with no policy, nothing that uv made before, and an agent that has not run yet."""
     on_disk(SHIM_POLICY).unlink(missing_ok=True)
+    forget_state()
     forget_what_uv_made()
     yield
     on_disk(SHIM_POLICY).unlink(missing_ok=True)

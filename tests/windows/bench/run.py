@@ -87,7 +87,7 @@ class Running:
         return "\n".join(line for line in lines if not any(noise in line for noise in _NOISE))
 
     def kill(self) -> None:
-        """Ends the program as `kill -9` does: it can clean up nothing. Its Windows children live on."""
+        """Ends the program as `kill -9` does, and its children with it: they can clean up nothing."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(20)
@@ -129,6 +129,8 @@ def wine_environment() -> dict[str, str]:
         "XDG_RUNTIME_DIR": "/tmp",
         "WINEPREFIX": PREFIX_INSIDE,
         "WINEARCH": "win64",
+        # uv is installed for all users, and on their PATH.
+        "WINEPATH": r"C:\Program Files\uv",
         "WINEDEBUG": "-all",
         # Neither .NET nor the HTML engine is asked for; the test's own wevtapi serves event logs.
         "WINEDLLOVERRIDES": "mscoree=;mshtml=",
