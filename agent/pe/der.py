@@ -62,7 +62,7 @@ def read_children(node: Node, what: str) -> tuple[Node, ...]:
     """All values in a constructed value. raises: PeError"""
     if not node.tag & 0x20:
         raise PeError(f"DER: {what} is not constructed")
-    children = []
+    children: list[Node] = []
     offset = 0
     while offset < len(node.content):
         if len(children) == MAX_CHILDREN:

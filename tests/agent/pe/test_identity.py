@@ -198,15 +198,20 @@ REAL_FILES = {
 }
 
 
+def real_file(name: str) -> Path | None:
+    """The file on the Windows bench, where that was built before; `python -m tests.windows.bench build` does."""
+    bench = Path(os.environ.get("WAYLEAVE_BENCH_DIR") or Path(__file__).parents[3] / ".bench")
+    programs = bench / "wine" / "bench" / "prefix" / "drive_c" / "Program Files"
+    file = programs / ("uv" if name == "uv.exe" else "Python313") / name
+    return file if file.is_file() else None
+
+
 @pytest.mark.parametrize("name", sorted(REAL_FILES))
 def test_real_files(name: str) -> None:
-    """uv 0.13.8 and the Python Software Foundation's 3.13.2, where a folder with them is named."""
-    folder = os.environ.get("WAYLEAVE_TEST_REAL_FILES")
-    if not folder:
-        pytest.skip(
-            "shared: needs WAYLEAVE_TEST_REAL_FILES, a folder with the real uv.exe 0.13.8 and python.exe 3.13.2"
-        )
-    file = Path(folder) / name
+    """uv 0.13.8 and the Python Software Foundation's Python 3.13.2."""
+    file = real_file(name)
+    if file is None:
+        pytest.skip("shared: needs the Windows bench's files")
     identity = identify(file)
     digest, expected = REAL_FILES[name]
     assert digest.fullmatch(identity.authenticode_sha256 or "")
