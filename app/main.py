@@ -2,36 +2,77 @@
 
 from __future__ import annotations
 
-import importlib.util
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from app.db.engine import open_engine
+from app.db.session import session_scope
 from app.errors import AppError, BusyError, InvalidError
+from app.fleet.groups import make_standard_groups
+from app.fleet.record import Limits
+from app.ingest.catalogue import sign_catalogue
+from app.ingest.gate import AdmissionGate
+from app.ingest.keys import load_keys
+from app.ingest.routes import Ingest
+from app.ingest.writer import Writer
+from app.jobs.clock import Clock
 from app.settings import Settings
+from app.web.install import install as install_pages
 
 log = logging.getLogger("wayleave")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application. Opens the engine; tables must be there (`wayleave db upgrade`)."""
+    """The application. Its tables must be there (`wayleave db upgrade`) when it starts, not when it is made."""
     settings = settings or Settings()
     engine = open_engine(settings)
+    # The report writer and the clock each hold one connection of their own, whatever pages do.
+    own_engine = open_engine(settings, pool_size=3)
+    keys = load_keys(settings)
+    ingest = Ingest(settings=settings, engine=engine, keys=keys, catalogue=sign_catalogue(keys))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        yield
-        engine.dispose()
+        linux_group = await run_in_threadpool(_standard_groups, engine)
+        writer = Writer(
+            own_engine,
+            linux_group=linux_group,
+            limits=Limits(new_sets=settings.new_sets_per_day, subjects=settings.subjects_per_day),
+            group_reports=settings.group_reports,
+            group_wait_s=settings.group_wait_ms / 1000,
+            queue_reports=settings.queue_reports,
+            queue_age_s=settings.queue_age_s,
+        )
+        clock = Clock(own_engine)
+        writer.start(asyncio.get_running_loop())
+        clock.start()
+        ingest.writer = writer
+        try:
+            yield
+        finally:
+            await run_in_threadpool(writer.stop)
+            await run_in_threadpool(clock.stop)
+            own_engine.dispose()
+            engine.dispose()
 
-    app = FastAPI(title="Wayleave", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="Wayleave",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        routes=ingest.routes(),
+    )
     app.state.settings = settings
     app.state.engine = engine
     app.add_exception_handler(AppError, _answer_app_error)  # type: ignore[arg-type]
@@ -40,9 +81,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(SQLAlchemyError, _answer_database_error)  # type: ignore[arg-type]
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_api_route("/readyz", _readyz, include_in_schema=False)
-    if importlib.util.find_spec("app.web.install") is not None:
-        importlib.import_module("app.web.install").install(app)
+    install_pages(app)
+    app.add_middleware(AdmissionGate, places=settings.requests_in_flight)
     return app
+
+
+def _standard_groups(engine: Engine) -> int:
+    """Makes the groups that every installation has; the Linux group's id."""
+    with session_scope(engine) as session:
+        return make_standard_groups(session)[1]
 
 
 def _healthz() -> PlainTextResponse:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
 from app.settings import Settings
@@ -57,3 +59,10 @@ def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(WRITES, True)
     # A read that later writes would fail at once when another connection wrote meanwhile: writers lock first.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+DATA_ERRORS = (psycopg.DataError, psycopg.IntegrityError, sqlite3.IntegrityError, sqlite3.DataError, OverflowError)
+"""The database refuses a value; another value would pass."""
+
+DRIVER_ERRORS = (psycopg.Error, sqlite3.Error)
+"""Anything that the drivers raise."""

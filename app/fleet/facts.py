@@ -15,7 +15,7 @@ from enum import IntFlag
 from typing import Annotated, Any, NoReturn
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
-from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
+from typing_extensions import TypedDict
 
 from agent.contract.canonical import ContractError, parse_canonical
 from agent.contract.facts import Engine, Outcome

@@ -82,6 +82,7 @@ class Incoming:
     host_id: int
     secret_hash: bytes
     subject: bytes
+    report_id: str
     tag: bytes
     epoch: int
     sequence: int

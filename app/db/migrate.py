@@ -1,0 +1,70 @@
+"""Bringing the database up to date, by the same code from a checkout and from the installed package."""
+
+from __future__ import annotations
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, MetaData, text
+from sqlalchemy.schema import SchemaItem
+
+from app.db.partitions import make_month_partitions
+from app.settings import bundled
+
+MIGRATION_LOCK = 0x7761796C
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Migrates up to a revision, in one transaction on each step; a second process waits for the first."""
+    config = alembic_config()
+    with engine.connect() as connection:
+        on_postgresql = connection.dialect.name == "postgresql"
+        if on_postgresql:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+            connection.commit()
+        try:
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+            connection.commit()
+            if on_postgresql:
+                make_month_partitions(connection)
+                connection.commit()
+        finally:
+            if on_postgresql:
+                connection.rollback()
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
+                connection.commit()
+
+
+def is_current(engine: Engine) -> bool:
+    """Whether the database has the newest revision."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() == head
+
+
+def schema_drift(connection: Connection, metadata: MetaData) -> list[object]:
+    """What differs between the database and the declared tables; empty when a migration was not forgotten."""
+    context = MigrationContext.configure(
+        connection, opts={"include_object": is_declared, "target_metadata": metadata, "compare_type": True}
+    )
+    return list(compare_metadata(context, metadata))
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration, without a file."""
+    config = Config()
+    config.set_main_option("script_location", str(bundled("migrations")).replace("%", "%%"))
+    return config
+
+
+def is_declared(item: SchemaItem, name: str | None, kind: str, reflected: bool, _compare_to: SchemaItem | None) -> bool:
+    """Leaves out the partitions of tables that are kept by month: they come and go by the clock."""
+    if kind == "table" and reflected and name:
+        return not name.startswith(("transition_", "sighting_"))
+    table = getattr(item, "table", None)
+    return not (
+        kind == "index" and reflected and table is not None and table.name.startswith(("transition_", "sighting_"))
+    )

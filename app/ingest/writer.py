@@ -1,0 +1,179 @@
+"""The one thread of a process that writes reports: commits what has gathered, then answers all members at once.
+
+A data error of one report must not cost the others theirs: the group is cut in halves until it is alone. When the
+database is away, locked or full, the whole group is told to come back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.db.engine import DATA_ERRORS, DRIVER_ERRORS
+from app.fleet.record import TRY_AGAIN, Incoming, Limits, Outcome, record_reports
+from app.fleet.sets import SetCache
+
+log = logging.getLogger("wayleave.ingest")
+
+UNWRITABLE = Outcome(
+    status=422, error="invalid", message="The database refuses a value of this report.", field="bodies"
+)
+
+
+@dataclass(slots=True)
+class _Member:
+    report: Incoming
+    future: asyncio.Future[Outcome]
+    queued_at_s: float
+
+
+class Writer:
+    """Owns a thread and its connection; `submit` belongs to one event loop."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        linux_group: int,
+        limits: Limits,
+        group_reports: int,
+        group_wait_s: float,
+        queue_reports: int,
+        queue_age_s: float,
+    ) -> None:
+        self._engine = engine
+        self._linux_group = linux_group
+        self._limits = limits
+        self._group_reports = group_reports
+        self._group_wait_s = group_wait_s
+        self._queue_reports = queue_reports
+        self._queue_age_s = queue_age_s
+        self._queue: deque[_Member] = deque()
+        self._wake = threading.Event()
+        self._full = threading.Event()
+        self._stopping = False
+        self._sets = SetCache()
+        self._connection: Connection | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="report-writer", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Starts the thread; answers go to this loop."""
+        self._loop = loop
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Writes what is queued and ends the thread."""
+        self._stopping = True
+        self._wake.set()
+        self._full.set()
+        self._thread.join()
+
+    async def submit(self, report: Incoming) -> Outcome:
+        """What became of the report, after it was committed."""
+        if self._stopping or len(self._queue) >= self._queue_reports:
+            return TRY_AGAIN
+        assert self._loop is not None  # noqa: S101 - the writer is started before it is given reports
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        self._queue.append(_Member(report, future, time.monotonic()))
+        waiting = len(self._queue)
+        if waiting == 1:
+            self._wake.set()
+        elif waiting >= self._group_reports:
+            self._full.set()
+        return await future
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            if not self._queue:
+                self._wake.clear()
+                # A member that came between the look and the clear set the event before: look once more.
+                if not self._queue:
+                    if self._stopping:
+                        break
+                    continue
+            if len(self._queue) < self._group_reports and not self._stopping:
+                self._full.wait(self._group_wait_s)
+            self._full.clear()
+            group = self._take_group()
+            if group:
+                self._answer(group, self._write(group))
+        self._disconnect()
+
+    def _take_group(self) -> list[_Member]:
+        """The next members; those that left are dropped, those that waited too long are told to come back."""
+        group: list[_Member] = []
+        expired: list[_Member] = []
+        oldest_s = time.monotonic() - self._queue_age_s
+        while self._queue and len(group) < self._group_reports:
+            member = self._queue.popleft()
+            if member.future.cancelled():
+                continue
+            (expired if member.queued_at_s < oldest_s else group).append(member)
+        if expired:
+            self._answer(expired, [TRY_AGAIN] * len(expired))
+        return group
+
+    def _write(self, group: list[_Member]) -> list[Outcome]:
+        reports = [member.report for member in group]
+        try:
+            return self._record(reports)
+        except DATA_ERRORS:
+            if len(group) == 1:
+                log.exception("the database refuses a report of host %d", reports[0].host_id)
+                return [UNWRITABLE]
+            middle = len(group) // 2
+            return self._write(group[:middle]) + self._write(group[middle:])
+        except (*DRIVER_ERRORS, SQLAlchemyError) as error:
+            log.error("reports not written, %d told to come back: %s", len(group), error)
+            self._disconnect()
+            return [TRY_AGAIN] * len(group)
+        except Exception:
+            log.exception("reports not written, %d told to come back", len(group))
+            self._disconnect()
+            return [TRY_AGAIN] * len(group)
+
+    def _record(self, reports: list[Incoming]) -> list[Outcome]:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return record_reports(
+            self._connection,
+            reports,
+            now_ms=time.time_ns() // 1_000_000,
+            sets=self._sets,
+            linux_group=self._linux_group,
+            limits=self._limits,
+        )
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        # What the cache learnt in a transaction that was lost may not be there.
+        self._sets = SetCache()
+        if connection is None:
+            return
+        try:
+            connection.invalidate()
+            connection.close()
+        except (*DRIVER_ERRORS, SQLAlchemyError):
+            log.debug("the connection was gone already", exc_info=True)
+
+    def _answer(self, group: list[_Member], outcomes: list[Outcome]) -> None:
+        assert self._loop is not None  # noqa: S101 - started
+        try:
+            self._loop.call_soon_threadsafe(_resolve, group, outcomes)
+        except RuntimeError:
+            log.debug("the event loop has ended; %d committed reports are not answered", len(group))
+
+
+def _resolve(group: list[_Member], outcomes: list[Outcome]) -> None:
+    for member, outcome in zip(group, outcomes, strict=True):
+        if not member.future.done():
+            member.future.set_result(outcome)

@@ -1,0 +1,23 @@
+"""Alembic's entry point. It is always run from `app.db.migrate`, which hands over an open connection."""
+
+from alembic import context
+from sqlalchemy import text
+
+from app.all_tables import metadata
+from app.db.migrate import is_declared
+
+connection = context.config.attributes["connection"]
+if connection.dialect.name == "postgresql":
+    # A migration that can't have its lock soon gives up: waiting, it would hold up every report behind it.
+    connection.execute(text("SET lock_timeout = '10s'"))
+    connection.commit()
+context.configure(
+    connection=connection,
+    target_metadata=metadata(),
+    include_object=is_declared,
+    transaction_per_migration=True,
+    # SQLite can't alter tables in place; Alembic copies them instead.
+    render_as_batch=connection.dialect.name == "sqlite",
+)
+with context.begin_transaction():
+    context.run_migrations()
