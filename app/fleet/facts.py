@@ -51,7 +51,9 @@ class SetFacts:
 
     @property
     def marks(self) -> list[int] | None:
-        """One number per pattern, by which the database finds the sets with an outcome at it."""
+        """One number per pattern or version, by which the database finds the sets that have it."""
+        if self.version is not None:
+            return [version_mark(self.version)]
         return [mark(fact.pattern, fact.outcome) for fact in self.patterns] or None
 
 
@@ -164,6 +166,11 @@ def mark(pattern: str, outcome: str) -> int:
         if len(_PATTERN_CODES) < 10_000:
             _PATTERN_CODES[pattern] = code
     return code << 3 | _OUTCOME_NUMBERS[outcome]
+
+
+def version_mark(version: str) -> int:
+    """A number for a version of uv."""
+    return mark(f"uv {version}", "allowed")
 
 
 _PATTERN_CODES: dict[str, int] = {}
