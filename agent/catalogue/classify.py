@@ -8,30 +8,53 @@ from collections.abc import Mapping
 
 from agent.catalogue.expand import Machine
 from agent.catalogue.load import load
+from agent.catalogue.matcher import Expression, Matcher, read_needs
 from agent.catalogue.model import Pattern
 from agent.catalogue.normalise import lookup, lower_ascii, normalise
 
 _TOKEN = re.compile(r"<([A-Z_]+)>")
 _NEVER = r"(?!)"
 
-# What fills a `<NAME>` of an expression: the machine's variables, in the order in which uv asks for them.
+# What fills a `<NAME>` of an expression: every one of these variables that the machine has.
 _TOKENS: dict[str, tuple[str, ...]] = {
-    "TEMP_OVERRIDE": ("tmp", "temp", "temp_override"),
+    "TEMP_OVERRIDE": ("temp_override",),
+    "PYTHON_TEMP_OVERRIDE": ("temp_override",),
     "UV_CACHE_DIR": ("uv_cache_dir",),
-    "UV_INSTALL_DIR": ("uv_install_dir", "uv_unmanaged_install"),
-    "UV_PYTHON_INSTALL_DIR": ("uv_python_install_dir",),
+    "UV_INSTALL_DIR": ("uv_install_dir", "uv_unmanaged_install", "cargo_dist_force_install_dir"),
+    "UV_PYTHON_INSTALL_DIR": ("uv_python_install_dir", "uv_toolchain_dir"),
     "UV_PYTHON_BIN_DIR": ("uv_python_bin_dir",),
     "UV_TOOL_DIR": ("uv_tool_dir",),
     "UV_TOOL_BIN_DIR": ("uv_tool_bin_dir",),
     "XDG_BIN_HOME": ("xdg_bin_home",),
-    "XDG_DATA_HOME_BIN": ("xdg_data_home", "xdg_data_home_bin"),
+    "XDG_DATA_HOME_BIN": ("xdg_data_home_bin",),
     "CARGO_HOME": ("cargo_home",),
     "PIPX_HOME": ("pipx_home",),
+    "SCOOP": ("scoop", "scoop_global"),
+    "CHOCOLATEY": ("chocolateyinstall",),
+    "RUNNER_TOOL_CACHE": ("runner_tool_cache",),
     "LOCALAPPDATA": ("localappdata",),
     "APPDATA": ("appdata",),
     "VENV_ROOT": ("uv_project_environment", "virtual_env", "venv_root"),
-    "PIP_TARGET": ("pip_target", "target"),
+    "PIP_TARGET": ("pip_target",),
 }
+# Of these the first absolute one counts alone: GetTempPath2W asks TMP before TEMP, Python's tempfile after it.
+_FIRST_OF: dict[str, tuple[str, ...]] = {
+    "TEMP_OVERRIDE": ("tmp", "temp"),
+    "PYTHON_TEMP_OVERRIDE": ("tmpdir", "temp", "tmp"),
+}
+# uv takes a relative directory from the current folder; XDG's and the system's it only takes if they are absolute.
+_MAY_BE_RELATIVE = frozenset(
+    {
+        "UV_CACHE_DIR",
+        "UV_INSTALL_DIR",
+        "UV_PYTHON_INSTALL_DIR",
+        "UV_PYTHON_BIN_DIR",
+        "UV_TOOL_DIR",
+        "UV_TOOL_BIN_DIR",
+        "VENV_ROOT",
+        "PIP_TARGET",
+    }
+)
 _ANSWERS = {
     "UV_CACHE_DIR": "cache_dir",
     "UV_PYTHON_INSTALL_DIR": "python_dir",
@@ -39,6 +62,11 @@ _ANSWERS = {
     "UV_TOOL_DIR": "tool_dir",
     "UV_TOOL_BIN_DIR": "tool_bin_dir",
 }
+_VARIABLES = frozenset(
+    {name for names in (*_TOKENS.values(), *_FIRST_OF.values()) for name in names}
+    | {"xdg_data_home", "userprofile", "homedrive", "homepath", "systemdrive", "systemroot", "windir", "programdata"}
+    | {"programfiles", "programfiles(x86)", "programw6432", "public", "allusersprofile", "osdrive"}
+)
 
 
 def classify(path: str, context: Mapping[str, object] | None = None, machine: Machine | None = None) -> str | None:
@@ -58,10 +86,26 @@ def classify(path: str, context: Mapping[str, object] | None = None, machine: Ma
     if plain is None:
         return None
     lowered = lower_ascii(plain)
-    for pattern, expression in _expressions(_token_values(env, known, machine)):
-        if expression.search(lowered) and _evidence_allows(pattern, known):
+    for pattern in _matcher_for(env, known, machine).matching(lowered):
+        if _evidence_allows(pattern, known):
             return pattern.id
     return None
+
+
+def expressions(values: tuple[tuple[str, str], ...] = ()) -> tuple[Expression, ...]:
+    """Every pattern's expression in order, with (name, expression) values for its `<NAME>`s; those that can match."""
+    filled = dict(values)
+    found = []
+    for pattern in load().patterns:
+        if not pattern.match:
+            continue  # files that uv starts but did not write: no path tells
+        # Paths are lower-cased before, so that the expressions can be plain: `\d` is the only class they use.
+        source = lower_ascii(_TOKEN.sub(lambda token: f"\x00{token[1]}\x00", pattern.match))
+        source = re.sub(r"\x00([a-z_]+)\x00", lambda token: filled.get(token[1].upper(), _NEVER), source)
+        needs = read_needs(source)
+        if needs is not None:
+            found.append(Expression(pattern=pattern, regex=re.compile(source, re.ASCII), needs=needs))
+    return tuple(found)
 
 
 def _read_env(context: Mapping[str, object], machine: Machine | None) -> dict[str, str]:
@@ -77,55 +121,66 @@ def _evidence_allows(pattern: Pattern, context: Mapping[str, object]) -> bool:
     return not found or any(found)
 
 
+def _matcher_for(env: Mapping[str, str], context: Mapping[str, object], machine: Machine | None) -> Matcher:
+    answers = machine.answers if machine else {}
+    target = context.get("known_pip_target")
+    if not env and not answers and not target:
+        return _matcher(())
+    return _machine_matcher(
+        tuple((name, env[name]) for name in sorted(_VARIABLES & env.keys())),
+        tuple((name, answers[name]) for name in sorted(_ANSWERS.values()) if answers.get(name)),
+        target if isinstance(target, str) else bool(target),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _machine_matcher(
+    variables: tuple[tuple[str, str], ...], answers: tuple[tuple[str, str], ...], target: str | bool
+) -> Matcher:
+    return _matcher(_token_values(dict(variables), dict(answers), target))
+
+
+@functools.lru_cache(maxsize=256)
+def _matcher(values: tuple[tuple[str, str], ...]) -> Matcher:
+    return Matcher(expressions(values))
+
+
 def _token_values(
-    env: Mapping[str, str], context: Mapping[str, object], machine: Machine | None
+    env: Mapping[str, str], answers: Mapping[str, str], target: str | bool
 ) -> tuple[tuple[str, str], ...]:
-    """(token, expression) for every token that this machine or file gives a value, hashable."""
+    """(token, expression) for every token that this machine or file gives a value."""
     values: list[tuple[str, str]] = []
     for token, names in _TOKENS.items():
         places = [env[name] for name in names if name in env]
+        if token in _FIRST_OF:
+            places += [env[name] for name in _FIRST_OF[token] if _is_absolute(env.get(name), env)][:1]
         if token == "XDG_DATA_HOME_BIN" and "xdg_data_home" in env:  # noqa: S105 - not a password
-            places[0] += "\\..\\bin"
-        if machine and (answer := machine.answers.get(_ANSWERS.get(token, ""))):
+            places.append(env["xdg_data_home"] + "\\..\\bin")
+        if answer := answers.get(_ANSWERS.get(token, "")):
             places.append(answer)
-        expressions = [found for place in places if (found := _place_expression(place, env, token))]
-        if token == "PIP_TARGET":  # noqa: S105 - not a password
-            expressions += _known_targets(context.get("known_pip_target"), env)
-        if expressions:
-            values.append((token, "(?:" + "|".join(expressions) + ")"))
+        if token == "PIP_TARGET" and isinstance(target, str):  # noqa: S105 - not a password
+            places.append(target)
+        found = [_place_expression(place, env, token in _MAY_BE_RELATIVE) for place in places]
+        written = [expression for expression in dict.fromkeys(found) if expression]
+        if token == "PIP_TARGET" and target is True and not written:  # noqa: S105 - not a password
+            written = [r"^.+"]
+        if written:
+            values.append((token, "(?:" + "|".join(written) + ")"))
     return tuple(values)
 
 
-def _place_expression(place: str, env: Mapping[str, str], token: str) -> str | None:
+def _is_absolute(place: str | None, env: Mapping[str, str]) -> bool:
+    return place is not None and _place_expression(place, env, False) is not None
+
+
+def _place_expression(place: str, env: Mapping[str, str], may_be_relative: bool) -> str | None:
+    """An expression for a directory; None if it names none, or is relative and may not be."""
     plain = normalise(place, env)
     if plain is None:
         return None
     plain = lower_ascii(plain).rstrip("\\")
+    if not plain:
+        return None
     if not plain.startswith("\\") or plain.startswith("\\\\"):
         return "^" + re.escape(plain)
-    # A relative directory: uv takes it below the project for environments, and XDG values not at all.
-    if token == "VENV_ROOT":  # noqa: S105 - not a password
-        return re.escape(plain)
-    return None
-
-
-def _known_targets(known: object, env: Mapping[str, str]) -> list[str]:
-    if known is True:
-        return [r"^.+"]
-    if isinstance(known, str) and (place := _place_expression(known, env, "PIP_TARGET")):
-        return [place]
-    return []
-
-
-@functools.lru_cache(maxsize=256)
-def _expressions(tokens: tuple[tuple[str, str], ...]) -> tuple[tuple[Pattern, re.Pattern[str]], ...]:
-    values = dict(tokens)
-    compiled = []
-    for pattern in load().patterns:
-        if not pattern.match:
-            continue  # files that uv starts but did not write: no path tells
-        # Paths are lower-cased before, so that the expressions can be plain: `\d` is the only class they use.
-        source = lower_ascii(_TOKEN.sub(lambda found: f"\x00{found[1]}\x00", pattern.match))
-        source = re.sub(r"\x00([a-z_]+)\x00", lambda found: values.get(found[1].upper(), _NEVER), source)
-        compiled.append((pattern, re.compile(source, re.ASCII)))
-    return tuple(compiled)
+    return re.escape(plain) if may_be_relative else None

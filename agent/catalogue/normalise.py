@@ -6,12 +6,20 @@ import re
 from collections.abc import Mapping
 
 MAX_PATH_CHARACTERS = 32_767
+MAX_SEGMENT_CHARACTERS = 255
 
 # Forbidden in NTFS names; `:` after the drive would name a stream, which is not the file it hangs on.
 _FORBIDDEN = re.compile(r'[\x00-\x1f<>"|?*]|(?<!^[A-Za-z]):')
+# What is not in its one form yet: another separator, a variable, a quote, `.`, `..`, a segment's trailing dot or space.
+_ODD = re.compile(r"[\x00-\x1f<>\"|?*/%]|[ .](?:\\|$)|\\(?:\\|$)|(?<!^.):")
 _DEVICE = re.compile(r"^\\device\\harddiskvolume\d+(?=\\)", re.IGNORECASE)
 _VOLUME = re.compile(r"^volume\{[0-9a-f-]{36}\}(?=\\)", re.IGNORECASE)
 _VARIABLE = re.compile(r"%([^%\\]+)%")
+_REDIRECTOR = re.compile(r"^(?:mup|lanmanredirector)\\(?:;[^\\]+\\)*", re.IGNORECASE)
+_DEVICE_PREFIX = "\\device\\"
+_SYSTEM_ROOT_PREFIX = "\\systemroot\\"
+_LITERAL_PREFIX = "\\\\?\\"
+_PREFIXES = (_LITERAL_PREFIX, "\\??\\", "\\\\.\\", "\\dosdevices\\")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 # AppLocker's own variables and the usual environment variables, where the machine's own value is not known.
@@ -51,12 +59,18 @@ def normalise(path: str, env: Mapping[str, str] | None = None) -> str | None:
     """
     if len(path) > MAX_PATH_CHARACTERS:
         return None
+    if len(path) <= MAX_SEGMENT_CHARACTERS and path[1:3] == ":\\" and path[0].isascii() and path[0].isalpha():
+        plain = not _ODD.search(path) and not path[-1].isspace()
+        if plain:
+            return path
     text = path.strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1]
     text = text.replace("/", "\\")
     if "%" in text:
         text = _expand_variables(text, env)
+        if len(text) > MAX_PATH_CHARACTERS:
+            return None
     text, literal = _strip_prefix(text)
     if _FORBIDDEN.search(text):
         return None
@@ -71,6 +85,8 @@ def normalise(path: str, env: Mapping[str, str] | None = None) -> str | None:
             if segments:
                 segments.pop()
             continue
+        if len(name) > MAX_SEGMENT_CHARACTERS:
+            return None
         segments.append(name)
     return root + "\\" + "\\".join(segments)
 
@@ -86,28 +102,37 @@ def lookup(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _expand_variables(text: str, env: Mapping[str, str] | None) -> str:
-    known = _DEFAULTS | lookup(env) if env else _DEFAULTS
+    given = lookup(env) if env else {}
+    known = _DEFAULTS | given
+    if "systemdrive" in given:
+        known["osdrive"] = given.get("osdrive", given["systemdrive"])
     return _VARIABLE.sub(lambda found: known.get(found[1].lower(), found[0]), text).replace("/", "\\")
 
 
 def _strip_prefix(text: str) -> tuple[str, bool]:
     """Without `\\\\?\\` and its kin; True if the rest is to be taken literally."""
-    for prefix in ("\\\\?\\", "\\??\\", "\\\\.\\"):
-        if not text.startswith(prefix):
+    lowered = text[: len("\\dosdevices\\")].lower()
+    for prefix in _PREFIXES:
+        if not lowered.startswith(prefix):
             continue
         rest = text[len(prefix) :]
-        lowered = rest.lower()
-        if lowered.startswith("unc\\"):
-            return "\\\\" + rest[4:], prefix == "\\\\?\\"
-        if lowered.startswith("globalroot\\"):
+        kind = rest[: len("globalroot\\")].lower()
+        if kind.startswith("unc\\"):
+            return "\\\\" + rest[4:], prefix == _LITERAL_PREFIX
+        if kind == "globalroot\\":
             return _strip_device(rest[len("globalroot") :]), True
-        return _VOLUME.sub("C:", rest), prefix == "\\\\?\\"
+        return _VOLUME.sub("C:", rest), prefix == _LITERAL_PREFIX
     return _strip_device(text), False
 
 
 def _strip_device(text: str) -> str:
-    if text[:12].lower() == "\\device\\mup\\":
-        return "\\\\" + text[12:]
+    lowered = text[: len(_SYSTEM_ROOT_PREFIX)].lower()
+    if lowered == _SYSTEM_ROOT_PREFIX:
+        return _DEFAULTS["systemroot"] + text[len(_SYSTEM_ROOT_PREFIX) - 1 :]
+    if lowered.startswith(_DEVICE_PREFIX):
+        share = _REDIRECTOR.sub("", text[len(_DEVICE_PREFIX) :])
+        if len(share) < len(text) - len(_DEVICE_PREFIX):
+            return "\\\\" + share
     return _DEVICE.sub("C:", text)
 
 
