@@ -43,7 +43,6 @@ class GroupCount:
     not_enforcing: int
     trial: int
     quarantined: int
-    silent_left_out: bool = True
 
     @property
     def is_trial(self) -> bool:
