@@ -132,8 +132,8 @@ def wine_environment() -> dict[str, str]:
         # uv is installed for all users, and on their PATH.
         "WINEPATH": r"C:\Program Files\uv",
         "WINEDEBUG": "-all",
-        # Neither .NET nor the HTML engine is asked for; the test's own wevtapi serves event logs.
-        "WINEDLLOVERRIDES": "mscoree=;mshtml=",
+        # Neither .NET nor the HTML engine is asked for; event logs are served by the bench's own wevtapi.
+        "WINEDLLOVERRIDES": "mscoree=;mshtml=;wevtapi=n",
         "TERM": "dumb",
     }
 

@@ -231,13 +231,14 @@ def _build_shim(say: Callable[[str], None]) -> None:
         for source, options, target in (
             ("policyshim.c", ["-shared"], "policyshim.dll"),
             ("launch.c", ["-municode"], "launch.exe"),
+            ("wevtapi.c", ["-shared"], "wevtapi.dll"),
         ):
             command = [*compile_one, *options, "-o", str(BENCH / target), str(SOURCES / "shim" / source), "-lntdll"]
             run_logged(command, LOGS / f"{target}.log")
+            place = on_disk(r"C:\windows\system32" if target == "wevtapi.dll" else r"C:\bench") / target
             # Replaced, not overwritten: a running program may have the old one mapped.
-            staged = on_disk(rf"C:\bench\{target}.new")
-            shutil.move(BENCH / target, staged)
-            staged.replace(on_disk(rf"C:\bench\{target}"))
+            shutil.move(BENCH / target, place.with_suffix(".new"))
+            place.with_suffix(".new").replace(place)
         _set_stamp("shim", made_from)
 
 
