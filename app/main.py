@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from app.db.engine import open_engine
+from app.db.engine import WRITES, open_engine
 from app.db.session import session_scope
 from app.errors import AppError, BusyError, InvalidError
 from app.fleet.groups import make_standard_groups
@@ -100,7 +100,7 @@ def _healthz() -> PlainTextResponse:
 def _readyz(request: Request) -> Response:
     """The database answers."""
     try:
-        with request.app.state.engine.connect() as connection:
+        with request.app.state.engine.connect().execution_options(**{WRITES: False}) as connection:
             connection.execute(text("SELECT 1"))
     except SQLAlchemyError:
         return PlainTextResponse("the database does not answer\n", status_code=503, headers={"Retry-After": "5"})

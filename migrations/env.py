@@ -4,7 +4,14 @@ from alembic import context
 from sqlalchemy import text
 
 from app.all_tables import metadata
+from app.db.base import Moment
 from app.db.migrate import is_declared
+
+
+def _render_item(kind: str, item: object, _autogen_context: object) -> str | bool:
+    """In a revision, our types are what the database sees: a revision must not change when our code does."""
+    return "sa.BigInteger()" if kind == "type" and isinstance(item, Moment) else False
+
 
 connection = context.config.attributes["connection"]
 if connection.dialect.name == "postgresql":
@@ -15,6 +22,7 @@ context.configure(
     connection=connection,
     target_metadata=metadata(),
     include_object=is_declared,
+    render_item=_render_item,
     transaction_per_migration=True,
     # SQLite can't alter tables in place; Alembic copies them instead.
     render_as_batch=connection.dialect.name == "sqlite",

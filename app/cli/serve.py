@@ -1,0 +1,103 @@
+"""`wayleave serve`: run the server; at its first start, say how to get in and how to connect an agent."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import UTC, datetime, timedelta
+
+import click
+import uvicorn
+from sqlalchemy import Engine, func, select
+from uvicorn.supervisors import Multiprocess
+
+from app.accounts.invitations import create_first_admin_link
+from app.cli.database import opened_database, read_settings
+from app.db.session import session_scope
+from app.fleet.groups import make_standard_groups
+from app.fleet.tables import Host
+from app.ingest.enrolment import create_enrolment_secret
+from app.ingest.keys import load_keys
+from app.settings import Settings
+
+FIRST_SECRET_USES = 25
+FIRST_SECRET_DAYS = 7
+
+
+@click.command()
+@click.option("--host", help="The address to listen on (WAYLEAVE_HOST; 127.0.0.1).")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port to listen on, 0 for a free one (WAYLEAVE_PORT; 8000)."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes (PostgreSQL only)."
+)
+def command(host: str | None, port: int | None, workers: int) -> None:
+    """Run the server. SQLite is migrated at the start; PostgreSQL by `wayleave db upgrade`."""
+    settings = read_settings(host=host, port=port)
+    if workers > 1 and settings.is_sqlite:
+        raise click.UsageError(
+            "SQLite has one writing process: --workers above 1 needs PostgreSQL (WAYLEAVE_DATABASE_URL)."
+        )
+    listener = _listen(settings)
+    port = listener.getsockname()[1]
+    settings = read_settings(host=settings.host, port=port)
+    with opened_database(settings) as engine:
+        load_keys(settings)
+        greet(engine, settings)
+    # The worker processes read their settings from the environment.
+    os.environ["WAYLEAVE_HOST"], os.environ["WAYLEAVE_PORT"] = settings.host, str(port)
+    config = uvicorn.Config(
+        "app.main:create_app",
+        factory=True,
+        workers=workers,
+        access_log=False,
+        server_header=False,
+        log_level="warning",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+        backlog=2048,
+        host=settings.host,
+        port=port,
+    )
+    click.echo(f"Wayleave listens on {settings.public_url} (Ctrl+C ends it).")
+    if workers > 1:
+        Multiprocess(config, sockets=[listener]).run()
+        return
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    if not server.started:
+        raise click.ClickException("The server could not start; the lines above say why.")
+
+
+def greet(engine: Engine, settings: Settings) -> None:
+    """Prints the one-time link for the first administrator, and while there is no host, how to connect one."""
+    with session_scope(engine) as session:
+        make_standard_groups(session)
+        link = create_first_admin_link(session, settings.public_url)
+        if link is None:
+            return
+        click.echo("Nobody can sign in yet. Create the first administrator at (once, and only with this link):")
+        click.echo(f"  {link}")
+        if session.scalar(select(func.count()).select_from(Host)) == 0:
+            secret = create_enrolment_secret(
+                session,
+                uses=FIRST_SECRET_USES,
+                expires_at=datetime.now(UTC) + timedelta(days=FIRST_SECRET_DAYS),
+                note="printed at the first start",
+            )
+            click.echo(f"Connect an agent (up to {FIRST_SECRET_USES} hosts within {FIRST_SECRET_DAYS} days):")
+            click.echo(f"  wayleave-agent enrol --server {settings.public_url} --secret {secret}")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """The listening socket, before anything is printed that would be wrong if the port were taken."""
+    try:
+        info = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(info[0], info[1])
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(info[4])
+    except OSError as error:
+        raise click.ClickException(f"Can't listen on {settings.host}:{settings.port}: {error.strerror}") from error
+    listener.set_inheritable(True)
+    return listener
