@@ -1,21 +1,69 @@
-"""`wayleave export applocker`: write the rules that open patterns as AppLocker XML, and say what each admits."""
+"""`wayleave export applocker|bundle`: write the rules that open patterns, and say what each admits."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from sqlalchemy.exc import DatabaseError
 
 from app.db.engine import open_engine
 from app.db.session import session_scope
 from app.errors import AppError
 from app.policies.baselines import TrustedFile, list_baseline_files
+from app.policies.bundle import Delivery, build_bundle
 from app.policies.choices import COLLECTIONS, DEFAULT_ROOTS
+from app.policies.describe import describe_export
 from app.policies.export import Export, plan_export
 from app.settings import Settings
+
+_PLAN_OPTIONS = (
+    click.option(
+        "--pattern",
+        "patterns",
+        metavar="ID[=KIND]",
+        multiple=True,
+        required=True,
+        help="A pattern to open; KIND is publisher, hash or path. [default kind: what works best] Repeatable.",
+    ),
+    click.option("--sid", required=True, help="The SID of the group that the rules are for."),
+    click.option(
+        "--base",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="The policy that the rules are added to; the output is then the whole policy.",
+    ),
+    click.option(
+        "--project-root", "project_roots", multiple=True, help=r"A folder with projects, such as C:\src. Repeatable."
+    ),
+    click.option(
+        "--root",
+        "roots",
+        metavar="NAME=FOLDER",
+        multiple=True,
+        help=f"Where uv's {', '.join(DEFAULT_ROOTS)} folder was moved to. Repeatable.",
+    ),
+    click.option(
+        "--collection",
+        "collections",
+        type=click.Choice(COLLECTIONS),
+        multiple=True,
+        help="Without --base: a collection that has rules already where these are merged. Repeatable.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Describe rules as JSON on standard error, not as text."),
+)
+
+
+def _with_plan_options(function: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_PLAN_OPTIONS):
+        function = option(function)
+    return function
 
 
 @click.group("export")
@@ -24,60 +72,64 @@ def command() -> None:
 
 
 @command.command("applocker")
-@click.option(
-    "--pattern",
-    "patterns",
-    metavar="ID[=KIND]",
-    multiple=True,
-    required=True,
-    help="A pattern to open; KIND is publisher, hash or path. [default kind: what works best] Repeatable.",
-)
-@click.option("--sid", required=True, help="The SID of the group that the rules are for.")
-@click.option(
-    "--base",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The policy that the rules are added to; the output is then the whole policy.",
-)
-@click.option(
-    "--project-root", "project_roots", multiple=True, help=r"A folder with projects, such as C:\src. Repeatable."
-)
-@click.option(
-    "--root",
-    "roots",
-    metavar="NAME=FOLDER",
-    multiple=True,
-    help=f"Where uv's {', '.join(DEFAULT_ROOTS)} folder was moved to. Repeatable.",
-)
-@click.option(
-    "--collection",
-    "collections",
-    type=click.Choice(COLLECTIONS),
-    multiple=True,
-    help="Without --base: a collection that has rules already where these are merged. Repeatable.",
-)
+@_with_plan_options
 @click.option(
     "--out",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
     help="The file; - for standard output.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Describe rules as JSON on standard error, not as text.")
-def applocker(
+def applocker(out: Path, as_json: bool, **choices: Any) -> None:
+    """Write the rules that open patterns, to be added to a policy, or the whole policy with them.
+
+    Hash rules come from the files of `wayleave baseline add`.
+    """
+    export = _plan(**choices)
+    _write(out, export.xml.encode())
+    click.echo(json.dumps(describe_export(export), indent=2) if as_json else _text(export), err=True)
+    if not as_json:
+        click.echo(f"{out}: {len(export.added)} rules, sha256 {export.sha256}", err=True)
+
+
+@command.command("bundle")
+@_with_plan_options
+@click.option(
+    "--delivery",
+    type=click.Choice([delivery.value for delivery in Delivery]),
+    default=Delivery.SAME_GPO.value,
+    show_default=True,
+    help="How the rules reach machines; it decides what is in the zip.",
+)
+@click.option(
+    "--sign-with",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="An Ed25519 private key (PEM, without password) that signs the manifest.",
+)
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The zip.")
+def bundle(delivery: str, sign_with: Path | None, out: Path, as_json: bool, **choices: Any) -> None:
+    """Write a zip to hand over: rules, scripts that apply and take back, a review to print, checksums."""
+    export = _plan(**choices)
+    try:
+        made = build_bundle(export, delivery, key=_signing_key(sign_with) if sign_with else None)
+    except AppError as error:
+        raise click.UsageError(f"{error.field}: {error.message}") from error
+    _write(out, made.content)
+    click.echo(json.dumps(describe_export(export), indent=2) if as_json else _text(export), err=True)
+    if not as_json:
+        click.echo(f"{out}: {len(made.files)} files for {delivery}, sha256 {made.sha256}", err=True)
+
+
+def _plan(
+    *,
     patterns: tuple[str, ...],
     sid: str,
     base: Path | None,
     project_roots: tuple[str, ...],
     roots: tuple[str, ...],
     collections: tuple[str, ...],
-    out: Path,
-    as_json: bool,
-) -> None:
-    """Write the rules that open patterns, to be added to a policy, or the whole policy with them.
-
-    Hash rules come from the files of `wayleave baseline add`.
-    """
+) -> Export:
     try:
-        export = plan_export(
+        return plan_export(
             patterns,
             sid,
             base=base.read_bytes() if base else None,
@@ -88,12 +140,27 @@ def applocker(
         )
     except AppError as error:
         raise click.UsageError(f"{error.field}: {error.message}" if error.field else error.message) from error
+
+
+def _write(out: Path, content: bytes) -> None:
     if str(out) == "-":
-        sys.stdout.buffer.write(export.xml.encode())
+        sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
-    else:
-        out.write_bytes(export.xml.encode())
-    click.echo(json.dumps(_described(export), indent=2) if as_json else _text(export, out), err=True)
+        return
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        raise click.UsageError(f"{out}: {error.strerror}") from error
+
+
+def _signing_key(path: Path) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise click.UsageError(f"{path}: not a private key in PEM without password") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise click.UsageError(f"{path}: not an Ed25519 key")
+    return key
 
 
 def _baseline() -> tuple[TrustedFile, ...]:
@@ -122,7 +189,7 @@ def _named(roots: tuple[str, ...]) -> dict[str, str]:
     return named
 
 
-def _text(export: Export, out: Path) -> str:
+def _text(export: Export) -> str:
     lines = []
     for rule in export.rules:
         lines += [
@@ -140,42 +207,4 @@ def _text(export: Export, out: Path) -> str:
     lines += [f"stays closed: {one.pattern} {one.collection}: {one.path}" for one in export.stays_closed]
     lines += [f"note: {note}" for note in export.notes]
     lines += [f"on a machine with nothing else: {export.effect_on_empty_machine}"]
-    return "\n".join([*lines, f"{out}: {len(export.added)} rules, sha256 {export.sha256}"])
-
-
-def _described(export: Export) -> dict[str, object]:
-    return {
-        "sha256": export.sha256,
-        "base_sha256": export.base_sha256,
-        "rules": [
-            {
-                "id": rule.id,
-                "name": rule.name,
-                "collection": rule.collection,
-                "kind": rule.kind,
-                "patterns": rule.patterns,
-                "in_base": rule.in_base,
-                "admits": rule.reach.admits,
-                "examples": rule.reach.examples,
-                "users_can_write": rule.reach.users_can_write,
-                "lasts": rule.reach.lasts,
-                "risk": rule.reach.risk,
-                "narrower": rule.reach.narrower,
-            }
-            for rule in export.rules
-        ],
-        "left_out": [
-            {"pattern": left.pattern, "collection": left.collection, "reason": left.reason} for left in export.left_out
-        ],
-        "stays_closed": [
-            {
-                "pattern": one.pattern,
-                "collection": one.collection,
-                "path": one.path,
-                "deny_rules": one.deny_rules,
-            }
-            for one in export.stays_closed
-        ],
-        "notes": export.notes,
-        "effect_on_empty_machine": export.effect_on_empty_machine,
-    }
+    return "\n".join(lines)

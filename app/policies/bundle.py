@@ -1,0 +1,269 @@
+"""An export as a zip that can be handed over: rules, scripts, fragments, evidence, checksums. The same export and
+delivery give the same bytes.
+
+How it will be delivered decides what is in it. Rules for a separate Group Policy object are always NotConfigured, so
+that they never change how others are enforced; Intune gets each collection whole, because groupings are not added up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from app.applocker.export import added_rules, alone_on_a_machine
+from app.applocker.model import Collection, HashCondition, PathCondition, Policy, PublisherCondition, format_version
+from app.applocker.write import render_collection, render_policy
+from app.errors import InvalidError
+from app.policies.describe import describe_export, render_review
+from app.policies.export import Export
+
+SCRIPTS = Path(__file__).with_name("scripts")
+MAX_INTUNE_BYTES = 350_000
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the content alone decides the bytes
+_OMA_URI = "./Vendor/MSFT/AppLocker/ApplicationLaunchRestrictions"
+_OMA_NAMES = {"Exe": "EXE", "Dll": "DLL", "Script": "Script", "Msi": "MSI", "Appx": "StoreApps"}
+
+
+class Delivery(StrEnum):
+    """How the rules reach machines."""
+
+    SAME_GPO = "same-gpo"
+    SEPARATE_GPO = "separate-gpo"
+    LOCAL = "local"
+    INTUNE = "intune"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A zip, its digest, and the digests of the files in it by name."""
+
+    file_name: str
+    content: bytes
+    sha256: str
+    files: Mapping[str, str]
+
+
+def build_bundle(
+    export: Export, delivery: Delivery | str = Delivery.SAME_GPO, *, key: Ed25519PrivateKey | None = None
+) -> Bundle:
+    """The zip for one way of delivery; with a key its manifest is signed.
+
+    raises: InvalidError about `delivery` when this export is not fit for it.
+    """
+    try:
+        delivery = Delivery(delivery)
+    except ValueError:
+        raise InvalidError(
+            f"There is no delivery {str(delivery)[:40]!a}; choose {', '.join(Delivery)}.", field="delivery"
+        ) from None
+    if not export.added:
+        raise InvalidError("The base has all of these rules already: there is nothing to deliver.", field="patterns")
+    files = _intune_files(export) if delivery is Delivery.INTUNE else _policy_files(export, delivery)
+    files["evidence.json"] = _json({"delivery": delivery.value, **describe_export(export)})
+    files["review.html"] = render_review(export).encode()
+    files["README.txt"] = _readme(export, delivery).encode()
+    digests = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
+    sums = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
+    files["SHA256SUMS"] = sums.encode()
+    if key is not None:
+        files["manifest.json"] = _manifest(export, delivery, digests, key)
+        files["manifest.sig"] = key.sign(files["manifest.json"])
+    content = _zipped(files)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Bundle(
+        file_name=f"wayleave-{delivery.value}-{export.sha256[:8]}.zip", content=content, sha256=sha256, files=digests
+    )
+
+
+def policy_state(policy: Policy) -> str:
+    """The digest of what a policy does, as the scripts compute it from the policy that they find on the target.
+
+    Collections without rules, names and descriptions do not count; modes, ids, SIDs and conditions do.
+    """
+    lines = []
+    for collection in policy.collections:
+        if not collection.rules:
+            continue
+        mode = collection.mode.value if collection.mode else "NotConfigured"
+        lines.append(f"collection|{collection.type}|{mode}")
+        for rule in collection.rules:
+            identifier = rule.id.lower()
+            lines.append(f"rule|{collection.type}|{identifier}|{rule.action.value}|{rule.sid}")
+            for place, conditions in (("Conditions", (rule.condition,)), ("Exceptions", rule.exceptions)):
+                for condition in conditions:
+                    lines += [f"{place}|{identifier}|{text}" for text in _condition_lines(condition)]
+    # .NET's ordinal order is that of UTF-16 units.
+    ordered = sorted(lines, key=lambda line: line.encode("utf-16-be", "surrogatepass"))
+    return hashlib.sha256("\n".join(ordered).encode("utf-8", "replace")).hexdigest()
+
+
+def _condition_lines(condition: PathCondition | PublisherCondition | HashCondition) -> list[str]:
+    match condition:
+        case PathCondition():
+            return [f"path|{condition.path}"]
+        case PublisherCondition():
+            names = f"{condition.publisher}|{condition.product}|{condition.binary}"
+            return [f"publisher|{names}|{format_version(condition.low)}|{format_version(condition.high)}"]
+        case HashCondition():
+            return [f"hash|{file.type}|0X{file.data.upper()}" for file in condition.hashes]
+
+
+def _policy_files(export: Export, delivery: Delivery) -> dict[str, bytes]:
+    rules = added_rules([rule.suggestion for rule in export.added])
+    if delivery is not Delivery.SEPARATE_GPO and export.is_whole_policy:
+        # Windows' documents disagree on what -Merge does to modes: with the target's own there is nothing to decide.
+        rules = replace(rules, collections=tuple(_with_mode_of(export.policy, one) for one in rules.collections))
+    rules = replace(rules, comments=(_told(export), *alone_on_a_machine(rules)))
+    xml = render_policy(rules).encode()
+    files = {"rules.xml": xml}
+    if export.is_whole_policy and delivery is not Delivery.SEPARATE_GPO:
+        files["whole-policy.xml"] = export.xml.encode()
+    values = {
+        "RULES_SHA256": hashlib.sha256(xml).hexdigest(),
+        "RULE_IDS": _quoted(sorted(rule.id for rule in export.added)),
+        "COLLECTIONS": _quoted(sorted({rule.collection for rule in export.added})),
+        "EXPECTED_STATE": (
+            policy_state(_base_of(export)) if export.is_whole_policy and delivery is not Delivery.SEPARATE_GPO else ""
+        ),
+        "TARGET_MUST_HAVE_RULES": "no" if delivery is Delivery.SEPARATE_GPO else "yes",
+    }
+    common = _script("common.ps1")
+    for name in ("apply.ps1", "rollback.ps1"):
+        text = _script(name).replace("@@COMMON@@\n", common)
+        for placeholder, value in values.items():
+            text = text.replace(f"@@{placeholder}@@", value)
+        files[name] = text.replace("\n", "\r\n").encode("ascii")
+    return files
+
+
+def _intune_files(export: Export) -> dict[str, bytes]:
+    if not export.is_whole_policy:
+        raise InvalidError(
+            "Intune needs the grouping's complete collections: export with the grouping's policy as base. "
+            "A grouping of new rules alone would not be added to the old one, a file must be allowed by both.",
+            field="delivery",
+        )
+    files = {}
+    changed = {rule.collection for rule in export.added}
+    for collection in export.policy.collections:
+        if collection.type not in changed:
+            continue
+        text = render_collection(collection).encode()
+        if len(text) > MAX_INTUNE_BYTES:
+            raise InvalidError(
+                f"The {collection.type} collection has {len(text)} bytes; Intune takes {MAX_INTUNE_BYTES}.",
+                field="delivery",
+            )
+        files[f"intune/{_OMA_NAMES[collection.type]}.xml"] = text
+    return files
+
+
+def _base_of(export: Export) -> Policy:
+    """The base policy: what was written, less the rules that were added."""
+    new = {rule.id for rule in export.added}
+    collections = tuple(
+        replace(one, rules=tuple(rule for rule in one.rules if rule.id not in new)) for one in export.policy.collections
+    )
+    return replace(export.policy, collections=collections)
+
+
+def _with_mode_of(policy: Policy, collection: Collection) -> Collection:
+    found = policy.collection(collection.type)
+    return replace(collection, mode=found.mode if found and found.mode else collection.mode)
+
+
+def _told(export: Export) -> str:
+    patterns = sorted({pattern for rule in export.added for pattern in rule.patterns})
+    return f"Rules for uv, made by Wayleave for {export.sid}. They open: {', '.join(patterns)}."
+
+
+def _readme(export: Export, delivery: Delivery) -> str:
+    steps = {
+        Delivery.SAME_GPO: [
+            "1. Read review.html: what every rule admits, and its risk.",
+            "2. On a machine with the AppLocker cmdlets: .\\apply.ps1 -GpoGuid <id of the object> -WhatIf",
+            "3. The same without -WhatIf. It saves the present policy, merges rules.xml, and checks the result.",
+            "4. To take the rules out again: .\\rollback.ps1 -GpoGuid <id of the object>",
+            "Do not import rules.xml in the policy editor: Import replaces all other rules.",
+        ],
+        Delivery.SEPARATE_GPO: [
+            "1. Read review.html: what every rule admits, and its risk.",
+            "2. Make a Group Policy object, linked only where the object with the other AppLocker rules is linked too.",
+            "   On a machine that gets this object alone, everything that these rules do not allow is blocked.",
+            "3. .\\apply.ps1 -GpoGuid <id of the new object> -WhatIf, then without -WhatIf.",
+            "4. To undo it: unlink the object.",
+            "Leave its enforcement mode at Not configured: any mode set here could win over the other object's.",
+        ],
+        Delivery.LOCAL: [
+            "1. Read review.html: what every rule admits, and its risk.",
+            "2. In an elevated PowerShell: .\\apply.ps1 -Local -WhatIf, then without -WhatIf.",
+            "3. To take the rules out again: .\\rollback.ps1 -Local",
+            "Group Policy wins over the local policy's enforcement mode.",
+        ],
+        Delivery.INTUNE: [
+            "1. Read review.html: what every rule admits, and its risk.",
+            "2. In the custom profile whose policy was the base, replace the value of each of these settings, in the",
+            "   SAME grouping (String (XML file), UTF-8):",
+            *(
+                f"   {_OMA_URI}/<grouping>/{name}/Policy  =  intune/{name}.xml"
+                for name in sorted({_OMA_NAMES[rule.collection] for rule in export.added})
+            ),
+            "A new grouping would not add these rules to the old one: a file must be allowed by every grouping.",
+            "Keep the old values: they are the way back.",
+        ],
+    }
+    heading = f"{len(export.added)} AppLocker rules for uv, for {export.sid}. Delivery: {delivery.value}."
+    unverified = "The scripts are written for Windows PowerShell 5.1 and were not yet run on a real domain."
+    lines = [heading, "", *steps[delivery], "", export.effect_on_empty_machine, ""]
+    if delivery is not Delivery.INTUNE:
+        lines.append(unverified)
+    lines.append("Check the files with: sha256sum -c SHA256SUMS")
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _manifest(export: Export, delivery: Delivery, digests: Mapping[str, str], key: Ed25519PrivateKey) -> bytes:
+    public = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return _json(
+        {
+            "made_by": "Wayleave",
+            "delivery": delivery.value,
+            "sid": export.sid,
+            "base_sha256": export.base_sha256,
+            "public_key_ed25519": public.hex(),
+            "files": dict(digests),
+        }
+    )
+
+
+def _json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode()
+
+
+def _script(name: str) -> str:
+    return (SCRIPTS / name).read_text(encoding="ascii")
+
+
+def _quoted(values: list[str]) -> str:
+    """PowerShell string literals, one a line. The values are ids and names of collections, never free text."""
+    return ",\n".join(f"    '{value}'" for value in values)
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    # Stored, not compressed: what zlib makes of the same bytes differs between its versions.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, _ZIP_TIME)
+            entry.create_system = 3
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, files[name])
+    return buffer.getvalue()
