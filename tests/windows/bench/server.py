@@ -11,14 +11,24 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import httpx
+import lxml.html
 
 from tests.windows.bench.places import REPOSITORY
 
 EMAIL, PASSWORD = "admin@example.com", "correct horse battery staple"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownProbe:
+    """One row of the probes on a host's page, in its words."""
+
+    outcome: str
+    engine: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +50,32 @@ class Server:
         answer = self.browser.get(path)
         assert answer.status_code == 200, f"{path}: {answer.status_code}\n{answer.text[:2000]}"
         return answer.text
+
+    def blocked_patterns(self) -> set[str]:
+        """The ids of the patterns that the patterns page lists as blocked for somebody."""
+        return _linked_patterns(self.page("/patterns?state=refused"))
+
+    def open_patterns(self) -> set[str]:
+        """The ids of the patterns that it lists as open for all who tried."""
+        return _linked_patterns(self.page("/patterns?state=open"))
+
+    def choosable_patterns(self) -> set[str]:
+        """The ids of the patterns that the export page offers to open."""
+        return set(parse(self.page("/export")).xpath("//input[@name='pattern']/@value"))
+
+    def probes_of_only_host(self) -> dict[str, ShownProbe]:
+        """What the page of the fleet's only host shows of its probes, by pattern."""
+        hosts = set(parse(self.page("/hosts")).xpath("//tbody//a[starts-with(@href, '/hosts/')]/@href"))
+        assert len(hosts) == 1, hosts
+        shown = {}
+        for row in parse(self.page(hosts.pop())).xpath("//tr[td[@data-label='Tried with']]"):
+            cells = {cell.get("data-label"): " ".join(cell.text_content().split()) for cell in row.xpath("td")}
+            [pattern] = row.xpath("th/a/@href")
+            outcome = cells["Outcome"].split()[0].lower()
+            shown[pattern.removeprefix("/patterns/")] = ShownProbe(
+                outcome=outcome, engine=cells["By"], error=cells["Error"]
+            )
+        return shown
 
     def export(self, patterns: Iterable[str], base: str, sid: str = "S-1-1-0") -> str:
         """The XML that the export page gives for path rules of these patterns, added to a base policy."""
@@ -66,7 +102,13 @@ def running_server(data_dir: Path) -> Iterator[Server]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WAYLEAVE_")}
-    environment = {**kept, "WAYLEAVE_DATA_DIR": str(data_dir), "WAYLEAVE_BASE_URL": url}
+    environment = {
+        **kept,
+        "WAYLEAVE_DATA_DIR": str(data_dir),
+        "WAYLEAVE_BASE_URL": url,
+        # The tests change the policy more often in a minute than a workstation's changes in a year.
+        "WAYLEAVE_NEW_SETS_PER_DAY": "500",
+    }
     command(environment, "db", "upgrade")
     command(environment, "admin", "create", "--email", EMAIL, "--password-stdin", told=f"{PASSWORD}\n")
     with (data_dir / "server.log").open("wb") as log:
@@ -101,28 +143,14 @@ def command(environment: Mapping[str, str], *arguments: str, told: str | None = 
     return finished.stdout
 
 
-def text_of(html: str) -> str:
-    """What a person reads on a page, one line per piece of text."""
-    reader = _Reader()
-    reader.feed(html)
-    return "\n".join(reader.pieces)
+def parse(html: str) -> Any:
+    """A page as a tree."""
+    return lxml.html.fromstring(html)
 
 
-class _Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.pieces: list[str] = []
-        self._silent = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._silent += tag in ("script", "style", "template")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._silent -= tag in ("script", "style", "template")
-
-    def handle_data(self, data: str) -> None:
-        if not self._silent and data.strip():
-            self.pieces.append(" ".join(data.split()))
+def _linked_patterns(html: str) -> set[str]:
+    links = parse(html).xpath("//tbody//th/a[starts-with(@href, '/patterns/')]/@href")
+    return {link.removeprefix("/patterns/") for link in links}
 
 
 def _wait_until_ready(browser: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
