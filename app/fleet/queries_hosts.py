@@ -1,148 +1,115 @@
-"""What the hosts pages read: a filtered list by keyset, and everything known of one host."""
+"""What the pages about hosts show: the list, filtered and paged by key, and one host with its users and its history."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, tuple_
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy import ColumnElement, Select, and_, cast, exists, func, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
+from sqlalchemy.types import Integer
 
-from agent.contract.canonical import ContractError
+from app.db.base import from_ms
 from app.db.paging import Page, decode_cursor, encode_cursor
-from app.errors import NotFoundError
-from app.fleet.facts import mark, read_set
-from app.fleet.standing import Standing
+from app.errors import InvalidError, NotFoundError
+from app.fleet.facts import PatternFact, mark, read_set, version_mark
+from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NAMES,
+    KIND_NUMBERS,
     FactSet,
     Host,
     HostGroup,
+    PatternTally,
     Pulse,
-    Sighting,
     Subject,
+    Tally,
     Transition,
+    VersionTally,
 )
 
 PAGE_ROWS = 50
+MAX_SETS_LISTED = 500
+"""With at most so many sets behind a filter their subjects are looked up; with more, hosts are walked in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFilter:
-    """Which hosts are wanted; None and '' ask for all. `outcome` is of a subject of the host at `pattern`."""
+    """What to list. `name`: how the host's name begins; `pattern` and `outcome` go together."""
 
     name: str = ""
     group_id: int | None = None
+    standing: Standing | None = None
+    state: HostState | None = None
     pattern: str | None = None
     outcome: str = "blocked"
     version: str | None = None
-    standing: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostRow:
-    """One host of the list. `closed`: the most patterns that one of its subjects is refused at (None: not known)."""
+class HostLine:
+    """One line of the host list."""
 
     id: int
     name: str
     group: str
+    group_id: int
+    platform: str
     os: str
-    state: int
+    state: HostState
+    attested: bool
+    enrolled_at: datetime
+    last_seen_at: datetime | None
     subjects: int
     standings: tuple[Standing, ...]
-    closed: int | None
-    versions: tuple[str, ...]
-    last_seen_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeResult:
-    """One probe as a subject last reported it."""
-
-    pattern: str
-    collection: str | None
-    specimen: str
-    method: str
-    outcome: str
-    why: str | None
-    engine: str | None
-    error: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundUv:
-    """One uv that was found on the host. `path` is templated."""
-
-    path: str
+    blocked: int
+    """Patterns blocked for at least one of its users."""
     version: str | None
-    publisher: str | None
-    is_preferred: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyInForce:
-    """What a subject's policy set says: mode and number of rules by collection; None: could not be read."""
-
-    collections: Mapping[str, tuple[str, int]] | None
-    csp: str
-    srp: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubjectState:
-    """One user of a host and what was last reported of them. `name` is the start of the keyed hash of their SID."""
-
-    id: int
-    name: str
-    standing: Standing
-    first_seen_at: datetime
-    changed_at: datetime
-    last_seen_at: datetime | None
-    received: int
-    missed: int
-    probes: tuple[ProbeResult, ...]
-    found: tuple[FoundUv, ...]
-    policy: PolicyInForce | None
-    environment: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A subject's set of one kind gave way to another."""
+    """One change in a subject's history: which kind of facts, and for probes which patterns."""
 
     at: datetime
-    subject: str
     kind: str
-    is_first: bool
+    patterns: tuple[tuple[str, str, str], ...]
+    """Pattern, outcome before ('' if not tried), outcome after ('' if not tried)."""
+    version: tuple[str, str] | None
+    """uv's version before and after, for the kind `uv`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SeenFile:
-    """A file that was really tried. `path` is templated."""
+class SubjectDetail:
+    """One user on a host. The user is known only as `number`: the server keeps a keyed hash of the SID."""
 
-    at: datetime
-    event_id: int
-    pattern: str
-    path: str
-    collection: str | None
-    rule_id: str | None
-    sha256: str | None
-    fqbn: str | None
+    id: int
+    number: int
+    standing: Standing
+    first_seen_at: datetime
+    last_seen_at: datetime
+    changed_at: datetime
+    received: int
+    missed: int
+    patterns: tuple[PatternFact, ...]
+    sets: dict[str, Any]
+    """Kind -> the body as it was reported (probes, uv, environment, policy, token)."""
+    timeline: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostDetail:
-    """Everything known of one host."""
+    """One host. Everything but group, state and times is what it says of itself."""
 
     id: int
     name: str
-    group_id: int
     group: str
+    group_id: int
+    state: HostState
     platform: str
     os: str
     os_build: str
@@ -150,68 +117,25 @@ class HostDetail:
     unit: str | None
     agent_version: str
     attested: bool
-    state: int
     enrolled_at: datetime
-    subjects: tuple[SubjectState, ...]
-    changes: tuple[Change, ...]
-    sightings: tuple[SeenFile, ...]
+    subjects: tuple[SubjectDetail, ...]
 
 
-def list_groups(session: Session) -> dict[int, str]:
-    """All groups, id to name, by name."""
-    rows = session.execute(select(HostGroup.id, HostGroup.name).order_by(HostGroup.name)).tuples()
-    return dict(rows.all())
+def list_hosts(
+    session: Session, wanted: HostFilter, cursor: str | None = None, rows: int = PAGE_ROWS
+) -> Page[HostLine]:
+    """A page of hosts, by name.
 
-
-def count_hosts(session: Session, wanted: HostFilter, *, limit: int = 10_000) -> int:
-    """How many hosts fit, counted up to `limit`."""
-    some = select(Host.id).where(*_conditions(session, wanted)).limit(limit).subquery()
-    return session.scalar(select(func.count()).select_from(some)) or 0
-
-
-def list_hosts(session: Session, wanted: HostFilter, cursor: str | None = None) -> Page[HostRow]:
-    """Hosts that fit, by name.
-
-    raises: InvalidError for a cursor that is not ours.
+    raises: InvalidError for a cursor that is none or a pattern's outcome that there is not.
     """
-    statement = (
-        select(Host.id, Host.name, Host.group_id, Host.os, Host.state)
-        .where(*_conditions(session, wanted))
-        .order_by(Host.name, Host.id)
-        .limit(PAGE_ROWS + 1)
-    )
+    query = _fitting(session, wanted).order_by(Host.name, Host.id).limit(rows + 1)
     if cursor:
-        statement = statement.where(tuple_(Host.name, Host.id) > tuple_(*decode_cursor(cursor, (str, int))))
-    rows = session.execute(statement).all()
-    more, rows = len(rows) > PAGE_ROWS, rows[:PAGE_ROWS]
-    groups = list_groups(session)
-    subjects = _subjects_of(session, [row.id for row in rows])
-    bodies = _read_bodies(
-        session,
-        [set_id for of_host in subjects.values() for one in of_host for set_id in (one.probes_id, one.uv_id) if set_id],
-    )
-    return Page(
-        rows=tuple(
-            HostRow(
-                id=row.id,
-                name=row.name,
-                group=groups.get(row.group_id, ""),
-                os=row.os,
-                state=row.state,
-                subjects=len(subjects[row.id]),
-                standings=tuple(sorted({Standing(one.standing) for one in subjects[row.id]})),
-                closed=max(
-                    (_closed(bodies.get(one.probes_id)) for one in subjects[row.id] if one.probes_id), default=None
-                ),
-                versions=tuple(
-                    sorted({_version(bodies.get(one.uv_id)) for one in subjects[row.id] if one.uv_id} - {""})
-                ),
-                last_seen_at=max((one.last_seen_at for one in subjects[row.id] if one.last_seen_at), default=None),
-            )
-            for row in rows
-        ),
-        next_cursor=encode_cursor([rows[-1].name, rows[-1].id]) if more else None,
-    )
+        name, host_id = decode_cursor(cursor, (str, int))
+        query = query.where(or_(Host.name > name, and_(Host.name == name, Host.id > host_id)), Host.name >= name)
+    found = session.execute(query).all()
+    lines = _host_lines(session, [row.id for row in found[:rows]])
+    last = found[rows - 1] if len(found) > rows else None
+    return Page(rows=lines, next_cursor=None if last is None else encode_cursor([last.name, last.id]))
 
 
 def count_fitting(session: Session, wanted: HostFilter, limit: int = 1000) -> int:
@@ -221,34 +145,22 @@ def count_fitting(session: Session, wanted: HostFilter, limit: int = 1000) -> in
 
 
 def get_host(session: Session, host_id: int) -> HostDetail:
-    """Everything known of a host. raises: NotFoundError"""
-    host = session.get(Host, host_id)
-    if host is None:
-        raise NotFoundError("There is no such host; it may have been removed.")
-    subjects = _subjects_of(session, [host_id])[host_id]
-    ids = [
-        set_id
-        for one in subjects
-        for set_id in (one.probes_id, one.uv_id, one.policy_id, one.environment_id)
-        if set_id is not None
-    ]
-    bodies = _read_bodies(session, ids)
-    names = {one.id: bytes(one.sid_hmac).hex()[:8] for one in subjects}
-    group = session.get(HostGroup, host.group_id)
-    changes = session.execute(
-        select(Transition)
-        .where(Transition.subject_id.in_(names))
-        .order_by(Transition.at.desc(), Transition.kind)
-        .limit(50)
-    ).scalars()
-    sightings = session.scalars(
-        select(Sighting).where(Sighting.host_id == host_id).order_by(Sighting.at.desc()).limit(50)
-    )
+    """One host with its users.
+
+    raises: NotFoundError.
+    """
+    row = session.execute(
+        select(Host, HostGroup.name).join(HostGroup, HostGroup.id == Host.group_id).where(Host.id == host_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError("There is no such host.", field="host")
+    host, group = row
     return HostDetail(
         id=host.id,
         name=host.name,
+        group=group,
         group_id=host.group_id,
-        group=group.name if group else "",
+        state=HostState(host.state),
         platform=host.platform,
         os=host.os,
         os_build=host.os_build,
@@ -256,193 +168,214 @@ def get_host(session: Session, host_id: int) -> HostDetail:
         unit=host.unit,
         agent_version=host.agent_version,
         attested=host.attested,
-        state=host.state,
         enrolled_at=host.enrolled_at,
-        subjects=tuple(
-            SubjectState(
-                id=one.id,
-                name=names[one.id],
-                standing=Standing(one.standing),
-                first_seen_at=one.first_seen_at,
-                changed_at=one.changed_at,
-                last_seen_at=one.last_seen_at,
-                received=one.received or 0,
-                missed=one.missed or 0,
-                probes=_probes(bodies.get(one.probes_id)),
-                found=_found(bodies.get(one.uv_id)),
-                policy=_policy(bodies.get(one.policy_id)),
-                environment=_environment(bodies.get(one.environment_id)),
-            )
-            for one in subjects
-        ),
-        changes=tuple(
-            Change(
-                at=row.at,
-                subject=names[row.subject_id],
-                kind=KIND_NAMES.get(row.kind, "host"),
-                is_first=row.old_id is None,
-            )
-            for row in changes
-        ),
-        sightings=tuple(seen_file(row) for row in sightings),
+        subjects=_subjects_of(session, host_id),
     )
 
 
-def list_sightings(session: Session, pattern: str, *, limit: int = 25) -> tuple[SeenFile, ...]:
-    """The newest files that were tried at a pattern."""
-    rows = session.scalars(
-        select(Sighting).where(Sighting.pattern == pattern).order_by(Sighting.at.desc()).limit(limit)
-    )
-    return tuple(seen_file(row) for row in rows)
-
-
-def seen_file(row: Sighting) -> SeenFile:
-    """A sighting's row as a value."""
-    return SeenFile(
-        at=row.at,
-        event_id=row.event_id,
-        pattern=row.pattern,
-        path=row.path,
-        collection=row.collection,
-        rule_id=row.rule_id,
-        sha256=row.sha256,
-        fqbn=row.fqbn,
-    )
-
-
-def _conditions(session: Session, wanted: HostFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
+def _fitting(session: Session, wanted: HostFilter) -> Select[int, str]:
+    query = select(Host.id, Host.name)
     if wanted.name:
-        conditions.append(Host.name.icontains(wanted.name, autoescape=True))
+        query = query.where(_begins_with(wanted.name))
     if wanted.group_id is not None:
-        conditions.append(Host.group_id == wanted.group_id)
-    of_subject: list[ColumnElement[bool]] = []
-    if wanted.pattern:
-        number = mark(wanted.pattern, wanted.outcome)
-        sets = select(FactSet.id).where(_has_mark(session, number))
-        of_subject.append(Subject.probes_id.in_(sets))
-    if wanted.version is not None:
-        of_subject.append(Subject.uv_id.in_(_sets_of_version(session, wanted.version)))
+        query = query.where(Host.group_id == wanted.group_id)
+    if wanted.state is not None:
+        query = query.where(Host.state == wanted.state.value)
+    return _with_subjects(session, query, wanted)
+
+
+def _begins_with(start: str) -> ColumnElement[bool]:
+    if len(start) > 255 or "\x00" in start:
+        raise InvalidError("Names are at most 255 characters.", field="name")
+    pattern = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    return Host.name.ilike(pattern, escape="\\")
+
+
+def _with_subjects(session: Session, query: Select[int, str], wanted: HostFilter) -> Select[int, str]:
+    conditions: list[ColumnElement[bool]] = []
     if wanted.standing is not None:
-        of_subject.append(Subject.standing == wanted.standing.value)
-    if of_subject:
-        conditions.append(select(Subject.id).where(Subject.host_id == Host.id, *of_subject).exists())
-    return conditions
+        conditions.append(Subject.standing == wanted.standing.value)
+    few = True
+    for kind, column, condition, common in _set_conditions(session, wanted):
+        ids = select(FactSet.id).where(FactSet.kind == KIND_NUMBERS[kind], condition)
+        known = session.scalars(ids.limit(MAX_SETS_LISTED + 1)).all()
+        few = few and not common
+        conditions.append(column.in_(known) if len(known) <= MAX_SETS_LISTED else column.in_(ids))
+        if len(known) > MAX_SETS_LISTED:
+            few = False
+    if not conditions:
+        return query
+    if few and (wanted.pattern or wanted.version is not None):
+        # Few subjects have it: start from them, by the index on their sets.
+        return query.where(Host.id.in_(select(Subject.host_id).where(*conditions)))
+    # Many have it: walk the hosts in order, the page is full soon.
+    return query.where(exists().where(Subject.host_id == Host.id, *conditions))
+
+
+def _set_conditions(
+    session: Session, wanted: HostFilter
+) -> list[tuple[str, ColumnElement[Any], ColumnElement[bool], bool]]:
+    """Kind, the subject's column, the sets' condition, and whether more than a hundredth of the fleet has it."""
+    found: list[tuple[str, ColumnElement[Any], ColumnElement[bool], bool]] = []
+    subjects = session.scalar(select(func.sum(Tally.subjects)).where(Tally.set_id == 0)) or 0
+    if wanted.pattern:
+        try:
+            number = mark(wanted.pattern, wanted.outcome)
+        except KeyError as error:
+            raise InvalidError("There is no such outcome.", field="outcome") from error
+        have = session.scalar(
+            select(func.sum(PatternTally.subjects)).where(
+                PatternTally.pattern == wanted.pattern, PatternTally.outcome == wanted.outcome
+            )
+        )
+        found.append(("probes", Subject.probes_id, _has_mark(session, number), (have or 0) * 100 > subjects))  # type: ignore[arg-type]
+    if wanted.version is not None:
+        have = session.scalar(select(func.sum(VersionTally.subjects)).where(VersionTally.version == wanted.version))
+        common = (have or 0) * 100 > subjects
+        found.append(("uv", Subject.uv_id, _has_mark(session, version_mark(wanted.version)), common))  # type: ignore[arg-type]
+    return found
 
 
 def _has_mark(session: Session, number: int) -> ColumnElement[bool]:
     if session.get_bind().dialect.name == "postgresql":
-        return FactSet.facts.contains(array([number]))
+        return FactSet.facts.op("@>")(cast([number], ARRAY(Integer)))
     each = func.json_each(FactSet.facts).table_valued("value")
-    return select(each.c.value).where(each.c.value == number).exists()
+    return exists(select(1).select_from(each).where(each.c.value == number))
 
 
-def _sets_of_version(session: Session, version: str) -> list[int]:
-    """The uv sets whose preferred uv has a version. There are a few hundred uv sets in a fleet, whatever its size."""
-    rows = session.execute(select(FactSet.id, FactSet.body).where(FactSet.kind == 2, FactSet.retired_at.is_(None)))
-    return [set_id for set_id, body in rows if _version(("uv", body)) == version]
-
-
-def _subjects_of(session: Session, host_ids: Sequence[int]) -> defaultdict[int, list[Any]]:
-    found: defaultdict[int, list[Any]] = defaultdict(list)
-    for row in session.execute(
-        select(
-            Subject.id,
-            Subject.host_id,
-            Subject.sid_hmac,
-            Subject.standing,
-            Subject.first_seen_at,
-            Subject.changed_at,
-            Subject.probes_id,
-            Subject.uv_id,
-            Subject.policy_id,
-            Subject.environment_id,
-            Pulse.last_seen_at,
-            Pulse.received,
-            Pulse.missed,
+def _host_lines(session: Session, ids: list[int]) -> tuple[HostLine, ...]:
+    if not ids:
+        return ()
+    subjects: defaultdict[int, list[Any]] = defaultdict(list)
+    query = (
+        select(Subject.host_id, Subject.standing, Subject.probes_id, Subject.uv_id, Pulse.last_seen_at)
+        .join(Pulse, Pulse.subject_id == Subject.id)
+        .where(Subject.host_id.in_(ids), Pulse.received > 0)
+    )
+    for row in session.execute(query):
+        subjects[row.host_id].append(row)
+    every = [row for rows in subjects.values() for row in rows]
+    bodies = _bodies(session, {row.probes_id for row in every} | {row.uv_id for row in every})
+    lines = []
+    hosts = session.execute(
+        select(Host, HostGroup.name)
+        .join(HostGroup, HostGroup.id == Host.group_id)
+        .where(Host.id.in_(ids))
+        .order_by(Host.name, Host.id)
+    )
+    for host, group in hosts:
+        of_host = sorted(subjects[host.id], key=lambda row: row.last_seen_at, reverse=True)
+        blocked = {
+            fact.pattern
+            for row in of_host
+            if row.probes_id in bodies
+            for fact in read_set(*bodies[row.probes_id]).patterns
+            if fact.outcome == "blocked"
+        }
+        versions = [read_set(*bodies[row.uv_id]).version for row in of_host if row.uv_id in bodies]
+        lines.append(
+            HostLine(
+                id=host.id,
+                name=host.name,
+                group=group,
+                group_id=host.group_id,
+                platform=host.platform,
+                os=host.os,
+                state=HostState(host.state),
+                attested=host.attested,
+                enrolled_at=host.enrolled_at,
+                last_seen_at=of_host[0].last_seen_at if of_host else None,
+                subjects=len(of_host),
+                standings=tuple(sorted({Standing(row.standing) for row in of_host})),
+                blocked=len(blocked),
+                version=next((version for version in versions if version), None),
+            )
         )
-        .outerjoin(Pulse, Pulse.subject_id == Subject.id)
-        .where(Subject.host_id.in_(host_ids))
+    return tuple(lines)
+
+
+def _subjects_of(session: Session, host_id: int) -> tuple[SubjectDetail, ...]:
+    rows = session.execute(
+        select(Subject, Pulse)
+        .join(Pulse, Pulse.subject_id == Subject.id)
+        .where(Subject.host_id == host_id, Pulse.received > 0)
         .order_by(Subject.id)
-    ):
-        found[row.host_id].append(row)
-    return found
+        .limit(200)
+    ).all()
+    history = _history(session, [subject.id for subject, _pulse in rows])
+    ids = {set_id for subject, _pulse in rows for set_id in _set_ids(subject).values()}
+    ids |= {set_id for changes in history.values() for row in changes for set_id in (row.old_id, row.new_id)}
+    bodies = _bodies(session, ids)
+    details = []
+    for number, (subject, pulse) in enumerate(rows, 1):
+        sets = {kind: json.loads(bodies[set_id][1]) for kind, set_id in _set_ids(subject).items() if set_id in bodies}
+        probes = bodies.get(subject.probes_id) if subject.probes_id is not None else None
+        details.append(
+            SubjectDetail(
+                id=subject.id,
+                number=number,
+                standing=Standing(subject.standing),
+                first_seen_at=subject.first_seen_at,
+                last_seen_at=pulse.last_seen_at,
+                changed_at=subject.changed_at,
+                received=pulse.received,
+                missed=pulse.missed,
+                patterns=read_set(*probes).patterns if probes else (),
+                sets=sets,
+                timeline=tuple(_change(row, bodies) for row in history[subject.id]),
+            )
+        )
+    return tuple(details)
 
 
-def _read_bodies(session: Session, set_ids: Iterable[int]) -> dict[int | None, tuple[str, str]]:
+def _history(session: Session, subject_ids: list[int]) -> defaultdict[int, list[Any]]:
+    history: defaultdict[int, list[Any]] = defaultdict(list)
+    if subject_ids:
+        query = (
+            select(Transition.subject_id, Transition.at, Transition.kind, Transition.old_id, Transition.new_id)
+            .where(Transition.subject_id.in_(subject_ids))
+            .order_by(Transition.at.desc())
+            .limit(100)
+        )
+        for row in session.execute(query):
+            history[row.subject_id].append(row)
+    return history
+
+
+def _change(row: Any, bodies: dict[int, tuple[str, str]]) -> Change:
+    kind = KIND_NAMES[row.kind]
+    before = read_set(*bodies[row.old_id]) if row.old_id in bodies else None
+    after = read_set(*bodies[row.new_id]) if row.new_id in bodies else None
+    patterns: list[tuple[str, str, str]] = []
+    if kind == "probes":
+        was = {fact.pattern: fact.outcome for fact in before.patterns} if before else {}
+        now = {fact.pattern: fact.outcome for fact in after.patterns} if after else {}
+        patterns = [
+            (name, was.get(name, ""), now.get(name, ""))
+            for name in sorted(was.keys() | now.keys())
+            if was.get(name) != now.get(name)
+        ]
+    version = None
+    if kind == "uv":
+        version = ((before.version or "") if before else "", (after.version or "") if after else "")
+    at = row.at if isinstance(row.at, datetime) else from_ms(row.at)
+    return Change(at=at, kind=kind, patterns=tuple(patterns), version=version)
+
+
+def _set_ids(subject: Subject) -> dict[str, int | None]:
+    return {
+        "probes": subject.probes_id,
+        "uv": subject.uv_id,
+        "environment": subject.environment_id,
+        "policy": subject.policy_id,
+        "token": subject.token_id,
+    }
+
+
+def _bodies(session: Session, ids: set[int | None]) -> dict[int, tuple[str, str]]:
     """Kind and body of each set."""
-    wanted = sorted(set(set_ids))
+    wanted = sorted(set_id for set_id in ids if set_id is not None)
+    if not wanted:
+        return {}
     rows = session.execute(select(FactSet.id, FactSet.kind, FactSet.body).where(FactSet.id.in_(wanted)))
     return {set_id: (KIND_NAMES[kind], body) for set_id, kind, body in rows}
-
-
-def _closed(found: tuple[str, str] | None) -> int:
-    if found is None:
-        return 0
-    try:
-        facts = read_set(*found).patterns
-    except ContractError:
-        return 0
-    return sum(fact.outcome in ("blocked", "denied") for fact in facts)
-
-
-def _version(found: tuple[str, str] | None) -> str:
-    if found is None:
-        return ""
-    try:
-        return read_set(*found).version or ""
-    except ContractError:
-        return ""
-
-
-def _value(found: tuple[str, str] | None) -> dict[str, Any]:
-    """The body's value; it was checked when it was stored."""
-    value = json.loads(found[1]) if found is not None else {}
-    return value if isinstance(value, dict) else {}
-
-
-def _probes(found: tuple[str, str] | None) -> tuple[ProbeResult, ...]:
-    return tuple(
-        ProbeResult(
-            pattern=one.get("pattern", ""),
-            collection=one.get("collection"),
-            specimen=one.get("specimen") or "none",
-            method=one.get("method") or "none",
-            outcome=one.get("outcome") or "unknown",
-            why=one.get("why"),
-            engine=one.get("engine"),
-            error=one.get("error"),
-        )
-        for one in _value(found).get("probes", [])
-    )
-
-
-def _found(found: tuple[str, str] | None) -> tuple[FoundUv, ...]:
-    value = _value(found)
-    return tuple(
-        FoundUv(
-            path=one.get("path") or "",
-            version=one.get("version"),
-            publisher=one.get("publisher"),
-            is_preferred=one.get("path") == value.get("preferred"),
-        )
-        for one in value.get("found", [])
-    )
-
-
-def _policy(found: tuple[str, str] | None) -> PolicyInForce | None:
-    if found is None:
-        return None
-    value = _value(found)
-    gpo = value.get("gpo")
-    collections = (
-        None
-        if gpo is None
-        else {name: (str(one.get("mode", "")), len(one.get("rules", []))) for name, one in sorted(gpo.items())}
-    )
-    return PolicyInForce(collections=collections, csp=str(value.get("csp", "none")), srp=bool(value.get("srp")))
-
-
-def _environment(found: tuple[str, str] | None) -> dict[str, dict[str, str]]:
-    value = _value(found)
-    return {name: dict(value.get(name) or {}) for name in ("answers", "variables", "uv_toml", "roots")}
