@@ -249,6 +249,9 @@ def _notes(
     narrow = sorted({one.pattern for one in closed if not one.deny_rules})
     if narrow:
         notes.append(f"The rules are narrow on purpose: rare forms of {', '.join(narrow)} stay closed (listed).")
+    builds = sorted({rule.build for rule in rules if rule.kind == "hash" and rule.build})
+    if builds:
+        notes.append(f"Hash rules open their patterns for these builds alone: {', '.join(builds)}.")
     writable = sum(rule.kind == "path" and rule.reach.users_can_write for rule in rules)
     if writable:
         notes.append(f"{writable} of {len(rules)} rules admit paths where users can write: see the risk of each.")

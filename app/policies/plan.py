@@ -62,13 +62,17 @@ _UNSAFE = re.compile(r'[<>"|?\x00-\x1f\x7f]')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRule:
-    """One rule of an export, for the patterns it opens. `in_base`: the base policy has it already."""
+    """One rule of an export, for the patterns it opens.
+
+    `build`: the trusted file (name and version) that it was made from; `in_base`: the base policy has it already.
+    """
 
     collection: str
     kind: str
     patterns: tuple[str, ...]
     suggestion: Suggestion
     reach: Reach
+    build: str | None = None
     in_base: bool = False
 
     @property
@@ -297,10 +301,14 @@ def _fitting(
     names = {template.rpartition("\\")[2].lower() for template in source.templates}
     # `*.exe` says nothing about which file: such a pattern takes hashes only of files that were chosen.
     telling = [name for name in names if not name.startswith("*")]
+    # Pythons that uv downloads are not signed: a signed python.exe of the baseline is another build than theirs.
+    # source: python-build-standalone #89; the catalogue's `signed` of managed-python-exe
+    unsigned_only = source.group == "managed-python"
     return tuple(
         file
         for file in usable
-        if any(fnmatch.fnmatchcase(_LAUNCHERS.get(file.name.lower(), file.name.lower()), name) for name in telling)
+        if not (unsigned_only and file.publisher)
+        and any(fnmatch.fnmatchcase(_LAUNCHERS.get(file.name.lower(), file.name.lower()), name) for name in telling)
     )
 
 
@@ -333,17 +341,20 @@ def _grouped(catalogue: Catalogue, wanted: Iterable[_Wanted], terms: Terms) -> I
             kind=first.kind,
             patterns=tuple(pattern.id for pattern in patterns),
             suggestion=suggestion,
+            build=_build(first.file) if first.file else None,
             reach=reach,
         )
+
+
+def _build(file: TrustedFile) -> str:
+    return f"{file.name} {file.version}" if file.version else file.name
 
 
 def _suggest(item: _Wanted, patterns: tuple[Pattern, ...], reach: Reach, sid: str) -> Suggestion:
     """The rule itself. raises: InvalidError if the engine finds it unfit (a baseline file with an odd publisher)."""
     more = f" and {len(patterns) - 1} more" if len(patterns) > 1 else ""
-    what = patterns[0].title
-    if item.file is not None:
-        what = f"{item.file.name} {item.file.version}" if item.file.version else item.file.name
-    name = f"uv: {what}{more} ({item.kind})"
+    what = _build(item.file) if item.file else f"{patterns[0].title}{more}"
+    name = f"uv: {what} ({item.kind})"
     description = f"Opens {', '.join(pattern.id for pattern in patterns)}. {reach.lasts}"
     try:
         match item.condition:

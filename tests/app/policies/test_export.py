@@ -81,6 +81,14 @@ def test_default_kind_is_what_works_per_the_catalogue(developers: str, trust: Tr
     assert [rule.kind for rule in chosen.rules] == ["path"]
 
 
+def test_a_signed_python_is_not_taken_for_one_that_uv_downloads(developers: str, trust: Trust) -> None:
+    signed = trust(1, "python.exe", publisher="O=PYTHON SOFTWARE FOUNDATION, C=US", version="3.13.2150.1013")
+    assert [rule.kind for rule in plan_export(["managed-python-exe"], developers, baseline=[signed]).rules] == ["path"]
+    export = plan_export(["cache-builds-venv-python"], developers, baseline=[signed])
+    assert [rule.kind for rule in export.rules] == ["hash"]
+    assert any("these builds alone: python.exe 3.13.2150.1013" in note for note in export.notes)
+
+
 def test_every_publisher_of_a_rule_is_known_to_the_catalogue_or_the_baseline(developers: str, trust: Trust) -> None:
     signer = next(signer for signer in CATALOGUE.signers if signer.id == "openai")
     (rule,) = plan_export(["uv-exe-standalone", "uv-exe-pipx"], developers).rules
