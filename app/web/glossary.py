@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from app.fleet.standing import Standing
+
 GLOSSARY: dict[str, str] = {
     "pattern": "A place where uv writes or runs a file, such as the Python of a build environment in uv's cache.",
     "collection": "One of AppLocker's five kinds of files with rules of their own: Exe, Dll, Script, Msi, Appx.",
@@ -31,4 +33,15 @@ GROUP_TITLES: dict[str, str] = {
     "build": "Building packages",
     "external": "Programs of others",
     "misc": "Other places",
+}
+
+
+STANDING_WORDS: dict[Standing, str] = {
+    Standing.COUNTED: "counted in shares",
+    Standing.ADMINISTRATOR: "with administrator rights",
+    Standing.NOT_ENFORCING: "under no enforced policy",
+    Standing.TRIAL: "Linux trials",
+    Standing.QUARANTINED: "in quarantine",
+    Standing.SILENT: "silent",
+    Standing.REVOKED: "revoked",
 }

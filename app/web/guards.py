@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from app.accounts.roles import Permission
 from app.accounts.sessions import Person, find_person, touch_session
 from app.db.session import session_scope
+from app.db.tables import FLEET_ORIGIN, find_setting
 from app.errors import AppError, ForbiddenError
 
 logger = logging.getLogger("wayleave.web")
@@ -66,6 +67,7 @@ def signed_in_person(request: Request) -> Person | None:
     engine = request.app.state.engine
     with session_scope(engine, writes=False) as session:
         person = find_person(session, token, address=client_address(request))
+        request.state.is_made_fleet = find_setting(session, FLEET_ORIGIN) is not None
     if person is not None and person.is_due_for_touch:
         try:
             with session_scope(engine) as session:

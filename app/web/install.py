@@ -12,9 +12,19 @@ from app.web.cross_site import RefuseCrossSite
 from app.web.errors import install_error_pages
 from app.web.headers import SecurityHeaders
 from app.web.limits import LimitForms
-from app.web.pages import account, accounts, audit, export, login
+from app.web.pages import account, accounts, audit, export, hosts, login, overview, patterns, versions
 
-ROUTERS = (login.router, export.router, account.router, accounts.router, audit.router)
+ROUTERS = (
+    login.router,
+    overview.router,
+    patterns.router,
+    hosts.router,
+    versions.router,
+    export.router,
+    account.router,
+    accounts.router,
+    audit.router,
+)
 
 
 class CompressPages:

@@ -46,6 +46,7 @@ def environment() -> Environment:
         "percent": words.percent,
         "plural": words.plural,
         "heat_step": words.heat_step,
+        "engine_words": words.engine_words,
         "menu_for": menu_for,
         "Permission": Permission,
         "glossary": GLOSSARY,

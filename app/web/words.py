@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
@@ -119,3 +119,24 @@ def ticked(text: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
     )
+
+
+_ENGINE_WORDS = {
+    "applocker": "AppLocker",
+    "srp": "Software Restriction Policies",
+    "wdac": "App Control",
+    "asr": "attack surface reduction",
+    "antivirus": "an antivirus",
+    "acl": "file rights",
+    "other": "another engine",
+    "unknown": "an engine that did not name itself",
+}
+
+
+def engine_words(engines: Iterable[str]) -> str:
+    """Who refused, as a sentence has it.
+
+    >>> engine_words(["applocker", "acl"])
+    'AppLocker and file rights'
+    """
+    return listed([_ENGINE_WORDS.get(engine, engine) for engine in engines])

@@ -21,6 +21,7 @@ from app.policies.export import Export, plan_export
 from app.policies.record_export import get_export_file, list_exports, record_export
 from app.web.glossary import GROUP_TITLES
 from app.web.guards import DraftRules, ViewFleet
+from app.web.pages.overview import can_have_rule
 from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
@@ -178,8 +179,7 @@ def _choosable(catalogue: Catalogue) -> Sequence[tuple[str, tuple[Pattern, ...]]
     """The patterns that a rule can open, by their group, in the catalogue's order."""
     groups: dict[str, list[Pattern]] = {}
     for pattern in catalogue.patterns:
-        can_open = pattern.rule_kinds and pattern.rule_kinds[0] not in ("none", "avoid")
-        if pattern.is_executed and can_open:
+        if can_have_rule(pattern):
             groups.setdefault(pattern.group, []).append(pattern)
     return [(group, tuple(patterns)) for group, patterns in groups.items()]
 

@@ -1,0 +1,130 @@
+"""Hosts: the filtered list, and one host with its probes, uv, policy and history."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from agent.catalogue import load as load_catalogue
+from app.db.session import SessionDep
+from app.fleet.queries import list_groups
+from app.fleet.queries_hosts import HostFilter, count_fitting, get_host, list_hosts
+from app.fleet.queries_sightings import list_sightings
+from app.fleet.reported import read_reported
+from app.fleet.standing import Standing
+from app.web.glossary import STANDING_WORDS
+from app.web.guards import ViewFleet
+from app.web.templating import render
+
+router = APIRouter(include_in_schema=False)
+
+COUNT_LIMIT = 1000
+OUTCOMES = ("blocked", "denied", "allowed", "audited", "absent", "unknown", "error")
+
+
+@router.get("/hosts")
+def show_hosts(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    q: Annotated[str, Query(max_length=100)] = "",
+    group: Annotated[str, Query(pattern=r"^\d{0,9}$")] = "",
+    pattern: Annotated[str, Query(max_length=80)] = "",
+    outcome: Annotated[str, Query(max_length=20)] = "",
+    version: Annotated[str | None, Query(max_length=64)] = None,
+    standing: Annotated[str, Query(max_length=20)] = "",
+    cursor: Annotated[str, Query(max_length=800)] = "",
+) -> Response:
+    """`version` empty: hosts without a uv; an empty form field is sent as `any`."""
+    wanted = HostFilter(
+        name=q.strip(),
+        group_id=int(group) if group else None,
+        pattern=pattern or None,
+        outcome=outcome if outcome in OUTCOMES else "blocked",
+        version=None if version == "any" else version,
+        standing=Standing[standing.upper()] if standing.upper() in Standing.__members__ else None,
+    )
+    catalogue = load_catalogue()
+    groups = {group.id: group.name for group in list_groups(session)}
+    filters = _filters(wanted)
+    return render(
+        request,
+        "hosts/list.html",
+        fragment="results",
+        wanted=wanted,
+        page=list_hosts(session, wanted, cursor or None),
+        count=count_fitting(session, wanted, limit=COUNT_LIMIT),
+        count_limit=COUNT_LIMIT,
+        groups=groups,
+        patterns=[one for one in catalogue.patterns if one.is_executed],
+        outcomes=OUTCOMES,
+        standings=STANDING_WORDS,
+        chips=[
+            (text, _address({k: v for k, v in filters.items() if k not in keys}))
+            for keys, text in _chips(wanted, groups)
+        ],
+        first_page=_address(filters),
+        next_page=lambda next_cursor: _address({**filters, "cursor": next_cursor}),
+        is_first_page=not cursor,
+        is_filtered=bool(filters),
+        public_url=request.app.state.settings.public_url,
+    )
+
+
+@router.get("/hosts/{host_id}")
+def show_host(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    host_id: Annotated[int, Path(ge=1, le=2**62)],
+) -> Response:
+    host = get_host(session, host_id)
+    return render(
+        request,
+        "hosts/page.html",
+        host=host,
+        reported={one.id: read_reported(one.sets) for one in host.subjects},
+        sightings=list_sightings(session, host_id=host_id),
+        standing_words=STANDING_WORDS,
+        patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
+    )
+
+
+def _filters(wanted: HostFilter) -> dict[str, str]:
+    """The filter as it stands in the address."""
+    filters: dict[str, str] = {}
+    if wanted.name:
+        filters["q"] = wanted.name
+    if wanted.group_id is not None:
+        filters["group"] = str(wanted.group_id)
+    if wanted.pattern:
+        filters["pattern"] = wanted.pattern
+        filters["outcome"] = wanted.outcome
+    if wanted.version is not None:
+        filters["version"] = wanted.version
+    if wanted.standing is not None:
+        filters["standing"] = wanted.standing.name.lower()
+    return filters
+
+
+def _chips(wanted: HostFilter, groups: dict[int, str]) -> list[tuple[tuple[str, ...], str]]:
+    """The filter in force, as removable words: the address's keys that a chip takes away, and its text."""
+    chips: list[tuple[tuple[str, ...], str]] = []
+    if wanted.name:
+        chips.append((("q",), f"name has “{wanted.name}”"))
+    if wanted.group_id is not None:
+        chips.append((("group",), f"group {groups.get(wanted.group_id, 'that is gone')}"))
+    if wanted.pattern:
+        chips.append((("pattern", "outcome"), f"{wanted.outcome} at {wanted.pattern}"))
+    if wanted.version is not None:
+        chips.append((("version",), f"uv {wanted.version}" if wanted.version else "no uv found"))
+    if wanted.standing is not None:
+        chips.append((("standing",), STANDING_WORDS[wanted.standing]))
+    return chips
+
+
+def _address(filters: dict[str, str]) -> str:
+    return f"/hosts?{urlencode(filters)}" if filters else "/hosts"

@@ -1,0 +1,122 @@
+"""The overview: is uv usable on this fleet, for whom, and where it is not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from agent.catalogue import Pattern
+from agent.catalogue import load as load_catalogue
+from app.db.session import SessionDep
+from app.fleet.queries import GroupCount, HeatMap, Overview, WorkflowCount, list_groups, read_heat_map, read_overview
+from app.fleet.standing import Standing
+from app.web.glossary import STANDING_WORDS
+from app.web.guards import ViewFleet
+from app.web.templating import render
+
+router = APIRouter(include_in_schema=False)
+
+MAX_GROUPS = 8
+MAX_PATTERNS = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """What the first sentence says: the command that fewest can use, for whom it is refused, how many work for all.
+
+    `users`: how many could tell about a command; the base of its share is the command's own.
+    """
+
+    worst: WorkflowCount | None
+    groups: tuple[GroupCount, ...]
+    work_for_all: int
+    tried: int
+
+
+@router.get("/")
+def show_overview(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+) -> Response:
+    overview = read_shown_overview(session, group)
+    heat = read_heat_map(session)
+    catalogue = load_catalogue()
+    columns = sorted(range(len(heat.groups)), key=lambda index: -heat.groups[index].counted)[:MAX_GROUPS]
+    return render(
+        request,
+        "overview/page.html",
+        overview=overview,
+        headline=headline_of(overview, heat),
+        apart=apart_of(overview),
+        patterns={pattern.id: pattern for pattern in catalogue.patterns},
+        workflows={workflow.id: workflow for workflow in catalogue.workflows},
+        heat_groups=[heat.groups[index] for index in columns],
+        heat_rows={pattern: [shares[index] for index in columns] for pattern, shares in heat.rows},
+        shown_patterns=overview.blocked_patterns[:MAX_PATTERNS],
+        openable=openable(overview),
+        standing_words=STANDING_WORDS,
+        public_url=request.app.state.settings.public_url,
+    )
+
+
+def read_shown_overview(session: Session, group_id: int | None = None) -> Overview:
+    """The fleet or one group; where no workstation counts yet, the Linux trials, if there are any."""
+    overview = read_overview(session, group_id)
+    if group_id is None and overview.counted == 0:
+        trials = next((one for one in list_groups(session) if one.is_trial and one.trial), None)
+        if trials is not None:
+            return read_overview(session, trials.id)
+    return overview
+
+
+def headline_of(overview: Overview, heat: HeatMap) -> Headline:
+    """What to say first. Of commands that are refused equally often the catalogue's first is named."""
+    tried = [state for state in overview.workflows if state.base]
+    worst = max((state for state in tried if state.blocked), key=lambda state: state.blocked, default=None)
+    refused: list[tuple[float, GroupCount]] = []
+    if worst is not None and overview.group is None:
+        needs = set(load_catalogue().workflow(worst.workflow).needs)
+        rows = [shares for pattern, shares in heat.rows if pattern in needs]
+        for index, group in enumerate(heat.groups):
+            # A command is refused at least where the most refused of its patterns is.
+            most = max((shares[index].ratio or 0.0 for shares in rows), default=0.0)
+            if most > 0.5:
+                refused.append((most, group))
+    refused.sort(key=lambda item: -item[0])
+    return Headline(
+        worst=worst,
+        groups=tuple(group for _, group in refused[:3]) if len(refused) < len(heat.groups) else (),
+        work_for_all=sum(1 for state in tried if not state.blocked),
+        tried=len(tried),
+    )
+
+
+def apart_of(overview: Overview) -> list[tuple[Standing, int]]:
+    """Subjects that are not in the shares, by standing."""
+    groups = overview.groups if overview.group is None else (overview.group,)
+    sums = {
+        Standing.ADMINISTRATOR: sum(group.administrators for group in groups),
+        Standing.NOT_ENFORCING: sum(group.not_enforcing for group in groups),
+        Standing.TRIAL: sum(group.trial for group in groups) if overview.group is None else 0,
+        Standing.QUARANTINED: sum(group.quarantined for group in groups),
+    }
+    return [(standing, count) for standing, count in sums.items() if count]
+
+
+def openable(overview: Overview) -> tuple[str, ...]:
+    """The refused patterns that a rule can open, for the link into the export."""
+    known = {pattern.id: pattern for pattern in load_catalogue().patterns}
+    return tuple(
+        one.pattern for one in overview.blocked_patterns if one.pattern in known and can_have_rule(known[one.pattern])
+    )
+
+
+def can_have_rule(pattern: Pattern) -> bool:
+    """Whether a rule can open a pattern at all."""
+    return pattern.is_executed and bool(pattern.rule_kinds) and pattern.rule_kinds[0] not in ("none", "avoid")
