@@ -60,3 +60,10 @@ def index_url() -> Iterator[str]:
 def default_rules() -> str:
     """The XML of AppLocker's default rules."""
     return (POLICIES / "default-rules.xml").read_text(encoding="utf-8")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first builds the bench, which may take minutes on a busy machine."""
+    for item in items:
+        if item.path.is_relative_to(POLICIES.parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(900))
