@@ -147,7 +147,7 @@ def _inline(element: Element) -> str:
     opened = f"<{element.name}{_attributes(element.attributes)}"
     if not element.children:
         return f"{opened} />"
-    inner = "".join(_escape(child) if isinstance(child, str) else _inline(child) for child in element.children)
+    inner = "".join(escape(child) if isinstance(child, str) else _inline(child) for child in element.children)
     return f"{opened}>{inner}</{element.name}>"
 
 
@@ -161,10 +161,11 @@ def _tag(name: str, attributes: list[tuple[str, str]], children: list[str], inde
 
 
 def _attributes(attributes: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> str:
-    return "".join(f' {name}="{_escape(value)}"' for name, value in attributes)
+    return "".join(f' {name}="{escape(value)}"' for name, value in attributes)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """A text for an attribute in double quotes. raises: AppLockerError for what XML can't hold."""
     if _UNWRITABLE.search(text):
         raise AppLockerError((Problem(line=None, rule=None, message=f"XML can't hold this text: {text[:80]!r}"),))
     return _ESCAPED.sub(lambda found: _ESCAPES[found[0]], text)

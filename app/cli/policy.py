@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import click
 
+from app.cli.policy_compare import diff, merge
+from app.cli.policy_convert import convert
 from app.cli.policy_judge import judge
+from app.cli.policy_lint import check
 from app.cli.policy_show import show
 
 
@@ -20,5 +23,5 @@ def command() -> None:
     """
 
 
-command.add_command(show)
-command.add_command(judge)
+for sub_command in (show, check, judge, diff, merge, convert):
+    command.add_command(sub_command)
