@@ -88,7 +88,8 @@ def fill(template: str, machine: Machine) -> tuple[str, ...]:
     if not found:
         return (template,)
     rest = template[found.end() :]
-    return tuple(place.rstrip("\\/") + rest for place in root_places(found[1], machine))
+    places = [place.rstrip("\\/") + rest for place in root_places(found[1], machine)]
+    return tuple(ntpath.normpath(place) if "\\..\\" in place else place for place in places)
 
 
 def root_places(root: str, machine: Machine) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.catalogue import classify, normalise
@@ -25,6 +25,7 @@ PIECES = st.lists(
 ).map("".join)  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.one_of(ANYTHING, PIECES, st.text()))
 def test_never_raises(text: str) -> None:
     plain = normalise(text)
@@ -32,6 +33,7 @@ def test_never_raises(text: str) -> None:
     classify(text, {"env": {"UV_CACHE_DIR": text, "TMP": text, "VIRTUAL_ENV": text}, "known_pip_target": text})
 
 
+@settings(deadline=None)
 @given(st.one_of(ANYTHING, PIECES))
 def test_is_idempotent(text: str) -> None:
     plain = normalise(text)
@@ -39,6 +41,7 @@ def test_is_idempotent(text: str) -> None:
         assert normalise(plain) == plain
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=8))
 def test_the_forms_of_a_path_are_one(names: list[str]) -> None:
     path = "C:\\" + "\\".join(names)
@@ -61,6 +64,7 @@ def test_the_forms_of_a_path_are_one(names: list[str]) -> None:
     assert {normalise(form) for form in forms} == {path}
 
 
+@settings(deadline=None)
 @given(st.lists(NAMES, min_size=1, max_size=8))
 def test_the_forms_of_a_share_are_one(names: list[str]) -> None:
     rest = "\\".join(["files.example", "home$", *names])
