@@ -19,11 +19,12 @@ ENV PYTHONDONTWRITEBYTECODE= PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 
 RUN apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv \
  && python3 -m venv /build && python3 -m venv --without-pip /opt/wayleave && python3 -m venv --without-pip /opt/agent
 WORKDIR /source
-COPY requirements/ requirements/
+COPY requirements/build.txt requirements/server.txt requirements/
 RUN /build/bin/pip install --require-hashes -r requirements/build.txt \
  && /build/bin/pip --python /opt/wayleave/bin/python install --require-hashes -r requirements/server.txt
 COPY package.json package-lock.json .npmrc ./
-COPY tools/ tools/
+COPY requirements/node.txt requirements/
+COPY tools/icons.txt tools/vendor.py tools/
 RUN mkdir static && NODE_ENV=production /build/bin/python tools/vendor.py
 COPY pyproject.toml README.md ./
 COPY agent/ agent/
@@ -36,6 +37,7 @@ RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
 
 FROM build AS build-agent
 ARG PIP_CERT
+COPY requirements/demo.txt requirements/
 RUN /build/bin/pip --python /opt/agent/bin/python install --require-hashes -r requirements/demo.txt \
  && /build/bin/pip --python /opt/agent/bin/python install --no-deps /wheel/*.whl
 

@@ -9,16 +9,19 @@ wayleave() { "$BIN/python" -m app.cli.main "$@"; }
 hosts=${DEMO_HOSTS:-2000}
 email=demo@wayleave.example
 login=$WAYLEAVE_DATA_DIR/demo-login.txt
+fleet=$WAYLEAVE_DATA_DIR/demo-fleet-made
 
 mkdir -p "$WAYLEAVE_DATA_DIR"
 wayleave db upgrade
+if [ ! -e "$fleet" ]; then
+  echo "== Making a fleet of $hosts workstations"
+  wayleave fleet make --hosts "$hosts"
+  touch "$fleet"
+fi
 if [ ! -s "$login" ]; then
   password=$("$BIN/python" -c 'import secrets; print(secrets.token_urlsafe(12))')
   printf '%s\n' "$password" | wayleave admin create --email "$email" --password-stdin
-  printf '%s\n%s\n' "$email" "$password" >"$login.new"
-  echo "== Making a fleet of $hosts workstations"
-  wayleave fleet make --hosts "$hosts"
-  mv "$login.new" "$login"
+  printf '%s\n%s\n' "$email" "$password" >"$login"
 fi
 { read -r email && read -r password; } <"$login"
 printf '\n   Sign in as  %s\n   password    %s\n   (this made fleet lives in %s)\n\n' "$email" "$password" "$WAYLEAVE_DATA_DIR"
