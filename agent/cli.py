@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -14,23 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from agent import __version__
-from agent._platform import read_host, read_machine_id
-from agent.client import NoAnswer, check_server, encode_report, enrol, open_client
 from agent.contract.messages import Refused, Report
-from agent.cycle import CycleResult, NotEnrolled, Observation, get_identity, next_cycle_s, preview, run_cycle
-from agent.delivery import first_progress
+from agent.cycle import CycleResult, NotEnrolled, Revoked, get_identity, next_cycle_s, run_cycle
+from agent.observe import Observation, preview
 from agent.options import PREFIX, Options, OptionsError, read_options
-from agent.spool import (
-    AgentBusy,
-    Identity,
-    hash_machine,
-    load_identity,
-    load_pending,
-    load_progress,
-    locked,
-    save_identity,
-    save_progress,
-)
+from agent.report import encode_report
+from agent.spool import AgentBusy, Delivered, load_identity, load_pending, load_progress
 
 DONE, FAILED, WRONG_USE, NOT_ENROLLED, BUSY, NOT_DELIVERED, REVOKED = 0, 1, 2, 3, 4, 5, 6
 
@@ -49,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), WRONG_USE)
     except NotEnrolled as error:
         return _fail(str(error), NOT_ENROLLED)
+    except Revoked as error:
+        return _fail(f"stopped until enrolled again: {error}", REVOKED)
     except AgentBusy as error:
         return _fail(str(error), BUSY)
     except OSError as error:
@@ -154,19 +146,29 @@ def render_table(observation: Observation) -> str:
 
 
 def _once(parsed: argparse.Namespace, options: Options) -> int:
-    result = run_cycle(options, dict(os.environ), force=parsed.force)
+    result = run_cycle(options, dict(os.environ), deliver=_deliver, force=parsed.force)
     print(describe(result))
     return _exit_code(result)
 
 
 def _run(_parsed: argparse.Namespace, options: Options) -> int:
     while True:
-        result = run_cycle(options, dict(os.environ))
+        result = run_cycle(options, dict(os.environ), deliver=_deliver)
         print(f"{_stamp(time.time())} {describe(result)}", flush=True)
-        if result.delivered is None or result.delivered.progress.revoked:
+        if result.delivered.progress.revoked:
             return REVOKED
         identity, progress = result.delivered.identity, result.delivered.progress
         time.sleep(next_cycle_s(options, progress, identity.host_id, now=time.time()))
+
+
+def _deliver(*arguments: Any, **named: Any) -> Delivered:
+    delivered: Delivered = _load("agent.delivery").deliver_over_network(*arguments, **named)
+    return delivered
+
+
+def _load(module: str) -> Any:
+    # What talks to the network is the slow half of the agent's start, and most cycles have nothing to say.
+    return importlib.import_module(module)
 
 
 def describe(result: CycleResult) -> str:
@@ -177,58 +179,40 @@ def describe(result: CycleResult) -> str:
     parts = [", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "nothing tried"]
     parts.append("a report made" if result.report else "no news")
     delivered = result.delivered
-    if delivered is not None:
-        parts.append(f"{delivered.sent} sent, {delivered.left} waiting")
-        if delivered.refused:
-            parts.append(f"{delivered.refused} refused")
-        if delivered.trouble:
-            parts.append(delivered.trouble)
+    parts.append(f"{delivered.sent} sent, {delivered.left} waiting")
+    if delivered.refused:
+        parts.append(f"{delivered.refused} refused")
+    if delivered.trouble:
+        parts.append(delivered.trouble)
     if result.dropped:
         parts.append(f"{result.dropped} dropped from a full spool")
     return "; ".join(parts)
 
 
 def _exit_code(result: CycleResult) -> int:
-    delivered = result.delivered
-    if delivered is None:
-        return DONE
-    if delivered.progress.revoked:
+    if result.delivered.progress.revoked:
         return REVOKED
-    return NOT_DELIVERED if delivered.left or delivered.refused else DONE
+    return NOT_DELIVERED if result.delivered.left or result.delivered.refused else DONE
 
 
 def _enrol(parsed: argparse.Namespace, options: Options) -> int:
+    enrolling, client = _load("agent.enrolling"), _load("agent.client")
+    ca_file = parsed.ca_file.absolute() if parsed.ca_file else options.ca_file
     try:
-        server = check_server(parsed.server, insecure=parsed.insecure or options.insecure)
-        secret = _secret(parsed)
+        answer = enrolling.enrol_here(
+            options.state_dir,
+            parsed.server,
+            _secret(parsed),
+            ca_file=ca_file,
+            insecure=parsed.insecure or options.insecure,
+        )
+    except client.NoAnswer as error:
+        return _fail(f"{parsed.server}: {error}", NOT_DELIVERED)
     except ValueError as error:
         return _fail(str(error), WRONG_USE)
-    host = read_host(__version__)
-    ca_file = parsed.ca_file.absolute() if parsed.ca_file else options.ca_file
-    with locked(options.state_dir) as state_dir:
-        try:
-            with open_client(server, ca_file=ca_file) as http:
-                answer = enrol(http, secret, name=host.name, system=host.os)
-        except NoAnswer as error:
-            return _fail(f"{server}: {error}", NOT_DELIVERED)
-        if isinstance(answer, Refused):
-            return _fail(f"{server} refused the enrolment: {answer.status} {answer.error}: {answer.message}", FAILED)
-        save_progress(state_dir, first_progress(time.time()))
-        for item in load_pending(state_dir):
-            item.path.unlink(missing_ok=True)  # made under another identity
-        save_identity(
-            state_dir,
-            Identity(
-                server=server,
-                host_id=answer.host_id,
-                token=answer.token,
-                machine=hash_machine(read_machine_id()),
-                secret=secret,
-                ca_file=str(ca_file) if ca_file else None,
-                catalogue_key=answer.catalogue_key,
-            ),
-        )
-    print(f"enrolled at {server} as host {answer.host_id}")
+    if isinstance(answer, Refused):
+        return _fail(f"{parsed.server} refused: {answer.status} {answer.error}: {answer.message}", FAILED)
+    print(f"enrolled at {answer.server} as host {answer.host_id}")
     return DONE
 
 

@@ -18,6 +18,7 @@ import truststore
 
 from agent.contract import CONTRACT
 from agent.contract.messages import ENROL_PATH, REPORTS_PATH, Acknowledged, Enrolled, Refused, Report
+from agent.report import encode_report
 
 TIMEOUT_S = 30.0
 MAX_ANSWER_BYTES = 1 << 20
@@ -66,11 +67,6 @@ def open_client(
         transport=transport,
         headers={"User-Agent": f"wayleave-agent (contract {CONTRACT})", "Accept": "application/json"},
     )
-
-
-def encode_report(report: Report) -> bytes:
-    """A report as it is sent, before compression."""
-    return json.dumps(report.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def send_report(client: httpx.Client, token: str, report: Report) -> Acknowledged | Refused:

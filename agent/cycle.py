@@ -1,4 +1,4 @@
-"""One cycle: look at the workstation, try the patterns, put a report into the spool if there is news, and deliver."""
+"""One cycle: look at the workstation, put a report into the spool if there is news, and have it delivered."""
 
 from __future__ import annotations
 
@@ -7,35 +7,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import httpx
+from typing import Protocol
 
 from agent import __version__
-from agent._platform import (
-    CANARY,
-    PLATFORM,
-    is_link,
-    mode_allows_start,
-    read_host,
-    read_machine_id,
-    read_policy,
-    read_principal,
-    read_trust,
-    start_suspended,
-)
-from agent.catalogue import load
-from agent.client import open_client
-from agent.contract.facts import Engine, Method, Outcome, Probe, ProbeSet, Specimen, Why
+from agent._platform import read_host, read_machine_id
 from agent.contract.messages import Report
-from agent.delivery import Delivered, deliver, spread
-from agent.discover import Discovery, discover
+from agent.observe import Observation, observe, remembered
 from agent.options import Options
-from agent.placement import Journal, new_token
-from agent.policy import PolicyInForce, named_sids, policy_set
-from agent.principals import Principal, reportable_token
-from agent.probe import Surroundings, plan_trials, run_trials
-from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
+from agent.report import Facts, build_report
+from agent.schedule import spread
 from agent.spool import (
+    Delivered,
     Identity,
     Progress,
     add_pending,
@@ -50,21 +32,22 @@ from agent.spool import (
     save_progress,
 )
 
-LOCAL_SYSTEM = "S-1-5-18"
-HEARTBEAT_S = 86_400
 CLOCK_SLACK_S = 2 * 86_400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
-    """What one look at the workstation found, before anything is made of it."""
+class Deliver(Protocol):
+    """Brings what waits to the server: `delivery.deliver_over_network`, given from outside to load it only then."""
 
-    discovery: Discovery
-    policy: PolicyInForce
-    principal: Principal
-    probes: tuple[Probe, ...]
-    facts: Facts
-    left_behind: tuple[str, ...] = ()
+    def __call__(
+        self,
+        state_dir: Path,
+        identity: Identity,
+        progress: Progress,
+        *,
+        now: float,
+        host: tuple[str, str],
+        ca_file: Path | None,
+    ) -> Delivered: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,96 +56,34 @@ class CycleResult:
 
     observation: Observation
     report: Report | None
-    delivered: Delivered | None
+    delivered: Delivered
     dropped: int = 0
 
 
 class NotEnrolled(Exception):
-    """There is no identity here, or it belongs to another machine."""
+    """There is no identity here, or it belongs to another machine and cannot be renewed."""
 
 
-def observe(
-    options: Options,
-    environment: Mapping[str, str],
-    state_dir: Path,
-    *,
-    last: Mapping[str, Probe] | None = None,
-) -> Observation:
-    """Look at the workstation once, under the state directory's lock. raises: OSError if the state cannot be kept"""
-    journal = Journal(state_dir / "journal.json", is_link)
-    journal.sweep()
-    catalogue = load()
-    policy, principal = read_policy(), read_principal()
-    discovery = discover(
-        catalogue,
-        environment,
-        configured_roots=options.project_roots,
-        search_projects=options.search_projects,
-        may_ask=options.ask_uv and principal.sid != LOCAL_SYSTEM,
-    )
-    probes: tuple[Probe, ...] = ()
-    left: tuple[str, ...] = ()
-    if options.probing:
-        trials = plan_trials(catalogue, discovery.machine, new_token(), uvs=[uv.path for uv in discovery.uvs])
-        try:
-            probes = run_trials(
-                trials,
-                surroundings=Surroundings(
-                    platform=PLATFORM, canary=CANARY, start=start_suspended, mode_allows=mode_allows_start
-                ),
-                journal=journal,
-                policy=policy,
-                is_administrator=principal.is_administrator,
-                last=last,
-            )
-        finally:
-            left = journal.clear()
-    sets = [
-        ProbeSet(catalogue=catalogue.etag, probes=probes),
-        build_uv(discovery, read_trust),
-        build_environment(discovery, read_settings(discovery)),
-        policy_set(policy),
-        reportable_token(principal, named_sids(policy)),
-        read_host(__version__),
-    ]
-    return Observation(
-        discovery=discovery,
-        policy=policy,
-        principal=principal,
-        probes=probes,
-        facts=facts_of(sets),
-        left_behind=left,
-    )
-
-
-def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, Observation]:
-    """The report that the next cycle would send, with all bodies; nothing is sent or spooled."""
-    with locked(options.state_dir) as state_dir:
-        progress = load_progress(state_dir)
-        observation = observe(options, environment, state_dir, last=remembered(progress))
-        report = build_report(
-            observation.facts,
-            report_id=str(uuid.uuid4()),
-            epoch=progress.epoch or new_epoch(progress, now=time.time()),
-            sequence=next_number(progress, load_pending(state_dir)),
-            now=time.time(),
-            subject=observation.principal.sid,
-        )
-        return report, observation
+class Revoked(Exception):
+    """The server has revoked this agent: it stops until it is enrolled again."""
 
 
 def run_cycle(
     options: Options,
     environment: Mapping[str, str],
     *,
+    deliver: Deliver,
     clock: Callable[[], float] = time.time,
-    transport: httpx.BaseTransport | None = None,
     force: bool = False,
 ) -> CycleResult:
-    """One whole cycle. `force`: report also without news. raises: NotEnrolled, AgentBusy, OSError"""
+    """One whole cycle. `force`: report also without news. raises: NotEnrolled, Revoked, AgentBusy, OSError"""
     with locked(options.state_dir) as state_dir:
         identity = get_identity(state_dir)
         progress = load_progress(state_dir)
+        if progress.revoked:
+            raise Revoked(progress.trouble or "revoked by the server")
+        if not identity.token:
+            progress = forget_other_machine(state_dir, progress)
         if progress.epoch == 0:
             progress = replace(progress, epoch=new_epoch(progress, now=clock()))
             save_progress(state_dir, progress)
@@ -191,22 +112,29 @@ def run_cycle(
             dropped=progress.dropped + dropped,
         )
         save_progress(state_dir, progress)
-        host = read_host(__version__)
-        with open_client(
-            identity.server,
-            ca_file=options.ca_file or (Path(identity.ca_file) if identity.ca_file else None),
-            transport=transport,
-        ) as http:
-            delivered = deliver(state_dir, http, identity, progress, now=clock(), host=(host.name, host.os))
+        waiting = load_pending(state_dir)
+        delivered = Delivered(identity=identity, progress=progress, left=len(waiting))
+        if waiting and (force or may_deliver(progress, now=clock())):
+            host = read_host(__version__)
+            delivered = deliver(
+                state_dir, identity, progress, now=clock(), host=(host.name, host.os), ca_file=options.ca_file
+            )
         return CycleResult(observation=observation, report=report, delivered=delivered, dropped=dropped)
 
 
 def is_due(progress: Progress, facts: Facts, *, now: float) -> bool:
     """Whether a report has to be made: something changed, or it is time to be heard of."""
-    if facts.digests() != dict(progress.sets):
-        return True
-    # A time far ahead was set by a clock that has been put right since.
-    return now >= progress.next_report_at or progress.next_report_at > now + CLOCK_SLACK_S or progress.sent_at == 0.0
+    return facts.digests() != dict(progress.sets) or progress.sent_at == 0.0 or has_come(progress.next_report_at, now)
+
+
+def may_deliver(progress: Progress, *, now: float) -> bool:
+    """Whether what waits may be sent now: always, unless the server or the network asked for patience."""
+    return progress.failures == 0 or has_come(progress.next_report_at, now)
+
+
+def has_come(moment: float, now: float) -> bool:
+    """Whether a time is here. One far ahead was set by a clock that has been put right since, and counts as here."""
+    return now >= moment or moment > now + CLOCK_SLACK_S
 
 
 def next_cycle_s(options: Options, progress: Progress, host_id: str, *, now: float) -> float:
@@ -218,31 +146,23 @@ def next_cycle_s(options: Options, progress: Progress, host_id: str, *, now: flo
 
 
 def get_identity(state_dir: Path) -> Identity:
-    """The identity of this very machine. raises: NotEnrolled"""
+    """The identity of this machine; without a token if it came here in an image of another and can be renewed.
+
+    raises: NotEnrolled
+    """
     identity = load_identity(state_dir)
     if identity is None:
-        raise NotEnrolled("not enrolled yet: wayleave-agent enrol --server URL --secret SECRET")
-    if identity.machine != hash_machine(read_machine_id()):
+        raise NotEnrolled("not enrolled yet: wayleave-agent enrol --server URL --secret-file FILE")
+    machine = hash_machine(read_machine_id())
+    if identity.machine == machine:
+        return identity
+    if identity.secret is None:
         raise NotEnrolled("this machine is a clone of the enrolled one, or was renamed: enrol it again")
-    return identity
+    return replace(identity, token="", host_id="", machine=machine)
 
 
-def remembered(progress: Progress) -> dict[str, Probe]:
-    """The outcomes of the last cycle by pattern; what cannot be read is forgotten."""
-    found = {}
-    for value in progress.probes:
-        try:
-            probe = Probe(
-                pattern=value["pattern"],
-                specimen=Specimen(value["specimen"]),
-                method=Method(value["method"]),
-                outcome=Outcome(value["outcome"]),
-                why=Why(value["why"]) if value.get("why") else None,
-                engine=Engine(value["engine"]) if value.get("engine") else None,
-                error=value.get("error"),
-                collection=value.get("collection"),
-            )
-        except (KeyError, ValueError, TypeError, AttributeError):
-            continue
-        found[probe.pattern] = probe
-    return found
+def forget_other_machine(state_dir: Path, progress: Progress) -> Progress:
+    """Begin anew on a machine that was made from another's image: what waits is the other's to tell."""
+    for item in load_pending(state_dir):
+        item.path.unlink(missing_ok=True)
+    return Progress(epoch=new_epoch(progress, now=time.time()))

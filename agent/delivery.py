@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 
-from agent.client import NoAnswer, enrol, send_report
+from agent.client import NoAnswer, enrol, open_client, send_report
 from agent.contract.messages import Acknowledged, Enrolled, Refused
+from agent.schedule import spread, wait_after
 from agent.spool import (
+    Delivered,
     Identity,
     Pending,
     Progress,
     load_pending,
-    new_epoch,
     restart_epoch,
     save_identity,
     save_progress,
 )
 
-FIRST_WAIT_S = 30
-LONGEST_WAIT_S = 3_600
 MAX_TURNS = 6
 """How often one report may be sent again at once: for missing bodies, a new epoch, a new token."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivered:
-    """What a delivery came to. `wait_s`: when to come again at the earliest."""
-
-    identity: Identity
-    progress: Progress
-    sent: int = 0
-    refused: int = 0
-    left: int = 0
-    wait_s: int = 0
-    trouble: str = ""
+def deliver_over_network(
+    state_dir: Path,
+    identity: Identity,
+    progress: Progress,
+    *,
+    now: float,
+    host: tuple[str, str],
+    ca_file: Path | None = None,
+    transport: httpx.BaseTransport | None = None,
+) -> Delivered:
+    """Open a connection to the identity's server and send what waits."""
+    trusted = ca_file or (Path(identity.ca_file) if identity.ca_file else None)
+    with open_client(identity.server, ca_file=trusted, transport=transport) as http:
+        return deliver(state_dir, http, identity, progress, now=now, host=host)
 
 
 def deliver(
@@ -58,6 +59,12 @@ def deliver(
             result, left=len(reload(state_dir)), trouble="revoked by the server: stopped until enrolled again"
         )
     enrolled_again = False
+    if not identity.token:  # this machine was made from an image of another
+        enrolled_again = True
+        renewed = _enrol_again(state_dir, http, result, host, now=now)
+        if renewed is None:
+            return _later(state_dir, result, None, "could not be enrolled", left=len(reload(state_dir)), now=now)
+        result = renewed
     while pending := reload(state_dir):
         item, turns = pending[0], 0
         wanted: frozenset[str] = frozenset()
@@ -97,24 +104,6 @@ def deliver(
                 break
             return _later(state_dir, result, answer, _words(answer), left=len(pending), now=now)
     return result
-
-
-def wait_after(failures: int, retry_after_s: int | None, host_id: str) -> int:
-    """Seconds until the next attempt: doubling to an hour, or what the server asked for, spread over the fleet.
-
-    >>> wait_after(1, 60, "a") >= 60
-    True
-    """
-    share = spread(host_id)
-    if retry_after_s is not None:
-        return int(retry_after_s + max(retry_after_s, 10) * share)
-    base = min(LONGEST_WAIT_S, FIRST_WAIT_S << min(max(failures, 1) - 1, 12))
-    return int(base * (0.5 + share / 2))
-
-
-def spread(host_id: str) -> float:
-    """A host's own share between 0 and 1, the same every time, by which the fleet's visits are spread."""
-    return int.from_bytes(hashlib.sha256(host_id.encode()).digest()[:4]) / 2**32
 
 
 def _send(http: httpx.Client, result: Delivered, item: Pending, wanted: frozenset[str]) -> Acknowledged | Refused:
@@ -176,11 +165,6 @@ def _enrol_again(
     progress, _ = restart_epoch(state_dir, progress, load_pending(state_dir), now=now)
     save_identity(state_dir, identity)
     return replace(result, identity=identity, progress=progress)
-
-
-def first_progress(now: float) -> Progress:
-    """The progress of an agent that has just been enrolled."""
-    return Progress(epoch=new_epoch(Progress(), now=now))
 
 
 def _words(answer: Refused) -> str:

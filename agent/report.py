@@ -6,6 +6,7 @@ choice is told only if it is one of uv's own words, and of anything else only th
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -165,6 +166,11 @@ def build_report(
         bodies=facts.bodies(),
         sightings=sightings,
     )
+
+
+def encode_report(report: Report) -> bytes:
+    """A report as it is sent, before compression."""
+    return json.dumps(report.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def build_environment(discovery: Discovery, settings: Mapping[str, object]) -> EnvironmentSet:

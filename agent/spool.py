@@ -72,10 +72,24 @@ class Pending:
     report: Report
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What a delivery came to: reports sent, refused for good and left waiting, and what was in the way."""
+
+    identity: Identity
+    progress: Progress
+    sent: int = 0
+    refused: int = 0
+    left: int = 0
+    wait_s: int = 0
+    trouble: str = ""
+
+
 @contextlib.contextmanager
 def locked(state_dir: Path) -> Iterator[Path]:
     """Work with a state directory alone; makes it if need be. raises: AgentBusy, OSError"""
-    (state_dir / "spool").mkdir(parents=True, exist_ok=True, mode=0o700)
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (state_dir / "spool").mkdir(exist_ok=True, mode=0o700)
     lock: IO[bytes] | None = open_lock(state_dir / "lock")
     if lock is None:
         raise AgentBusy(f"another agent works in {state_dir}")

@@ -13,6 +13,8 @@ import sys
 
 from agent import cli
 
+cli.build_parser().format_help()  # argparse loads what it formats with only then
+
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 EXECUTE = 1 << 0
 PATH_BENEATH = 1

@@ -1,0 +1,65 @@
+"""What the registry's policies let one conclude."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.contract.facts import Why
+from agent.policy import PolicyInForce, RegistryCollection, explain_allowed, named_sids, policy_set
+
+RULE = '<FilePathRule Id="{0}" Name="a" Description="" UserOrGroupSid="{1}" Action="Allow"/>'
+FIRST = RULE.format("11111111-1111-1111-1111-111111111111", "S-1-1-0")
+SECOND = RULE.format("22222222-2222-2222-2222-222222222222", "S-1-5-21-1-2-3-1105")
+
+
+def in_force(mode: int | None, *rules: str, **more: object) -> PolicyInForce:
+    return PolicyInForce(collections={"Exe": RegistryCollection(mode=mode, rules=rules)}, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("policy", "administrator", "why"),
+    [
+        (in_force(1, FIRST), False, Why.RULE),
+        (in_force(1, FIRST), True, Why.ADMINISTRATOR),
+        (in_force(None, FIRST), False, Why.RULE),  # not configured, and enforced all the same
+        (in_force(0, FIRST), False, Why.AUDIT_MODE),
+        (in_force(0, FIRST), True, Why.AUDIT_MODE),
+        (in_force(1), False, Why.NO_RULES),
+        (in_force(1, FIRST, service_disabled=True), False, Why.NOT_ENFORCED),
+        (PolicyInForce(), False, Why.NO_RULES),
+        (PolicyInForce(), True, Why.NO_RULES),
+        (PolicyInForce(csp="present-unreadable"), False, Why.UNKNOWN),
+        (PolicyInForce(srp=True), False, Why.UNKNOWN),
+        (PolicyInForce(collections=None), False, Why.UNKNOWN),
+    ],
+)
+def test_why_a_start_was_allowed(policy: PolicyInForce, administrator: bool, why: Why) -> None:
+    assert explain_allowed(policy, "Exe", is_administrator=administrator) is why
+
+
+def test_rules_that_only_audit_cannot_have_blocked() -> None:
+    assert in_force(1, FIRST).has_rules("Exe")
+    assert in_force(None, FIRST).has_rules("Exe")
+    assert not in_force(0, FIRST).has_rules("Exe")
+    assert not in_force(1).has_rules("Exe")
+    assert not in_force(1, FIRST).has_rules("Dll")
+    assert not PolicyInForce(collections=None).has_rules("Exe")
+
+
+def test_the_set_does_not_depend_on_the_registrys_order() -> None:
+    assert policy_set(in_force(1, FIRST, SECOND)).digest() == policy_set(in_force(1, SECOND, FIRST)).digest()
+    assert policy_set(in_force(1, FIRST)).digest() != policy_set(in_force(0, FIRST)).digest()
+
+
+def test_modes_are_told_as_the_registry_has_them() -> None:
+    told = [policy_set(in_force(mode, FIRST)).to_json()["gpo"]["Exe"]["mode"] for mode in (None, 0, 1, 7)]  # type: ignore[index, call-overload]
+    assert told == ["NotConfigured", "AuditOnly", "Enabled", "Unknown7"]
+
+
+def test_unreadable_is_not_empty() -> None:
+    assert policy_set(PolicyInForce(collections=None)).to_json()["gpo"] is None
+    assert policy_set(PolicyInForce()).to_json()["gpo"] == {}
+
+
+def test_sids_named_by_rules_are_known() -> None:
+    assert named_sids(in_force(1, FIRST, SECOND)) == {"S-1-1-0", "S-1-5-21-1-2-3-1105"}
