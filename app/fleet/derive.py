@@ -47,14 +47,17 @@ def contribution_of(facts: SetFacts) -> Contribution:
 
 
 def workflow_verdicts(facts: Iterable[PatternFact]) -> Mapping[str, str]:
-    """Of each workflow: `open` when every pattern it needs is, `blocked` when one is closed, else `unknown`."""
+    """Of each workflow: `open` when every pattern it needs is, `blocked` when one is closed, else `unknown`.
+
+    A workflow that needs no pattern starts nothing from where uv writes: it is open.
+    """
     outcomes = {fact.pattern: fact.outcome for fact in facts}
     verdicts = {}
     for workflow in catalogue.load().workflows:
         needed = [outcomes.get(pattern, "unknown") for pattern in workflow.needs]
         if any(outcome in CLOSED_OUTCOMES for outcome in needed):
             verdicts[workflow.id] = "blocked"
-        elif needed and all(outcome in OPEN_OUTCOMES for outcome in needed):
+        elif all(outcome in OPEN_OUTCOMES for outcome in needed):
             verdicts[workflow.id] = "open"
         else:
             verdicts[workflow.id] = "unknown"

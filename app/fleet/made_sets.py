@@ -1,0 +1,186 @@
+"""The fact sets of a made fleet: what agents would report under two policies, with several uv versions."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from agent import catalogue
+from agent.catalogue import Pattern
+from agent.contract.canonical import digest
+from agent.contract.facts import (
+    CollectionInForce,
+    Engine,
+    EnvironmentSet,
+    FactSet,
+    FoundUv,
+    Method,
+    Outcome,
+    PolicySet,
+    Probe,
+    ProbeSet,
+    Specimen,
+    TokenSet,
+    UvSet,
+    Why,
+)
+from app.fleet.facts import read_set
+from app.fleet.rows import NewSet
+from app.fleet.tables import KIND_NUMBERS
+
+SIGNED_SINCE = (0, 11, 7)
+OPENAI = "O=OPENAI OPCO, LLC, L=SAN FRANCISCO, S=CALIFORNIA, C=US"
+_OPENED_GROUPS = ("cache", "managed-python", "venv", "build")
+"""The groups of patterns that the engineers' policy opens."""
+
+_RULE = (
+    '<FilePathRule Action="Allow" Description="" Id="{id}" Name="{name}" UserOrGroupSid="{sid}">'
+    '<Conditions><FilePathCondition Path="{path}"/></Conditions></FilePathRule>'
+)
+_DEFAULT_RULES = (
+    _RULE.format(
+        id="921cc481-6e17-4653-8f75-050b80acca20",
+        name="(Default Rule) All files located in the Program Files folder",
+        sid="S-1-1-0",
+        path="%PROGRAMFILES%\\*",
+    ),
+    _RULE.format(
+        id="a61c8b2c-a319-4cd0-9690-d2177cad7b51",
+        name="(Default Rule) All files located in the Windows folder",
+        sid="S-1-1-0",
+        path="%WINDIR%\\*",
+    ),
+    _RULE.format(
+        id="fd686d83-a829-4351-8ff4-27c7de5755d2",
+        name="(Default Rule) All files",
+        sid="S-1-5-32-544",
+        path="*",
+    ),
+)
+_ENGINEERS_RULE = _RULE.format(
+    id="5f1f4c52-7c53-5a0c-9f7e-2f3f6f0f7f11",
+    name="uv for engineers",
+    sid="S-1-5-21-1004336348-1177238915-682003330-5120",
+    path="%OSDRIVE%\\Users\\*\\AppData\\Local\\uv\\cache\\*",
+)
+
+POLICIES = ("defaults", "engineers", "audit")
+
+
+def stored(made: FactSet) -> NewSet:
+    """A set as the write path takes it."""
+    body = made.body()
+    facts = read_set(made.kind, body)
+    name = digest(made.kind, body)
+    return NewSet(KIND_NUMBERS[made.kind], bytes.fromhex(name[7:]), body, int(facts.flags), facts.marks)
+
+
+@cache
+def policy_set(policy: str) -> NewSet:
+    """The policy in force: the default rules enforced, with a rule for engineers, or only audited."""
+    rules = (*_DEFAULT_RULES, _ENGINEERS_RULE) if policy == "engineers" else _DEFAULT_RULES
+    mode = "AuditOnly" if policy == "audit" else "Enabled"
+    return stored(
+        PolicySet(
+            collections={name: CollectionInForce(mode=mode, rules=tuple(sorted(rules))) for name in ("Exe", "Script")}
+        )
+    )
+
+
+@cache
+def token_set(administrator: bool, extra: tuple[str, ...] = ()) -> NewSet:
+    """A user's groups. `extra` makes it one of its own, as where every user is in other groups."""
+    sids = ["S-1-1-0", "S-1-5-32-545", "S-1-5-4", "S-1-5-11", *extra]
+    if administrator:
+        sids.append("S-1-5-32-544")
+    return stored(TokenSet(sids=tuple(sids), elevated=administrator, administrator=administrator))
+
+
+@cache
+def environment_set(place: int = 0) -> NewSet:
+    """Where uv keeps things. `place` 0: the defaults; others: a drive of their own."""
+    local = "%LOCALAPPDATA%\\uv" if place == 0 else f"%OSDRIVE%\\dev{place}\\uv"
+    return stored(
+        EnvironmentSet(
+            variables={} if place == 0 else {"UV_CACHE_DIR": f"{local}\\cache"},
+            answers={
+                "cache_dir": f"{local}\\cache",
+                "python_dir": "%APPDATA%\\uv\\python",
+                "python_bin_dir": "%USERPROFILE%\\.local\\bin",
+                "tool_dir": "%APPDATA%\\uv\\tools",
+                "tool_bin_dir": "%USERPROFILE%\\.local\\bin",
+            },
+        )
+    )
+
+
+@cache
+def uv_set(version: str | None) -> NewSet:
+    """The uv on PATH, or none. Releases since the signer began to sign are signed."""
+    if version is None:
+        return stored(UvSet(found=()))
+    path = "%ProgramFiles%\\uv\\uv.exe"
+    signed = tuple(int(part) for part in version.split(".")) >= SIGNED_SINCE
+    found = FoundUv(
+        path=path,
+        pattern="uv-exe-custom-dir",
+        version=version,
+        target="x86_64-pc-windows-msvc",
+        publisher=OPENAI if signed else None,
+        trust="trusted" if signed else "unsigned",
+    )
+    return stored(UvSet(found=(found,), preferred=path))
+
+
+@cache
+def probe_set(policy: str, administrator: bool, has_projects: bool, transient: int = 0) -> NewSet:
+    """What probes find. `transient`: which pattern, counted from 1, could not be tried (0: none such)."""
+    probes = []
+    for number, pattern in enumerate(_probed(), 1):
+        if pattern.group == "venv" and not has_projects:
+            probes.append(_probe(pattern, Outcome.UNKNOWN))
+        elif number == transient:
+            probes.append(_probe(pattern, Outcome.ERROR, error=32))
+        else:
+            probes.append(_judged(pattern, policy, administrator))
+    return stored(ProbeSet(catalogue=catalogue.load().etag, probes=tuple(probes)))
+
+
+@cache
+def _probed() -> tuple[Pattern, ...]:
+    """The patterns that an agent tries on a workstation with the defaults."""
+    return tuple(p for p in catalogue.load().patterns if p.is_executed and p.collections and p.templates)
+
+
+def _judged(pattern: Pattern, policy: str, administrator: bool) -> Probe:
+    if pattern.collections[0] == "Dll":
+        return _probe(pattern, Outcome.ALLOWED, why=Why.NO_RULES, error=0)
+    if administrator:
+        return _probe(pattern, Outcome.ALLOWED, why=Why.ADMINISTRATOR, error=0)
+    if policy == "audit":
+        return _probe(pattern, Outcome.ALLOWED, why=Why.AUDIT_MODE, error=0)
+    if policy == "engineers" and pattern.group in _OPENED_GROUPS:
+        return _probe(pattern, Outcome.ALLOWED, why=Why.RULE, error=0)
+    if pattern.group == "uv-binary" and pattern.id != "uv-exe-standalone":
+        return _probe(pattern, Outcome.ABSENT)
+    return _probe(pattern, Outcome.BLOCKED, engine=Engine.APPLOCKER, error=1260)
+
+
+def _probe(
+    pattern: Pattern,
+    outcome: Outcome,
+    *,
+    why: Why | None = None,
+    engine: Engine | None = None,
+    error: int | None = None,
+) -> Probe:
+    tried = error is not None
+    return Probe(
+        pattern=pattern.id,
+        specimen=Specimen.NONE if not tried else Specimen.REAL if pattern.probe.real_only else Specimen.CANARY,
+        method=Method.START if tried else Method.NONE,
+        outcome=outcome,
+        why=why,
+        engine=engine,
+        error=error,
+        collection=pattern.collections[0],
+    )

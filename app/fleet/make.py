@@ -1,0 +1,279 @@
+"""A made fleet: workstations of three departments with a history, written through the same path as real reports.
+
+Finance and Research live under AppLocker's default rules, Engineering got rules for uv a week ago. The installation
+is marked, and every page shows that its fleet was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
+
+from sqlalchemy import Engine, insert
+
+from agent.contract.canonical import digest
+from agent.contract.facts import HostFacts
+from app.db.base import now, to_ms
+from app.db.session import session_scope
+from app.db.tables import FLEET_ORIGIN, put_setting
+from app.fleet.facts import HostColumns
+from app.fleet.fold import ContributionCache, fold
+from app.fleet.groups import get_or_make_group, make_standard_groups
+from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set
+from app.fleet.record import Incoming, Limits, record_reports
+from app.fleet.rows import SightingRow
+from app.fleet.sets import SetCache
+from app.fleet.standing import HostState
+from app.fleet.tables import Host
+
+PROFILES = ("uniform", "diverse", "hostile")
+GROUP_REPORTS = 1000
+_UNLIMITED = Limits(new_sets=10**9, subjects=10**9, new_sets_multi=10**9, subjects_multi=10**9)
+_EVENT = "Microsoft-Windows-AppLocker/EXE and DLL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Department:
+    name: str
+    code: str
+    share: float
+    versions: tuple[tuple[str | None, float], ...]
+    administrators: float
+    audited: float
+    has_projects: float
+
+
+DEPARTMENTS = (
+    Department(
+        name="Finance",
+        code="FIN",
+        share=0.45,
+        versions=((None, 0.22), ("0.8.22", 0.2), ("0.9.13", 0.38), ("0.13.8", 0.2)),
+        administrators=0.01,
+        audited=0.0,
+        has_projects=0.35,
+    ),
+    Department(
+        name="Engineering",
+        code="ENG",
+        share=0.35,
+        versions=((None, 0.02), ("0.9.13", 0.18), ("0.12.4", 0.3), ("0.13.8", 0.5)),
+        administrators=0.06,
+        audited=0.0,
+        has_projects=0.95,
+    ),
+    Department(
+        name="Research",
+        code="RES",
+        share=0.2,
+        versions=((None, 0.08), ("0.7.12", 0.22), ("0.11.9", 0.3), ("0.13.8", 0.4)),
+        administrators=0.12,
+        audited=0.25,
+        has_projects=0.8,
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeHost:
+    """What one host of the made fleet is like. The policy is that before the engineers' rules came."""
+
+    number: int
+    department: Department
+    policy: str
+    administrator: bool
+    version: str | None
+    has_projects: bool
+    silent: bool
+    place: int = 0
+    groups: tuple[str, ...] = ()
+    transient: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.department.code}-{self.number:05}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What was made."""
+
+    hosts: int
+    reports: int
+
+
+def plan_hosts(count: int, *, seed: int, profile: str) -> Iterator[MadeHost]:
+    """The hosts of a fleet: the same ones for the same seed."""
+    chance = random.Random(seed)  # noqa: S311 - not a secret
+    for number in range(1, count + 1):
+        department = chance.choices(DEPARTMENTS, [one.share for one in DEPARTMENTS])[0]
+        host = MadeHost(
+            number=number,
+            department=department,
+            policy="audit" if chance.random() < department.audited else "defaults",
+            administrator=chance.random() < department.administrators,
+            version=chance.choices(*zip(*department.versions, strict=True))[0],
+            has_projects=chance.random() < department.has_projects,
+            silent=chance.random() < 0.03,
+        )
+        if profile != "uniform":
+            # Where every user is in groups of their own and uv lives in many places, fewer sets are shared.
+            host = replace(
+                host,
+                groups=(f"S-1-5-21-1004336348-1177238915-682003330-{100_000 + number}",),
+                place=chance.randrange(10),
+                transient=chance.randrange(1, 40) if chance.random() < (0.05 if profile == "diverse" else 0.9) else 0,
+            )
+        yield host
+
+
+def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uniform") -> Made:
+    """Makes a fleet of `count` workstations and folds its counts."""
+    began_at = now()
+    with session_scope(engine) as session:
+        _default, linux_group = make_standard_groups(session)
+        groups = {one.name: get_or_make_group(session, one.name).id for one in DEPARTMENTS}
+        put_setting(session, FLEET_ORIGIN, f"made: {count} workstations, profile {profile}, seed {seed}")
+    hosts: list[tuple[int, MadeHost]] = []
+    planned = plan_hosts(count, seed=seed, profile=profile)
+    while chunk := list(islice(planned, 5000)):
+        hosts += zip(_insert_hosts(engine, chunk, groups, began_at), chunk, strict=True)
+    sets = SetCache()
+    reports = 0
+    with engine.connect() as connection:
+        for at, group in _history(hosts, began_at, seed):
+            outcomes = record_reports(
+                connection, group, now_ms=to_ms(at), sets=sets, linux_group=linux_group, limits=_UNLIMITED
+            )
+            refused = next((one for one in outcomes if one.status != 200), None)
+            if refused is not None:
+                raise RuntimeError(f"a made report was refused: {refused}")
+            reports += len(group)
+        cache = ContributionCache()
+        while fold(connection, cache):
+            pass
+    return Made(hosts=count, reports=reports)
+
+
+def _insert_hosts(engine: Engine, chunk: Sequence[MadeHost], groups: dict[str, int], began_at: datetime) -> list[int]:
+    rows = [
+        {
+            "group_id": groups[host.department.name],
+            "state": HostState.ACTIVE,
+            # No secret has this hash: nobody can report for a made host.
+            "token_hash": hashlib.sha256(f"made {host.number}".encode()).digest()[:31],
+            "enrolled_at": began_at - timedelta(days=20),
+            "name": host.name,
+            "platform": "windows",
+        }
+        for host in chunk
+    ]
+    with engine.begin() as connection:
+        return list(connection.scalars(insert(Host).returning(Host.id, sort_by_parameter_order=True), rows))
+
+
+def _history(
+    hosts: Sequence[tuple[int, MadeHost]], until: datetime, seed: int
+) -> Iterator[tuple[datetime, list[Incoming]]]:
+    """Groups of reports in the order of time: the first ones, the engineers' new policy, and today's."""
+    chance = random.Random(seed + 1)  # noqa: S311 - not a secret
+    epoch = to_ms(until - timedelta(days=20))
+    policy_at = until - timedelta(days=7)
+    first = [(_report(host_id, host, host.policy, 1, epoch), host) for host_id, host in hosts]
+    yield from _spread([report for report, _host in first], until - timedelta(days=14), timedelta(hours=9))
+    opened = [
+        (host_id, host)
+        for host_id, host in hosts
+        if host.department.code == "ENG" and host.policy == "defaults" and not host.silent
+    ]
+    changed = {host_id for host_id, _host in opened}
+    yield from _spread(
+        [_report(host_id, host, "engineers", 2, epoch) for host_id, host in opened], policy_at, timedelta(hours=12)
+    )
+    today = []
+    for host_id, host in hosts:
+        if host.silent:
+            continue
+        engineers = host_id in changed
+        report = _report(host_id, host, "engineers" if engineers else host.policy, 3 if engineers else 2, epoch)
+        if engineers is False and not host.administrator and host.policy == "defaults" and chance.random() < 0.1:
+            report.sightings = (_sighting(host, until, chance),)
+        today.append(report)
+    chance.shuffle(today)
+    yield from _spread(today, until - timedelta(minutes=15), timedelta(minutes=14))
+
+
+def _spread(reports: list[Incoming], start: datetime, over: timedelta) -> Iterator[tuple[datetime, list[Incoming]]]:
+    for offset in range(0, len(reports), GROUP_REPORTS):
+        yield start + over * (offset / len(reports)), reports[offset : offset + GROUP_REPORTS]
+
+
+def _report(host_id: int, host: MadeHost, policy: str, sequence: int, epoch: int) -> Incoming:
+    sets = (
+        probe_set(policy, host.administrator, host.has_projects, host.transient),
+        uv_set(host.version),
+        environment_set(host.place),
+        policy_set(policy),
+        token_set(host.administrator, host.groups),
+    )
+    facts = HostFacts(
+        name=host.name,
+        platform="windows",
+        os="Windows 11 Enterprise 24H2",
+        os_build="26100.4349" if host.number % 3 else "26100.3915",
+        domain="corp.example",
+        unit=f"OU={host.department.name},OU=Workstations,DC=corp,DC=example",
+        agent_version="0.1.0",
+        attested=True,
+    )
+    columns = HostColumns(
+        name=facts.name,
+        platform=facts.platform,
+        os=facts.os,
+        os_build=facts.os_build,
+        domain=facts.domain,
+        unit=facts.unit,
+        agent_version=facts.agent_version,
+        attested=facts.attested,
+    )
+    host_digest = bytes.fromhex(digest("host", facts.body())[7:])
+    said = hashlib.blake2b(b"".join(one.digest for one in sets) + host_digest, digest_size=16).digest()
+    return Incoming(
+        host_id=host_id,
+        secret_hash=hashlib.sha256(f"made {host.number}".encode()).digest()[:31],
+        subject=hashlib.blake2b(f"made user {host.number}".encode(), digest_size=16).digest(),
+        report_id=f"made-{host.number}-{sequence}",
+        tag=hashlib.blake2b(f"{host.number}-{sequence}".encode(), digest_size=8).digest(),
+        epoch=epoch,
+        sequence=sequence,
+        said=said,
+        digests=tuple(one.digest for one in sets),
+        host_digest=host_digest,
+        offered={(one.kind, one.digest): one for one in sets},
+        host=columns,
+    )
+
+
+def _sighting(host: MadeHost, until: datetime, chance: random.Random) -> SightingRow:
+    at = to_ms(until - timedelta(hours=chance.uniform(1, 40)))
+    return SightingRow(
+        host_id=0,
+        at=at,
+        channel=_EVENT,
+        record=chance.randrange(1000, 90_000),
+        subject_id=0,
+        recorded_at=at,
+        event_id=8004,
+        pattern="venv-python" if host.has_projects else "cache-builds-venv-python",
+        path="%OSDRIVE%\\src\\*\\.venv\\Scripts\\python.exe"
+        if host.has_projects
+        else "%LOCALAPPDATA%\\uv\\cache\\builds-v0\\.tmp*\\Scripts\\python.exe",
+        collection="Exe",
+        rule_id=None,
+        sha256=None,
+        fqbn=None,
+    )
