@@ -1,0 +1,166 @@
+"""Exported rules are found again in reported policies, and what became of their patterns there is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from agent.contract.facts import CollectionInForce, Method, Outcome, PolicySet, Probe, ProbeSet, Specimen
+from agent.contract.facts import Engine as Blocker
+from app.applocker.write import render_rule
+from app.db.base import Base, now
+from app.db.engine import open_url
+from app.db.session import session_scope
+from app.errors import NotFoundError
+from app.fleet.standing import HostState, Standing
+from app.fleet.tables import KIND_NUMBERS, FactSet, Host, HostGroup, Subject, Tally
+from app.policies.arrival import read_arrival
+from app.policies.export import Export, plan_export
+from app.policies.record_export import record_export
+
+PATTERNS = ["managed-python-exe", "venv-python"]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_url(f"sqlite:///{tmp_path / 'wayleave.sqlite'}")
+    Base.metadata.create_all(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    with session_scope(engine) as session:
+        yield session
+
+
+def policy_set(export: Export | None, *, rules: int | None = None, csp: str = "none") -> PolicySet:
+    """A reported policy with the first `rules` of an export; with no export, one that could not be read."""
+    if export is None:
+        return PolicySet(collections=None, csp=csp)
+    texts = tuple(render_rule(rule.rule) for rule in export.rules[:rules])
+    return PolicySet(collections={"Exe": CollectionInForce(mode="1", rules=texts)}, csp=csp)
+
+
+def probe_set(outcome: Outcome, engine: Blocker | None = None) -> ProbeSet:
+    probes = tuple(
+        Probe(pattern=pattern, specimen=Specimen.CANARY, method=Method.START, outcome=outcome, engine=engine)
+        for pattern in PATTERNS
+    )
+    return ProbeSet(catalogue="x", probes=probes)
+
+
+@dataclass
+class Fleet:
+    """Subjects written straight into the tables, with the tallies that the folder would have made."""
+
+    session: Session
+    groups: dict[str, int] = field(default_factory=dict)
+    hosts: int = 0
+
+    def add(
+        self,
+        policy: PolicySet,
+        probes: ProbeSet | None,
+        *,
+        group: str = "Office",
+        standing: Standing = Standing.COUNTED,
+    ) -> None:
+        if group not in self.groups:
+            row = HostGroup(name=group, source="tag", created_at=now())
+            self.session.add(row)
+            self.session.flush()
+            self.groups[group] = row.id
+        self.hosts += 1
+        host = Host(
+            group_id=self.groups[group],
+            state=HostState.ACTIVE.value,
+            token_hash=self.hosts.to_bytes(32, "big"),
+            enrolled_at=now(),
+            name=f"PC-{self.hosts}",
+            platform="windows",
+        )
+        self.session.add(host)
+        self.session.flush()
+        policy_id = self._set("policy", policy)
+        self.session.add(
+            Subject(
+                host_id=host.id,
+                sid_hmac=self.hosts.to_bytes(32, "big"),
+                group_id=self.groups[group],
+                standing=standing.value,
+                first_seen_at=now(),
+                changed_at=now(),
+                policy_id=policy_id,
+                probes_id=self._set("probes", probes) if probes else None,
+            )
+        )
+        key = (self.groups[group], standing.value, policy_id)
+        tally = self.session.get(Tally, key)
+        if tally is None:
+            tally = Tally(group_id=key[0], standing=key[1], set_id=key[2], subjects=0)
+            self.session.add(tally)
+        tally.subjects += 1
+        self.session.flush()
+
+    def _set(self, kind: str, body: PolicySet | ProbeSet) -> int:
+        digest = body.digest().encode()
+        known = self.session.query(FactSet).filter_by(kind=KIND_NUMBERS[kind], digest=digest).one_or_none()
+        if known is None:
+            known = FactSet(kind=KIND_NUMBERS[kind], digest=digest, body=body.body(), flags=0, created_at=now())
+            self.session.add(known)
+            self.session.flush()
+        return known.id
+
+
+def test_how_far_an_export_has_come(session: Session, developers: str) -> None:
+    export = plan_export(PATTERNS, developers)
+    kept = record_export(session, export)
+    fleet = Fleet(session)
+    opened, closed = probe_set(Outcome.ALLOWED), probe_set(Outcome.BLOCKED, Blocker.APPLOCKER)
+    for _ in range(3):
+        fleet.add(policy_set(export), opened)
+    fleet.add(policy_set(export), probe_set(Outcome.BLOCKED, Blocker.WDAC))
+    fleet.add(policy_set(export), None)
+    fleet.add(policy_set(export, rules=1), closed)
+    fleet.add(policy_set(export, rules=0), closed)
+    fleet.add(policy_set(None), closed)
+    fleet.add(policy_set(export, rules=0, csp="present-unreadable"), closed)
+    fleet.add(policy_set(export), opened, standing=Standing.ADMINISTRATOR)  # counts nowhere
+
+    arrival = read_arrival(session, kept.id)
+    assert (arrival.base, arrival.arrived, arrival.partly, arrival.missing, arrival.unreadable) == (9, 5, 1, 1, 2)
+    assert sorted(rule.subjects for rule in arrival.rules) == [5, 6]
+    for after in arrival.patterns:
+        assert (after.open, after.blocked, after.untold) == (3, 1, 1)
+        assert after.engines == (("wdac", 1),)
+        assert "Another engine blocks (wdac)" in (after.why_blocked or "")
+
+
+def test_one_group_of_hosts(session: Session, developers: str) -> None:
+    export = plan_export(PATTERNS, developers)
+    kept = record_export(session, export)
+    fleet = Fleet(session)
+    fleet.add(policy_set(export), probe_set(Outcome.BLOCKED, Blocker.APPLOCKER), group="Pilot")
+    fleet.add(policy_set(export, rules=0), probe_set(Outcome.ALLOWED), group="Rest")
+    pilot = read_arrival(session, kept.id, group_id=fleet.groups["Pilot"])
+    assert (pilot.base, pilot.arrived) == (1, 1)
+    assert all("Deny rule" in (after.why_blocked or "") for after in pilot.patterns)
+    rest = read_arrival(session, kept.id, group_id=fleet.groups["Rest"])
+    assert (rest.base, rest.arrived, rest.missing) == (1, 0, 1)
+    assert [(after.open, after.blocked, after.why_blocked) for after in rest.patterns] == [(0, 0, None)] * 2
+
+
+def test_an_empty_fleet_and_an_unknown_export(session: Session, developers: str) -> None:
+    kept = record_export(session, plan_export(PATTERNS, developers))
+    arrival = read_arrival(session, kept.id)
+    assert (arrival.base, arrival.arrived) == (0, 0)
+    assert {after.pattern for after in arrival.patterns} == set(PATTERNS)
+    with pytest.raises(NotFoundError):
+        read_arrival(session, kept.id + 1)
