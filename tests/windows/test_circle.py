@@ -27,9 +27,10 @@ CHOSEN = {
     "venv-python",
     "venv-entrypoint-exe",
 }
-# Rules for all programs of a folder open its Python too; these stand alone, so one left out leaves exactly one closed.
+# Rules for all programs of a folder open its Python too, and the link to Python is its target: left out with it.
 ALONE = ("managed-python-exe", "cache-git-checkout", "tool-bin-exe", "cache-archive-env-entrypoint-exe", "venv-python")
 ALSO_OPENS = {
+    "managed-python-exe": {"managed-python-minor-link"},
     "cache-archive-env-entrypoint-exe": {"cache-archive-env-python"},
     "venv-python": {"venv-entrypoint-exe"},
 }
