@@ -204,6 +204,7 @@ def _text(export: Export) -> str:
         if rule.reach.narrower:
             lines.append(f"  narrower {rule.reach.narrower}")
     lines += [f"left out: {left.pattern} {left.collection or ''}: {left.reason}" for left in export.left_out]
+    lines += [f"also opens: {one.pattern}: {one.path}" for one in export.also_opens]
     lines += [f"stays closed: {one.pattern} {one.collection}: {one.path}" for one in export.stays_closed]
     lines += [f"note: {note}" for note in export.notes]
     lines += [f"on a machine with nothing else: {export.effect_on_empty_machine}"]

@@ -46,6 +46,14 @@ class Closed:
     deny_rules: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A pattern that rules open, with one path of it on a typical machine."""
+
+    pattern: str
+    path: str
+
+
 def find_closed(
     policy: Policy,
     patterns: Iterable[Pattern],
@@ -78,6 +86,32 @@ def find_closed(
                     )
                 )
     return tuple(closed)
+
+
+def find_opened(
+    policy: Policy,
+    patterns: Iterable[Pattern],
+    sid: str,
+    *,
+    project_roots: Iterable[str] = (),
+    roots: Mapping[str, str] | None = None,
+) -> tuple[Opened, ...]:
+    """The patterns of which a member of the group could start at least one form, by these rules alone."""
+    machine = typical_machine(project_roots, roots or {})
+    compiled = compile_policy(policy)
+    token = Token(sids=STANDARD_USER.sids | {sid})
+    started = {collection.type for collection in policy.collections if collection.rules}
+    opened = []
+    for pattern in patterns:
+        for form in dict.fromkeys(expand(pattern, machine)):
+            path = example_of(form)
+            collection = collection_of(path)
+            if collection not in started or collection not in pattern.collections:
+                continue
+            if compiled.decide(File(path=path), token, collection).verdict is Verdict.ALLOWED:
+                opened.append(Opened(pattern=pattern.id, path=path))
+                break
+    return tuple(opened)
 
 
 def typical_machine(project_roots: Iterable[str], roots: Mapping[str, str]) -> Machine:

@@ -36,6 +36,7 @@ def describe_export(export: Export) -> dict[str, object]:
             }
             for one in export.stays_closed
         ],
+        "also_opens": [{"pattern": one.pattern, "path": one.path} for one in export.also_opens],
         "notes": list(export.notes),
         "effect_on_empty_machine": export.effect_on_empty_machine,
     }
@@ -73,6 +74,9 @@ def render_review(export: Export) -> str:
                 ]
             )
         )
+    if export.also_opens:
+        parts.append("<h2>What the rules open besides</h2>\n")
+        parts.append(_list([f"<code>{escape(one.path)}</code> ({escape(one.pattern)})" for one in export.also_opens]))
     return "".join([*parts, "</body>\n</html>\n"])
 
 

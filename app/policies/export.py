@@ -27,7 +27,7 @@ from app.policies.choices import (
     checked_sid,
     read_choice,
 )
-from app.policies.coverage import Closed, find_closed
+from app.policies.coverage import Closed, Opened, find_closed, find_opened
 from app.policies.plan import LeftOut, PlannedRule, Terms, plan_rules
 
 MAX_BASE_BYTES = 20 * 1024 * 1024
@@ -44,13 +44,15 @@ class Export:
     """One export. `xml` is the file's text (UTF-8 without byte order mark), `sha256` its digest.
 
     `rules`: all that were asked for, those the base has already marked; `left_out`: what got none, and why;
-    `stays_closed`: forms of the patterns that the rules do not open; `notes`: what the reader must know; `comment`:
-    what the file says of itself; `base_sha256`: digest of the base as given.
+    `stays_closed`: forms of the patterns that the rules do not open; `also_opens`: patterns that nobody asked for and
+    the new rules open, at least in part; `notes`: what the reader must know; `comment`: what the file says of itself;
+    `base_sha256`: digest of the base as given.
     """
 
     rules: tuple[PlannedRule, ...]
     left_out: tuple[LeftOut, ...]
     stays_closed: tuple[Closed, ...]
+    also_opens: tuple[Opened, ...]
     policy: Policy
     xml: str
     comment: str
@@ -119,16 +121,18 @@ def plan_export(
         effect = _effect_of_whole_policy(policy)
     xml = _rendered(policy)
     closed = _find_closed(catalogue, rules, policy, terms)
+    also = _find_also_opened(catalogue, rules, terms)
     sha256 = hashlib.sha256(xml.encode()).hexdigest()
     kind = "rules" if base_policy is None else "policy"
     return Export(
         rules=rules,
         left_out=plan.left_out,
         stays_closed=closed,
+        also_opens=also,
         policy=policy,
         xml=xml,
         comment="\n".join(policy.comments),
-        notes=_notes(rules, plan.left_out, closed, terms.sid, base_policy),
+        notes=_notes(rules, plan.left_out, closed, also, terms.sid, base_policy),
         effect_on_empty_machine=effect,
         file_name=f"wayleave-{kind}-{sha256[:8]}.xml",
         sha256=sha256,
@@ -188,6 +192,22 @@ def _find_closed(
     return tuple(one for one in closed if one.deny_rules or one.pattern in by_path)
 
 
+def _find_also_opened(catalogue: Catalogue, rules: Sequence[PlannedRule], terms: Terms) -> tuple[Opened, ...]:
+    """Patterns beyond those chosen that the new rules open by themselves: the reviewer's list."""
+    chosen = {pattern for rule in rules for pattern in rule.patterns}
+    return find_opened(
+        added_rules([rule.suggestion for rule in rules if not rule.in_base]),
+        [
+            pattern
+            for pattern in catalogue.patterns
+            if pattern.is_executed and pattern.id not in chosen and pattern.covered_by not in chosen
+        ],
+        terms.sid,
+        project_roots=terms.project_roots,
+        roots=terms.roots,
+    )
+
+
 def _marked(rules: Sequence[PlannedRule], base: Policy) -> tuple[PlannedRule, ...]:
     """The rules, with those marked that the base has already, under whatever id."""
     contents = {
@@ -221,7 +241,12 @@ def _effect_of_whole_policy(policy: Policy) -> str:
 
 
 def _notes(
-    rules: Sequence[PlannedRule], left_out: Sequence[LeftOut], closed: Sequence[Closed], sid: str, base: Policy | None
+    rules: Sequence[PlannedRule],
+    left_out: Sequence[LeftOut],
+    closed: Sequence[Closed],
+    also: Sequence[Opened],
+    sid: str,
+    base: Policy | None,
 ) -> tuple[str, ...]:
     notes = []
     if sid in _ALL_USERS:
@@ -249,6 +274,8 @@ def _notes(
     narrow = sorted({one.pattern for one in closed if not one.deny_rules})
     if narrow:
         notes.append(f"The rules are narrow on purpose: rare forms of {', '.join(narrow)} stay closed (listed).")
+    if also:
+        notes.append(f"The rules also open what nobody asked for: {', '.join(one.pattern for one in also)} (listed).")
     builds = sorted({rule.build for rule in rules if rule.kind == "hash" and rule.build})
     if builds:
         notes.append(f"Hash rules open their patterns for these builds alone: {', '.join(builds)}.")

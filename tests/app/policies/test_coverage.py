@@ -152,3 +152,21 @@ def test_every_path_rule_stands_alone(developers: str) -> None:
         assert paths
         for place in canary_paths(CATALOGUE.pattern(missing), machine, "a1B2c3D4e5F6g"):
             assert compiled.decide(File(path=place), token(developers)).verdict is Verdict.DENIED_BY_DEFAULT
+
+
+def test_what_nobody_asked_for_is_listed(developers: str, base_policy: str) -> None:
+    wide = plan_export(["tool-bin-exe=path"], developers)
+    assert {"python-bin-shim", "uv-exe-standalone"} <= {one.pattern for one in wide.also_opens}
+    assert any("nobody asked for" in note for note in wide.notes)
+    compiled = compile_policy(parse_policy(wide.xml))
+    for one in wide.also_opens:
+        assert compiled.decide(File(path=one.path), token(developers)).verdict is Verdict.ALLOWED
+    asked = plan_export(["tool-bin-exe=path", "python-bin-shim=path", "uv-exe-standalone=path"], developers)
+    assert not {"python-bin-shim", "uv-exe-standalone"} & {one.pattern for one in asked.also_opens}
+    narrow = plan_export(["cache-builds-venv-python", "managed-python-exe"], developers)
+    assert narrow.also_opens == ()
+    # What the base opens already is not the new rules' doing.
+    again = plan_export(
+        ["tool-bin-exe=path"], developers, base=plan_export(["tool-bin-exe=path"], developers, base=base_policy).xml
+    )
+    assert again.also_opens == ()
