@@ -41,20 +41,28 @@ class PolicyInForce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """Everything that one subject last reported."""
+    """Everything that one subject last reported. `probes`: the refused ones first; `absent`: how many had nothing."""
 
     probes: tuple[ProbeResult, ...]
     found: tuple[FoundUv, ...]
     policy: PolicyInForce | None
     answers: Mapping[str, str]
     variables: Mapping[str, str]
+    absent: int
+
+
+_WORST_FIRST = ("blocked", "denied", "audited", "error", "unknown", "allowed")
 
 
 def read_reported(sets: Mapping[str, Any]) -> Reported:
     """The values of a subject's sets (kind -> body)."""
     environment = sets.get("environment", {})
+    probes = _probes(sets.get("probes", {}))
+    told = [one for one in probes if one.outcome != "absent"]
+    told.sort(key=lambda one: (_WORST_FIRST.index(one.outcome) if one.outcome in _WORST_FIRST else 9, one.pattern))
     return Reported(
-        probes=_probes(sets.get("probes", {})),
+        probes=tuple(told),
+        absent=len(probes) - len(told),
         found=_found(sets.get("uv", {})),
         policy=_policy(sets["policy"]) if "policy" in sets else None,
         answers=environment.get("answers", {}),

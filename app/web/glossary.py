@@ -22,16 +22,16 @@ GLOSSARY: dict[str, str] = {
 # The catalogue's groups of patterns, as people would name them.
 GROUP_TITLES: dict[str, str] = {
     "cache": "uv’s cache",
-    "venv": "Project environments (.venv)",
-    "managed-python": "Pythons that uv installs",
-    "tools": "Tools that uv installs",
-    "bin": "Programs put on PATH",
+    "venv": "Projects (.venv)",
+    "managed-python": "Managed Pythons",
+    "tools": "Installed tools",
+    "bin": "On PATH",
     "uv-binary": "uv itself",
-    "self-update": "uv updating itself",
+    "self-update": "Self-update",
     "installer": "uv’s installer",
-    "temp": "The temporary directory",
-    "build": "Building packages",
-    "external": "Programs of others",
+    "temp": "Temporary files",
+    "build": "Builds",
+    "external": "Other programs",
     "misc": "Other places",
 }
 
