@@ -17,6 +17,15 @@ _KNOWN_NAME = re.compile(
     r"^(?:(?:python|pypy|graalpy|pyodide)w?(?:3(?:\.\d+)?)?(?:t|d|td)?|uv[xw]?|ruff|ty|uv-build|cmake|ninja|maturin)(?:\.exe)?$"
     r"|^(?:de)?activate\.(?:bat|ps1)$|^pydoc\.bat$"
 )
+# Folder names that programs bring with them. Any other may be somebody's name, or a project's.
+_KNOWN_FOLDER = re.compile(
+    r"^(?:uv|cache|data|tools|python|toolchains|bin|lib|scripts|\.local|\.cargo|pipx|venvs|scoop|shims|apps|current|cmd|git"
+    r"|program files(?: \(x86\))?|programs|microsoft|windowsapps|winget|links|packages|astral-sh\.uv_[a-z0-9_.]+|astral"
+    r"|chocolatey|hostedtoolcache|windows|syswow64|system32|systemtemp|temp|config|systemprofile|serviceprofiles"
+    r"|python(?:\d+(?:-\d+)?)?|pypy\d*|(?:ana|mini)conda3?|miniforge3?|pythonsoftwarefoundation\.python\.[a-z0-9_.]+"
+    r"|users|public|appdata|local|roaming|localcache|site-packages|dlls|x86_64|aarch64|\d+\.\d+\.\d+)$"
+)
+_KNOWN_ENDING = re.compile(r"^\.(?:exe|com|dll|pyd|ocx|node|ps1|bat|cmd|vbs|js|msi|msp|mst|py|pyw|whl|lock|toml|txt)$")
 _ROOT = re.compile(r"^(<[^<>]+>|%[^%]+%)")
 _FOLDERS = ("TEMP", "LOCALAPPDATA", "APPDATA", "USERPROFILE")
 _SHARED_FOLDERS = {
@@ -48,27 +57,31 @@ def templated(path: str, machine: Machine) -> str:
         for template in pattern.templates:
             if found := _fitting(template, plain, machine):
                 return found
-        rest = _ROOT.sub("", (*pattern.templates, pattern.default_path)[0])
-        return "*" + rest
+        for template in pattern.templates:
+            rest = _ROOT.sub("", template)
+            if _glob("**" + lower_ascii(rest)).fullmatch(lower_ascii(plain)):
+                return "*" + _with_known_name(rest, plain)
     folder, rest = _known_folder(plain, machine)
-    if folder in {f"%{name}%" for name in _SHARED_FOLDERS}:
-        return folder + rest
-    name = ntpath.basename(plain)
-    return f"{folder}\\**\\{name if _KNOWN_NAME.match(lower_ascii(name)) else '*' + ntpath.splitext(name)[1]}"
+    name = _known_name(plain)
+    if folder in {f"%{shared}%" for shared in _SHARED_FOLDERS}:
+        return "\\".join([folder, *map(_known_segment, rest.split("\\")[1:-1]), name])
+    return f"{folder}\\**\\{name}"
 
 
 def templated_directory(path: str, machine: Machine) -> str:
     """A directory that uv was told to use, with known folders as variables and the user's own name as `*`."""
     if machine.platform == "linux":
         home = machine.env.get("HOME", "").rstrip("/")
-        return "%HOME%" + path[len(home) :] if home and (path + "/").startswith(home + "/") else path
+        own = [name for name in (machine.env.get("USER", ""), posixpath.basename(home)) if name]
+        inside = home and (path + "/").startswith(home + "/")
+        return "%HOME%" + _without(own, path[len(home) :]) if inside else _without(own, path)
     plain = normalise(path, machine.env)
     if plain is None:
         return "*"
     folder, rest = _known_folder(plain, machine)
     env = lookup(machine.env)
-    own = {lower_ascii(name) for name in (env.get("username", ""), ntpath.basename(env.get("userprofile", ""))) if name}
-    return folder + "\\".join("*" if lower_ascii(part) in own else part for part in rest.split("\\"))
+    own = [name for name in (env.get("username", ""), ntpath.basename(env.get("userprofile", ""))) if name]
+    return folder + _without(own, rest)
 
 
 def _known_folder(plain: str, machine: Machine) -> tuple[str, str]:
@@ -86,18 +99,18 @@ def _known_folder(plain: str, machine: Machine) -> tuple[str, str]:
         return best[0], plain[len(best[1]) - 1 :]
     if plain.startswith("\\\\"):
         return "\\\\*", "\\" + plain[2:].split("\\", 2)[-1]
-    return plain[:2], plain[2:]
+    return (plain[:2], plain[2:]) if plain[1:2] == ":" else ("*", plain)
 
 
 def _fitting(template: str, plain: str, machine: Machine) -> str | None:
     found = _ROOT.match(template)
     root = found[1] if found else ""
     rest = template[len(root) :]
+    inside = _glob(lower_ascii(rest.removeprefix("\\..")))
     for place in root_places(root, machine) if root else ("",):
-        start = lower_ascii(place).rstrip("\\")
-        if lower_ascii(plain).startswith(start) and _glob(lower_ascii(rest)).fullmatch(
-            lower_ascii(plain[len(start) :])
-        ):
+        above = ntpath.dirname(place) if rest.startswith("\\..\\") else place
+        start = lower_ascii(above).rstrip("\\")
+        if lower_ascii(plain).startswith(start) and inside.fullmatch(lower_ascii(plain[len(start) :])):
             return _written_root(root, place, machine) + _with_known_name(rest, plain)
     return None
 
@@ -106,18 +119,40 @@ def _written_root(root: str, place: str, machine: Machine) -> str:
     if root.startswith("%") or root == "<project>":
         return root
     folder, rest = _known_folder(place, machine)
+    known = folder.startswith("%") and all(_KNOWN_FOLDER.match(part) for part in lower_ascii(rest).split("\\")[1:])
     # A relocated directory keeps its catalogue name: where it was moved to is a fact of its own.
-    return folder + rest if folder.startswith("%") and "\\uv" in lower_ascii(folder + rest) + "\\uv" else root
+    return folder + rest if known else root
 
 
 def _with_known_name(rest: str, plain: str) -> str:
     folder, _, last = rest.rpartition("\\")
-    name = ntpath.basename(plain)
     if "*" not in last and "?" not in last:
         return rest
-    if _KNOWN_NAME.match(lower_ascii(name)):
+    name = _known_name(plain)
+    if not name.startswith("*"):
         return f"{folder}\\{name}"
-    return rest if last != "**" else f"{rest}\\*{ntpath.splitext(name)[1]}"
+    return rest if last != "**" else f"{rest}\\{name}"
+
+
+def _known_name(plain: str) -> str:
+    """A file's name if it tells nothing about anybody, else a wildcard with its ending."""
+    name = ntpath.basename(plain)
+    if _KNOWN_NAME.match(lower_ascii(name)):
+        return name
+    ending = ntpath.splitext(name)[1]
+    return "*" + (ending if _KNOWN_ENDING.match(lower_ascii(ending)) else "")
+
+
+def _known_segment(name: str) -> str:
+    return name if _KNOWN_FOLDER.match(lower_ascii(name)) else "*"
+
+
+def _without(names: list[str], text: str) -> str:
+    """A path with `*` for each of some names, in any case; a very short one counts only as a whole segment."""
+    for name in sorted(names, key=len, reverse=True):
+        expression = re.escape(name) if len(name) > 2 else rf"(?<![^\\/]){re.escape(name)}(?![^\\/])"
+        text = re.sub(expression, "*", text, flags=re.IGNORECASE)
+    return text
 
 
 @functools.lru_cache(maxsize=1024)
