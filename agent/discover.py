@@ -104,6 +104,11 @@ def find_uvs(catalogue: Catalogue, machine: Machine, environment: Mapping[str, s
         directory = directory.strip('"')
         if os.path.isabs(directory) and os.path.isfile(candidate := os.path.join(directory, name)):
             found.append(candidate)
+    if PLATFORM == "windows":
+        # Where an administrator's package puts it, and a session begun before it was installed has no PATH to it.
+        program_files = (environment.get(name, "") for name in ("PROGRAMW6432", "PROGRAMFILES"))
+        places = (os.path.join(place, "uv", name) for place in program_files if os.path.isabs(place))
+        found += (place for place in places if os.path.isfile(place))
     for pattern in catalogue.patterns:
         if pattern.group == "uv-binary":
             globs = [glob for glob in expand(pattern, machine) if "**" not in glob]
