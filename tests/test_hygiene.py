@@ -23,11 +23,7 @@ PACKAGE_HOSTS = [
     f"deb{DOT}debian{DOT}org",
 ]
 PACKAGE_HOSTS += [f"security{DOT}debian{DOT}org", f"registry{DOT}yarnpkg", f"files{DOT}python"]
-MACHINE_PATHS = [
-    "/wo" + r"rk/(main|shared|steering|\.library|\.mirror)\b",
-    "/ro" + r"ot/(?!\*)[\w.]",
-    "/ho" + r"me/(?!demo|\w*\*)[a-z]+/(src|dev|git)/",
-]
+MACHINE_PATHS = ["/wo" + r"rk/(main|shared|steering|\.library|\.mirror)\b", "/ro" + r"ot/(?!\*)[\w.]"]
 SECRETS = [
     "-----BEGIN (RSA |EC |OPENSSH )?PRIVATE" + " KEY-----",
     r"\bgh[pousr]_[A-Za-z0-9]{30,}",
