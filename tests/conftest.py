@@ -16,9 +16,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ALLOWED_IN_CI = "shared:"
 PROGRAMS = ("psql", "chromium", "podman", "debootstrap", "x86_64-w64-mingw32-gcc", "osslsigncode", "npm")
+
+# CI repeats itself: the same examples each time, and no failure because the machine was busy. Elsewhere they vary.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("here", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
 
 
 def pytest_report_header() -> list[str]:
