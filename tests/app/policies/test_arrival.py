@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -13,8 +12,7 @@ from sqlalchemy.orm import Session
 from agent.contract.facts import CollectionInForce, Method, Outcome, PolicySet, Probe, ProbeSet, Specimen
 from agent.contract.facts import Engine as Blocker
 from app.applocker.write import render_rule
-from app.db.base import Base, now
-from app.db.engine import open_url
+from app.db.base import now
 from app.db.session import session_scope
 from app.errors import NotFoundError
 from app.fleet.standing import HostState, Standing
@@ -27,16 +25,8 @@ PATTERNS = ["managed-python-exe", "venv-python"]
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_url(f"sqlite:///{tmp_path / 'wayleave.sqlite'}")
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
-    with session_scope(engine) as session:
+def session(database: Engine) -> Iterator[Session]:
+    with session_scope(database) as session:
         yield session
 
 

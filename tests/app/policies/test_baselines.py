@@ -15,27 +15,18 @@ from agent.pe import identify
 from app.audit.record import Actor
 from app.audit.tables import AuditEntry
 from app.cli.baseline import command
-from app.db.base import Base
-from app.db.engine import open_url
 from app.db.session import session_scope
 from app.errors import InvalidError, NotFoundError
 from app.policies.baselines import add_baseline_files, list_baseline_files, remove_baseline_file
+from app.settings import Settings
 
 ADMINISTRATOR = Actor(kind="account", name="ada@example.com")
 SCRIPT = identify(b"@echo off\r\n", name="activate.bat")
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_url(f"sqlite:///{tmp_path / 'wayleave.sqlite'}")
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
-    with session_scope(engine) as session:
+def session(database: Engine) -> Iterator[Session]:
+    with session_scope(database) as session:
         yield session
 
 
@@ -89,8 +80,9 @@ def test_a_file_can_be_dropped(session: Session) -> None:
 
 
 @pytest.fixture
-def run(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    monkeypatch.setenv("WAYLEAVE_DATA_DIR", str(tmp_path))
+def run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("WAYLEAVE_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("WAYLEAVE_DATABASE_URL", settings.database_url)
     return CliRunner()
 
 

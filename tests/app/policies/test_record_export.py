@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
@@ -11,8 +10,6 @@ from sqlalchemy.orm import Session
 
 from app.audit.record import Actor
 from app.audit.tables import AuditEntry
-from app.db.base import Base
-from app.db.engine import open_url
 from app.db.session import session_scope
 from app.errors import NotFoundError
 from app.policies.export import plan_export
@@ -22,16 +19,8 @@ ADA = Actor(kind="account", name="ada@example.com")
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = open_url(f"sqlite:///{tmp_path / 'wayleave.sqlite'}")
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def session(engine: Engine) -> Iterator[Session]:
-    with session_scope(engine) as session:
+def session(database: Engine) -> Iterator[Session]:
+    with session_scope(database) as session:
         yield session
 
 
