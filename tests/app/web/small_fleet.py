@@ -15,7 +15,6 @@ from agent.catalogue import load
 from agent.contract.facts import (
     CollectionInForce,
     EnvironmentSet,
-    Engine as Blocker,
     FactSet,
     FoundUv,
     HostFacts,
@@ -27,6 +26,9 @@ from agent.contract.facts import (
     Specimen,
     TokenSet,
     UvSet,
+)
+from agent.contract.facts import (
+    Engine as Blocker,
 )
 from agent.contract.messages import Report, Sighting
 from app.db.session import session_scope
@@ -126,11 +128,14 @@ def machines() -> list[Machine]:
         for n in range(8)
     ]
     engineering = [
-        Machine(name=f"ENG-{n:03}", group="Engineering", blocked=CACHE if n < 9 else (), sightings=(seen,) if n == 0 else ())
+        Machine(
+            name=f"ENG-{n:03}", group="Engineering", blocked=CACHE if n < 9 else (), sightings=(seen,) if n == 0 else ()
+        )
         for n in range(12)
     ]
     finance = [
-        Machine(name=f"FIN-{n:03}", group="Finance and Controlling", version=None if n == 0 else "0.13.6") for n in range(5)
+        Machine(name=f"FIN-{n:03}", group="Finance and Controlling", version=None if n == 0 else "0.13.6")
+        for n in range(5)
     ]
     apart = [
         Machine(name="ADMIN-01", group="Engineering", administrator=True),

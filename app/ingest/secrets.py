@@ -1,0 +1,93 @@
+"""What administrators do with enrolment secrets: make, list, revoke. The secret itself is never stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.audit.record import Actor, record
+from app.db.base import now
+from app.errors import NotFoundError
+from app.fleet.tables import HostGroup
+from app.ingest.enrolment import create_enrolment_secret
+from app.ingest.tables import EnrolmentSecret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRow:
+    """One secret of the list. `uses_left` None: any number."""
+
+    id: int
+    group: str
+    uses_left: int | None
+    expires_at: datetime | None
+    network: str | None
+    note: str
+    created_at: datetime
+    revoked_at: datetime | None
+    works: bool
+
+
+def make_secret(
+    session: Session,
+    *,
+    uses: int | None,
+    expires_at: datetime | None,
+    network: str | None,
+    group: str | None,
+    note: str,
+    actor: Actor,
+) -> str:
+    """A new secret, shown only here. raises: InvalidError about `network`"""
+    secret = create_enrolment_secret(session, uses=uses, expires_at=expires_at, network=network, group=group, note=note)
+    record(
+        session,
+        actor,
+        "enrolment_secret.created",
+        secret.rpartition("_")[0],
+        group=group,
+        uses=uses,
+        expires_at=expires_at.isoformat() if expires_at else None,
+        network=network,
+    )
+    return secret
+
+
+def list_secrets(session: Session, *, limit: int = 100) -> tuple[SecretRow, ...]:
+    """The newest secrets first."""
+    at = now()
+    rows = session.execute(
+        select(EnrolmentSecret, HostGroup.name)
+        .join(HostGroup, HostGroup.id == EnrolmentSecret.group_id)
+        .order_by(EnrolmentSecret.id.desc())
+        .limit(limit)
+    )
+    return tuple(
+        SecretRow(
+            id=row.id,
+            group=group,
+            uses_left=row.uses_left,
+            expires_at=row.expires_at,
+            network=row.network,
+            note=row.note,
+            created_at=row.created_at,
+            revoked_at=row.revoked_at,
+            works=row.revoked_at is None
+            and (row.uses_left is None or row.uses_left > 0)
+            and (row.expires_at is None or row.expires_at > at),
+        )
+        for row, group in rows
+    )
+
+
+def revoke_secret(session: Session, secret_id: int, *, actor: Actor) -> None:
+    """Make a secret worthless at once; hosts that enrolled with it stay. raises: NotFoundError"""
+    row = session.get(EnrolmentSecret, secret_id)
+    if row is None:
+        raise NotFoundError("There is no such enrolment secret.")
+    if row.revoked_at is None:
+        row.revoked_at = now()
+        record(session, actor, "enrolment_secret.revoked", f"wle_{row.id}")

@@ -1,0 +1,106 @@
+"""Agents: enrolment secrets and the command that uses one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Path, Request
+from sqlalchemy.orm import Session
+from starlette.responses import RedirectResponse, Response
+
+from app.db.base import now
+from app.db.session import SessionDep
+from app.errors import InvalidError
+from app.fleet.queries import count_hosts, list_groups
+from app.ingest.secrets import list_secrets, make_secret, revoke_secret
+from app.web.guards import ManageAgents
+from app.web.templating import render
+
+router = APIRouter(include_in_schema=False)
+
+Text = Annotated[str, Form(max_length=400)]
+LIFETIMES = {"1": "1 day", "7": "7 days", "30": "30 days", "365": "1 year", "": "no end"}
+
+
+@router.get("/agents")
+def show_agents(person: ManageAgents, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
+    return _page(request, session)
+
+
+@router.post("/agents/secrets")
+def create_secret(
+    person: ManageAgents,
+    request: Request,
+    session: SessionDep,
+    group: Text = "",
+    uses: Text = "",
+    days: Text = "",
+    network: Text = "",
+    note: Text = "",
+) -> Response:
+    form = {
+        "group": group.strip(),
+        "uses": uses.strip(),
+        "days": days,
+        "network": network.strip(),
+        "note": note.strip(),
+    }
+    try:
+        secret = make_secret(
+            session,
+            uses=_read_uses(form["uses"]),
+            expires_at=now() + timedelta(days=int(days)) if days in LIFETIMES and days else None,
+            network=form["network"] or None,
+            group=_read_group(form["group"]),
+            note=form["note"],
+            actor=person.actor,
+        )
+    except InvalidError as error:
+        return _page(request, session, form=form, problem=error, status=422)
+    # Not redirected: the secret is shown only in this answer.
+    return _page(request, session, secret=secret)
+
+
+@router.post("/agents/secrets/{secret_id}/revoke")
+def revoke(person: ManageAgents, session: SessionDep, secret_id: Annotated[int, Path(ge=1, le=2**62)]) -> Response:
+    revoke_secret(session, secret_id, actor=person.actor)
+    return RedirectResponse("/agents", status_code=303)
+
+
+def _read_uses(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or not 1 <= int(text[:8]) <= 1_000_000:
+        raise InvalidError("Give a number of hosts from 1 to 1,000,000, or nothing for any number.", field="uses")
+    return int(text)
+
+
+def _read_group(text: str) -> str | None:
+    if len(text) > 120 or not text.isprintable():
+        raise InvalidError("A group's name has at most 120 letters.", field="group")
+    return text or None
+
+
+def _page(
+    request: Request,
+    session: Session,
+    *,
+    form: dict[str, str] | None = None,
+    secret: str | None = None,
+    problem: InvalidError | None = None,
+    status: int = 200,
+) -> Response:
+    return render(
+        request,
+        "agents/page.html",
+        status=status,
+        secrets=list_secrets(session),
+        hosts=count_hosts(session),
+        groups=[group.name for group in list_groups(session) if not group.is_trial],
+        lifetimes=LIFETIMES,
+        form=form or {"group": "", "uses": "", "days": "7", "network": "", "note": ""},
+        secret=secret,
+        problem=problem,
+        public_url=request.app.state.settings.public_url,
+    )

@@ -1,0 +1,82 @@
+"""Enrolment secrets: one made here enrols a real agent's request, within its limits, until it is revoked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine, select
+from starlette.testclient import TestClient
+
+from app.audit.tables import AuditEntry
+from app.db.session import session_scope
+from app.fleet.groups import make_standard_groups
+
+
+@pytest.fixture
+def admin(app: FastAPI, engine: Engine, signed_in: Callable[[str], TestClient]) -> TestClient:
+    with session_scope(engine) as session:
+        make_standard_groups(session)
+    return signed_in("administrator")
+
+
+def create(client: TestClient, **form: str) -> str:
+    answer = client.post("/agents/secrets", data=form)
+    assert answer.status_code == 200, answer.text
+    secret = re.search(r"--secret (wle_\d+_[\w-]+)", answer.text)
+    assert secret is not None
+    return secret[1]
+
+
+def enrol(client: TestClient, secret: str) -> int:
+    body = {"contract": 1, "secret": secret, "host": {"name": "PC-1", "os": "Windows 11"}}
+    return client.post("/api/v1/enrol", json=body).status_code
+
+
+def test_a_secret_enrols_hosts_into_its_group_as_often_as_it_says(admin: TestClient, engine: Engine) -> None:
+    secret = create(admin, group="Sales", uses="2", days="7")
+    assert [enrol(admin, secret) for _ in range(3)] == [201, 201, 401]
+    page = admin.get("/agents").text
+    assert "<strong>2 hosts</strong>" in page
+    assert secret not in page
+    assert "no longer works" in page
+    assert "Sales" in admin.get("/hosts").text
+    with session_scope(engine, writes=False) as session:
+        entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "enrolment_secret.created")).one()
+        assert entry.actor == "administrator@example.com"
+        assert secret not in f"{entry.target} {entry.detail}"
+
+
+def test_a_revoked_secret_enrols_nobody(admin: TestClient, engine: Engine) -> None:
+    secret = create(admin)
+    number = secret.split("_")[1]
+    assert enrol(admin, secret) == 201
+    assert admin.post(f"/agents/secrets/{number}/revoke").status_code == 303
+    assert enrol(admin, secret) == 401
+    with session_scope(engine, writes=False) as session:
+        assert session.scalars(select(AuditEntry.action).order_by(AuditEntry.id.desc())).first() == (
+            "enrolment_secret.revoked"
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"uses": "many"}, "uses"),
+        ({"uses": "0"}, "uses"),
+        ({"network": "10.1"}, "network"),
+        ({"group": "x" * 121}, "group"),
+    ],
+)
+def test_bad_input_comes_back_filled(admin: TestClient, change: dict[str, str], field: str) -> None:
+    answer = admin.post("/agents/secrets", data={"note": "for the lab", **change})
+    assert answer.status_code == 422
+    assert f'class="field-problem" id="{field}-note"' in answer.text
+    assert 'value="for the lab"' in answer.text
+    assert "--secret wle_" not in answer.text
+
+
+def test_an_unknown_secret_is_not_found(admin: TestClient) -> None:
+    assert admin.post("/agents/secrets/99/revoke").status_code == 404
