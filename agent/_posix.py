@@ -154,6 +154,11 @@ def read_policy() -> PolicyInForce:
     return PolicyInForce(collections=None)
 
 
+def read_machine_variables() -> Mapping[str, str]:
+    """Linux has no one place for them."""
+    return {}
+
+
 def read_trust(_path: str) -> str | None:
     """Linux knows no signatures of programs."""
     return None

@@ -35,6 +35,7 @@ _CODE_IDENTIFIERS = r"SOFTWARE\Policies\Microsoft\Windows\Safer\CodeIdentifiers"
 _APPID_SERVICE = r"SYSTEM\CurrentControlSet\Services\AppIDSvc"
 _CURRENT_VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
 _CRYPTOGRAPHY = r"SOFTWARE\Microsoft\Cryptography"
+_MACHINE_ENVIRONMENT = r"SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
 _MAX_RULES = 5_000
 _SERVICE_DISABLED = 4
 
@@ -367,6 +368,20 @@ def read_host(agent_version: str) -> HostFacts:
 def read_machine_id() -> str:
     """What tells this installation from a clone of it, before hashing."""
     return f"{_text_value(_CRYPTOGRAPHY, 'MachineGuid') or ''}\n{_name_of_computer(1) or socket.gethostname()}"
+
+
+def read_machine_variables() -> Mapping[str, str]:
+    """The variables that an administrator set for all users."""
+    values = {}
+    try:
+        with _open(_MACHINE_ENVIRONMENT) as handle:
+            for index in range(winreg.QueryInfoKey(handle)[1]):
+                name, value, _ = winreg.EnumValue(handle, index)
+                if isinstance(value, str):
+                    values[name] = winreg.ExpandEnvironmentStrings(value)
+    except OSError:
+        return {}
+    return values
 
 
 def read_trust(_path: str) -> str | None:

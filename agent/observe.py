@@ -15,6 +15,7 @@ from agent._platform import (
     is_link,
     mode_allows_start,
     read_host,
+    read_machine_variables,
     read_policy,
     read_principal,
     read_trust,
@@ -86,7 +87,7 @@ def observe(
     sets = [
         ProbeSet(catalogue=catalogue.etag, probes=probes),
         build_uv(discovery, read_trust),
-        build_environment(discovery, read_settings(discovery)),
+        build_environment(discovery, read_settings(discovery), read_machine_variables()),
         policy_set(policy),
         reportable_token(principal, named_sids(policy)),
         read_host(__version__),

@@ -15,6 +15,10 @@ from agent.contract.facts import CollectionInForce, PolicySet, Why
 
 MODES: Mapping[int | None, str] = {None: "NotConfigured", 0: "AuditOnly", 1: "Enabled"}
 
+MAX_RULES_BYTES = 600_000
+"""A report holds no more than this of rules; it may be a megabyte in all."""
+
+_WORDS = re.compile(r"""\b(Name|Description)\s*=\s*("[^"]*"|'[^']*')""")
 _SID_ATTRIBUTE = re.compile(r"UserOrGroupSid\s*=\s*[\"'](S-1-[0-9-]{1,180})[\"']", re.IGNORECASE)
 _RULE_ID = re.compile(r"\bId\s*=\s*[\"']([^\"']{1,64})[\"']")
 
@@ -46,15 +50,42 @@ class PolicyInForce:
 
 
 def policy_set(policy: PolicyInForce) -> PolicySet:
-    """The fact set of the policies in force. Collections without mode and rules are left out: they say nothing."""
-    if policy.collections is None:
-        return PolicySet(collections=None, csp=policy.csp, srp=policy.srp)
-    collections = {
-        name: CollectionInForce(mode=MODES.get(found.mode, f"Unknown{found.mode}"), rules=sorted_rules(found.rules))
-        for name, found in policy.collections.items()
-        if found.rules or found.mode is not None
-    }
+    """The fact set of the policies in force. Collections without mode and rules are left out: they say nothing.
+
+    Of a policy too large for a report, names and descriptions of rules are left out, which decide nothing; if it is
+    too large even so, it counts as one that could not be read.
+    """
+    collections = None
+    if policy.collections is not None:
+        collections = {
+            name: CollectionInForce(
+                mode=MODES.get(found.mode, f"Unknown{found.mode}"),
+                rules=sorted_rules(tuple(_well_formed(rule) for rule in found.rules)),
+            )
+            for name, found in policy.collections.items()
+            if found.rules or found.mode is not None
+        }
+        if _size(collections) > MAX_RULES_BYTES:
+            collections = {
+                name: CollectionInForce(mode=found.mode, rules=tuple(_without_words(rule) for rule in found.rules))
+                for name, found in collections.items()
+            }
+    if collections is not None and _size(collections) > MAX_RULES_BYTES:
+        collections = None
     return PolicySet(collections=collections, csp=policy.csp, srp=policy.srp)
+
+
+def _size(collections: Mapping[str, CollectionInForce]) -> int:
+    return sum(len(rule.encode()) for found in collections.values() for rule in found.rules)
+
+
+def _without_words(rule: str) -> str:
+    return _WORDS.sub(lambda found: f'{found[1]}=""', rule)
+
+
+def _well_formed(text: str) -> str:
+    # The registry holds any 16-bit units; half a surrogate pair is no text, and could not be sent.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def sorted_rules(rules: tuple[str, ...]) -> tuple[str, ...]:

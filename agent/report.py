@@ -4,9 +4,12 @@ Values of variables and settings leave the workstation only by an allow-list of 
 choice is told only if it is one of uv's own words, and of anything else only that it is set.
 """
 
+# ruff: noqa: PTH117
+# Paths are text here: those of Windows are told, and tested, on any system.
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agent.catalogue import Machine, classify, templated, templated_directory
+from agent.catalogue import Machine, classify, roots, templated, templated_directory
 from agent.contract.facts import EnvironmentSet, FactSet, FoundUv, UvSet
 from agent.contract.messages import Report, Sighting
 from agent.discover import Discovery, Uv
@@ -122,6 +125,11 @@ _PUBLIC_WORDS = frozenset(
         "uv.exe",
     )
 )
+_APPLOCKER_FOLDERS = {
+    "windows": "%WINDIR%",
+    "program files": "%PROGRAMFILES%",
+    "program files (x86)": "%PROGRAMFILES%",
+}
 _YES_NO = {"1": "true", "true": "true", "yes": "true", "on": "true", "0": "false", "false": "false", "no": "false"}
 _SET = "(set)"
 _RELATIVE = "(relative)"
@@ -173,40 +181,88 @@ def encode_report(report: Report) -> bytes:
     return json.dumps(report.to_json(), ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def build_environment(discovery: Discovery, settings: Mapping[str, object]) -> EnvironmentSet:
-    """What moves uv's directories on this machine. `settings`: the uv.toml in force, as parsed."""
+def build_environment(
+    discovery: Discovery, settings: Mapping[str, object], machine_wide: Mapping[str, str] | None = None
+) -> EnvironmentSet:
+    """What moves uv's directories on this machine.
+
+    `settings`: the uv.toml in force, as parsed. `machine_wide`: variables that an administrator set for all users;
+    the names of folders in them are nobody's own, and may be told.
+    """
     machine = discovery.machine
+    words = public_words(machine_wide)
     return EnvironmentSet(
-        variables=tell_variables(machine),
-        uv_toml=tell_settings(settings, machine),
-        answers={name: tell_place(place, machine) for name, place in discovery.answers.items()},
-        roots={},
+        variables=tell_variables(machine, words),
+        uv_toml=tell_settings(settings, machine, words),
+        answers={name: tell_place(place, machine, words) for name, place in discovery.answers.items()},
+        roots={name: tell_root(place, machine, words) for name, place in sorted(roots(machine).items())},
     )
 
 
-def tell_variables(machine: Machine) -> dict[str, str]:
+def public_words(machine_wide: Mapping[str, str] | None) -> frozenset[str]:
+    """The names of folders that may be told: uv's and the system's own, and those in machine-wide variables."""
+    given = {name.upper(): value for name, value in (machine_wide or {}).items()}
+    places = (given.get(name, "") for name in PLACE_VARIABLES)
+    return _PUBLIC_WORDS | {part.lower() for place in places for part in re.split(r"[\\/]", place) if part}
+
+
+def tell_root(place: str, machine: Machine, words: frozenset[str] = _PUBLIC_WORDS) -> str:
+    """Where a root really is (links and junctions followed), in the words of AppLocker's path rules."""
+    real = os.path.realpath(place) if os.path.isabs(place) else place
+    if machine.platform == "linux":
+        return tell_place(real, machine, words)
+    return applocker_form(real, machine.env.get("SYSTEMDRIVE", "C:"), words)
+
+
+def applocker_form(place: str, system_drive: str, words: frozenset[str] = _PUBLIC_WORDS) -> str:
+    """An absolute Windows place as AppLocker writes it, with `*` for whatever is not public.
+
+    >>> applocker_form(r"C:\\Users\\jane\\AppData\\Local\\uv\\cache", "C:")
+    '%OSDRIVE%\\\\Users\\\\*\\\\AppData\\\\Local\\\\uv\\\\cache'
+    """
+    place = place.removeprefix("\\\\?\\")
+    if place.upper().startswith("UNC\\"):
+        place = "\\" + place[3:]
+    is_share = place.startswith("\\\\")
+    drive, *parts = place.lstrip("\\").split("\\")
+    told = [part if part.lower() in words else "*" for part in parts]
+    if is_share:
+        return "\\\\".join(["", "\\".join(["*", *told])])
+    if drive.upper() != system_drive.upper():
+        return "\\".join([drive.upper() if re.fullmatch(r"[A-Za-z]:", drive) else "*", *told])
+    folder = _APPLOCKER_FOLDERS.get(parts[0].lower()) if parts else None
+    if folder:
+        return "\\".join([folder, *told[1:]])
+    if len(told) > 1 and told[0].lower() == "users":
+        told[1] = "*"
+    return "\\".join(["%OSDRIVE%", *told])
+
+
+def tell_variables(machine: Machine, words: frozenset[str] = _PUBLIC_WORDS) -> dict[str, str]:
     """The allow-listed variables that are set, with nothing personal in their values."""
     variables = {name.upper() if machine.platform == "windows" else name: text for name, text in machine.env.items()}
-    told = {name: tell_place(variables[name], machine) for name in PLACE_VARIABLES if variables.get(name)}
+    told = {name: tell_place(variables[name], machine, words) for name in PLACE_VARIABLES if variables.get(name)}
     told |= {
         name: tell_choice(variables[name], words) for name, words in CHOICE_VARIABLES.items() if variables.get(name)
     }
     return told
 
 
-def tell_settings(settings: Mapping[str, object], machine: Machine) -> dict[str, str]:
+def tell_settings(
+    settings: Mapping[str, object], machine: Machine, words: frozenset[str] = _PUBLIC_WORDS
+) -> dict[str, str]:
     """The allow-listed keys of uv.toml that are set."""
     told = {}
     for name in PLACE_SETTINGS:
         value = settings.get(name)
         if isinstance(value, str) and value:
-            told[name] = tell_place(value, machine)
-    for name, words in CHOICE_SETTINGS.items():
+            told[name] = tell_place(value, machine, words)
+    for name, choices in CHOICE_SETTINGS.items():
         value = settings.get(name)
         if isinstance(value, bool):
             told[name] = "true" if value else "false"
         elif isinstance(value, str):
-            told[name] = tell_choice(value, words)
+            told[name] = tell_choice(value, choices)
     return told
 
 
@@ -222,7 +278,7 @@ def tell_choice(value: str, words: tuple[str, ...]) -> str:
     return lowered if lowered in words else _SET
 
 
-def tell_place(value: str, machine: Machine) -> str:
+def tell_place(value: str, machine: Machine, words: frozenset[str] = _PUBLIC_WORDS) -> str:
     """A place as a template whose every part is a known folder or one of uv's own words; anything else is `*`.
 
     Of a relative place, or a list of places, only that it is that.
@@ -232,13 +288,13 @@ def tell_place(value: str, machine: Machine) -> str:
     if not (value.startswith("/") if is_posix else value[1:3] in (":\\", ":/") or value[:2] == "\\\\"):
         return _RELATIVE
     parts = templated_directory(value, machine).split(separator)
-    return separator.join(part if _is_public(part, number) else "*" for number, part in enumerate(parts))
+    return separator.join(part if _is_public(part, number, words) else "*" for number, part in enumerate(parts))
 
 
-def _is_public(part: str, number: int) -> bool:
+def _is_public(part: str, number: int, words: frozenset[str]) -> bool:
     if number == 0:  # a variable, a drive, or nothing before the first separator
         return part == "" or bool(re.fullmatch(r"%[A-Z()0-9_]+%|[A-Za-z]:", part))
-    return part == "" or part.lower() in _PUBLIC_WORDS
+    return part == "" or part.lower() in words
 
 
 def read_settings(discovery: Discovery) -> dict[str, object]:

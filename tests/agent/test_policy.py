@@ -63,3 +63,20 @@ def test_unreadable_is_not_empty() -> None:
 
 def test_sids_named_by_rules_are_known() -> None:
     assert named_sids(in_force(1, FIRST, SECOND)) == {"S-1-1-0", "S-1-5-21-1-2-3-1105"}
+
+
+def test_a_large_policy_loses_its_words_and_a_huge_one_counts_as_unread() -> None:
+    rule = '<FilePublisherRule Id="{0}" Name="{1}" Description="{1}"><Conditions ProductName="p"/></FilePublisherRule>'
+    large = tuple(rule.format(number, "words " * 100) for number in range(1000))
+    told = policy_set(in_force(1, *large))
+    assert told.collections is not None
+    assert len(told.collections["Exe"].rules) == 1000
+    assert "words" not in told.body()
+    assert 'ProductName=\\"p\\"' in told.body()
+    assert len(told.body()) < 700_000
+    huge = tuple(rule.format(number, "") for number in range(20_000))
+    assert policy_set(in_force(1, *huge)).collections is None
+
+
+def test_half_a_character_in_the_registry_stops_nothing() -> None:
+    assert "\ufffd" in policy_set(in_force(1, '<a Name="\ud800"/>')).body()

@@ -15,6 +15,7 @@ from agent.contract.canonical import parse_canonical
 from agent.contract.messages import MAX_BODY_BYTES
 from agent.discover import Discovery, Uv
 from agent.report import (
+    applocker_form,
     build_environment,
     build_report,
     build_uv,
@@ -24,6 +25,7 @@ from agent.report import (
     settings_files,
     tell_choice,
     tell_place,
+    tell_root,
     tell_settings,
     tell_variables,
 )
@@ -60,6 +62,44 @@ def test_places_are_known_folders_and_uvs_words(place: str, told: str) -> None:
     assert found.lower() == told.lower() or (
         place.startswith("\\\\") and "fileserver" not in found and "jane" not in found
     )
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        (r"C:\Users\jane\AppData\Local\uv\cache", r"%OSDRIVE%\Users\*\AppData\Local\uv\cache"),
+        (r"\\?\C:\Users\jane\.local\bin", r"%OSDRIVE%\Users\*\.local\bin"),
+        (r"C:\Users\tools\uv", r"%OSDRIVE%\Users\*\uv"),  # a person called tools
+        (r"d:\jane\uv\cache", r"D:\*\uv\cache"),
+        (r"\\server\home$\jane\uv\tools", r"\\*\*\*\uv\tools"),
+        (r"\\?\UNC\server\home$\jane\uv", r"\\*\*\*\uv"),
+        (r"C:\Program Files\uv\python", r"%PROGRAMFILES%\uv\python"),
+        (r"C:\Windows\Temp", r"%WINDIR%\Temp"),
+        (r"C:\jane", r"%OSDRIVE%\*"),
+        ("jane", "*"),
+    ],
+)
+def test_roots_are_told_as_applocker_writes_them(place: str, told: str) -> None:
+    assert applocker_form(place, "C:") == told
+
+
+def test_a_root_is_told_where_it_really_is(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "cache").mkdir(parents=True)
+    (tmp_path / "uv").symlink_to(tmp_path / "elsewhere")
+    machine = Machine(env={"HOME": str(tmp_path)}, platform="linux")
+    assert tell_root(str(tmp_path / "uv" / "cache"), machine) == "%HOME%/*/cache"
+
+
+def test_folders_that_an_administrator_set_for_all_are_told() -> None:
+    machine = windows(UV_CACHE_DIR=r"D:\DevCache\jane", UV_TOOL_DIR=r"D:\DevTools")
+    discovery = Discovery(uvs=(), machine=machine, answers={"tool_dir": r"D:\DevTools"})
+    wide = {"UV_CACHE_DIR": r"D:\DevCache\%USERNAME%", "uv_tool_dir": r"D:\DevTools", "SECRET": r"C:\jane"}
+    told = build_environment(discovery, {}, wide)
+    assert told.variables["UV_CACHE_DIR"] == r"D:\DevCache\*"
+    assert told.variables["UV_TOOL_DIR"] == r"D:\DevTools"
+    assert told.answers == {"tool_dir": r"D:\DevTools"}
+    assert told.roots["tools"] == r"D:\DevTools"
+    assert build_environment(discovery, {}).answers == {"tool_dir": r"D:\*"}
 
 
 @pytest.mark.parametrize(
