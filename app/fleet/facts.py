@@ -17,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from agent.contract.canonical import ContractError, parse_canonical
+from agent.contract.canonical import MAX_DEPTH, ContractError, parse_canonical
 from agent.contract.facts import Engine, Outcome
 
 MAX_PROBES = 400
@@ -156,6 +156,8 @@ _OUTCOME_NUMBERS = {name: number for number, name in enumerate(_RANK)}
 _POLICY_ENGINES = frozenset({"applocker", "srp", "wdac", "unknown"})
 _AUDIT_MODES = frozenset({"0", "audit", "auditonly"})
 _LONG_NUMBER = re.compile(r"\d{16}")
+_NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
+_EMPTY_BRACKETS = re.compile(r"\[\]|\{\}")
 
 
 def mark(pattern: str, outcome: str) -> int:
@@ -181,7 +183,7 @@ def parse_body(body: str) -> Any:
 
     raises: ContractError as `parse_canonical`, whose slower check decides whenever the quick one does not say yes.
     """
-    if body.isascii() and _LONG_NUMBER.search(body) is None:
+    if body.isascii() and _LONG_NUMBER.search(body) is None and _is_shallow(body):
         try:
             value = json.loads(body, parse_float=_refuse, parse_constant=_refuse)
             if json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")) == body:
@@ -189,6 +191,16 @@ def parse_body(body: str) -> Any:
         except (ValueError, RecursionError):
             pass
     return parse_canonical(body)
+
+
+def _is_shallow(body: str) -> bool:
+    """Whether brackets nest no deeper than allowed; also False when there are brackets within texts."""
+    brackets = _NOT_BRACKETS.sub("", body)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return True
+        brackets = _EMPTY_BRACKETS.sub("", brackets)
+    return not brackets
 
 
 def read_set(kind: str, body: str) -> SetFacts:

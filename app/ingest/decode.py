@@ -199,9 +199,12 @@ def _read_moment(value: str, field: str) -> int:
         at = datetime.fromisoformat(value)
         if at.tzinfo is None:
             raise InvalidError("A time needs its zone: `2026-01-31T08:00:00Z`.", field=field)
-        return to_ms(at)
+        at_ms = to_ms(at)
     except (ValueError, OverflowError) as error:
         raise InvalidError("Not a time like `2026-01-31T08:00:00Z`.", field=field) from error
+    if at_ms < 0:
+        raise InvalidError("A time before 1970.", field=field)
+    return at_ms
 
 
 def _fault(error: ValidationError) -> MalformedError | InvalidError:
