@@ -20,6 +20,7 @@ _SHORTEST_WORD = 3
 _MOST_SELECTIONS = 4096
 _MOST_ENDINGS = 64
 _MOST_WORDS = 8
+_MOST_SETS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +121,8 @@ def read_needs(source: str) -> Needs | None:
     items = alternatives[0]
     endings = _endings(items) if source.endswith("$") else ()
     words = dict.fromkeys(found for item in _joined(items) if (found := _words(item)))
-    return Needs(words=tuple(found for found in words if _tells_more(found, endings)), endings=endings)
+    telling = sorted((found for found in words if _tells_more(found, endings)), key=_shortest, reverse=True)
+    return Needs(words=tuple(telling[:_MOST_SETS]), endings=endings)
 
 
 def _read_alternatives(source: str, at: int) -> tuple[list[list[_Item]], int]:
@@ -198,10 +200,10 @@ def _words(item: _Item) -> frozenset[str]:
         return frozenset()
     words: set[str] = set()
     for alternative in item:
-        found = [needed for inner in _joined(alternative) if (needed := _words(inner))]
+        found: list[frozenset[str]] = [needed for inner in _joined(alternative) if (needed := _words(inner))]
         if not found:
             return frozenset()
-        words |= max(found, key=lambda needed: min(map(len, needed)))
+        words |= max(found, key=_shortest)
     return frozenset(words)
 
 
@@ -209,6 +211,11 @@ def _tells_more(words: frozenset[str], endings: tuple[str, ...]) -> bool:
     """Whether to ask for words: many cost more than they save, and those of the endings are known to be there."""
     told = endings and all(any(word in ending for word in words) for ending in endings)
     return len(words) <= _MOST_WORDS and not told
+
+
+def _shortest(words: frozenset[str]) -> int:
+    """The longer the shortest of some words, the fewer texts have one of them."""
+    return min(map(len, words))
 
 
 def _endings(items: list[_Item]) -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def lookup(env: Mapping[str, str]) -> dict[str, str]:
 
 def _expand_variables(text: str, env: Mapping[str, str] | None) -> str:
     given = lookup(env) if env else {}
-    known = _DEFAULTS | given
+    known = _DEFAULTS | given if given else _DEFAULTS
     if "systemdrive" in given:
         known["osdrive"] = given.get("osdrive", given["systemdrive"])
     return _VARIABLE.sub(lambda found: known.get(found[1].lower(), found[0]), text).replace("/", "\\")
