@@ -19,12 +19,14 @@ POLICIES = Path(__file__).parent / "policies"
 
 
 @pytest.fixture(scope="session")
-def bench() -> Iterator[None]:
+def bench(request: pytest.FixtureRequest) -> Iterator[None]:
     """The bench, for this session alone. Skips with what the machine lacks."""
     reason = setup.missing()
     if reason:
         pytest.skip(reason)
-    setup.build(say=lambda line: print(line, flush=True))
+    # Building takes a minute or more: its progress is shown as it goes.
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        setup.build(say=lambda line: print(f"\n{line}", end="", flush=True))
     with (BENCH / ".in-use").open("w") as lock:
         # Two test processes would see each other's programs: the second waits for the first.
         fcntl.flock(lock, fcntl.LOCK_EX)
