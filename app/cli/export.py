@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from app.policies.bundle import Delivery, build_bundle
 from app.policies.choices import COLLECTIONS, DEFAULT_ROOTS
 from app.policies.describe import describe_export
 from app.policies.export import Export, plan_export
+from app.policies.whatif import simulate_export
 from app.settings import Settings
 
 _PLAN_OPTIONS = (
@@ -60,6 +62,11 @@ _PLAN_OPTIONS = (
 )
 
 
+_WHAT_IF = click.option(
+    "--what-if", "what_if", is_flag=True, help="Judge the rules against the policies that the fleet reported."
+)
+
+
 def _with_plan_options(function: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_PLAN_OPTIONS):
         function = option(function)
@@ -79,7 +86,8 @@ def command() -> None:
     type=click.Path(dir_okay=False, path_type=Path, allow_dash=True),
     help="The file; - for standard output.",
 )
-def applocker(out: Path, as_json: bool, **choices: Any) -> None:
+@_WHAT_IF
+def applocker(out: Path, as_json: bool, what_if: bool, **choices: Any) -> None:
     """Write the rules that open patterns, to be added to a policy, or the whole policy with them.
 
     Hash rules come from the files of `wayleave baseline add`.
@@ -89,6 +97,8 @@ def applocker(out: Path, as_json: bool, **choices: Any) -> None:
     click.echo(json.dumps(describe_export(export), indent=2) if as_json else _text(export), err=True)
     if not as_json:
         click.echo(f"{out}: {len(export.added)} rules, sha256 {export.sha256}", err=True)
+    if what_if:
+        click.echo(_what_if(export, as_json=as_json), err=True)
 
 
 @command.command("bundle")
@@ -117,6 +127,35 @@ def bundle(delivery: str, sign_with: Path | None, out: Path, as_json: bool, **ch
     click.echo(json.dumps(describe_export(export), indent=2) if as_json else _text(export), err=True)
     if not as_json:
         click.echo(f"{out}: {len(made.files)} files for {delivery}, sha256 {made.sha256}", err=True)
+
+
+def _what_if(export: Export, *, as_json: bool) -> str:
+    engine = open_engine(Settings())
+    try:
+        with session_scope(engine, writes=False) as session:
+            found = simulate_export(session, export)
+    except DatabaseError as error:
+        raise click.ClickException(f"{error.orig}. Is the database there? See `wayleave db upgrade`.") from error
+    finally:
+        engine.dispose()
+    if as_json:
+        return json.dumps(dataclasses.asdict(found), indent=2)
+    lines = [
+        f"what if: {found.base} users on {found.policies} different policies ({found.unreadable} users' policy "
+        f"could not be judged); {found.judgements} judgements"
+    ]
+    lines += [
+        f"what if: {one.pattern}: opens for {one.newly_open}, open already for {one.open_already}, "
+        f"stays closed for {one.still_closed}"
+        + "".join(f", by the Deny rule {name!a} for {users}" for name, users in one.deny_rules)
+        for one in found.patterns
+    ]
+    lines += [
+        f"what if: DANGER: for {users} users these would be the first {name} rules: everything else would be blocked"
+        for name, users in found.starts_default_deny
+    ]
+    lines += [f"what if: {name} is only audited for {users} users" for name, users in found.only_audited]
+    return "\n".join(lines)
 
 
 def _plan(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from agent.catalogue import Catalogue
 from agent.catalogue import load as load_catalogue
@@ -46,7 +46,7 @@ class Export:
     `rules`: all that were asked for, those the base has already marked; `left_out`: what got none, and why;
     `stays_closed`: forms of the patterns that the rules do not open; `also_opens`: patterns that nobody asked for and
     the new rules open, at least in part; `notes`: what the reader must know; `comment`: what the file says of itself;
-    `base_sha256`: digest of the base as given.
+    `project_roots`, `roots`: the folders given, in AppLocker's words; `base_sha256`: digest of the base as given.
     """
 
     rules: tuple[PlannedRule, ...]
@@ -61,6 +61,8 @@ class Export:
     file_name: str
     sha256: str
     sid: str
+    project_roots: tuple[str, ...] = ()
+    roots: Mapping[str, str] = field(default_factory=dict)
     base_sha256: str | None = None
 
     @property
@@ -137,6 +139,8 @@ def plan_export(
         file_name=f"wayleave-{kind}-{sha256[:8]}.xml",
         sha256=sha256,
         sid=terms.sid,
+        project_roots=terms.project_roots,
+        roots=terms.roots,
         base_sha256=None
         if base is None
         else hashlib.sha256(base if isinstance(base, bytes) else base.encode()).hexdigest(),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy.orm import Session
 
+from agent.contract.facts import PolicySet, ProbeSet, TokenSet
+from app.db.base import now
+from app.fleet.standing import HostState, Standing
+from app.fleet.tables import KIND_NUMBERS, FactSet, Host, HostGroup, Subject, Tally
 from app.policies.baselines import TrustedFile
 
 DEVELOPERS = "S-1-5-21-1004336348-1177238915-682003330-1234"
@@ -71,3 +77,74 @@ BASE = """<?xml version="1.0" encoding="utf-8"?>
 def base_policy() -> str:
     """Default rules for programs (enforced) and scripts (audited); no rules for libraries and installers."""
     return BASE
+
+
+@dataclass
+class Fleet:
+    """Subjects written straight into the tables, with the tallies that the folder would have made."""
+
+    session: Session
+    groups: dict[str, int] = field(default_factory=dict)
+    hosts: int = 0
+
+    def add(
+        self,
+        policy: PolicySet,
+        probes: ProbeSet | None = None,
+        token: TokenSet | None = None,
+        *,
+        group: str = "Office",
+        standing: Standing = Standing.COUNTED,
+    ) -> None:
+        if group not in self.groups:
+            row = HostGroup(name=group, source="tag", created_at=now())
+            self.session.add(row)
+            self.session.flush()
+            self.groups[group] = row.id
+        self.hosts += 1
+        host = Host(
+            group_id=self.groups[group],
+            state=HostState.ACTIVE.value,
+            token_hash=self.hosts.to_bytes(32, "big"),
+            enrolled_at=now(),
+            name=f"PC-{self.hosts}",
+            platform="windows",
+        )
+        self.session.add(host)
+        self.session.flush()
+        policy_id = self._set("policy", policy)
+        self.session.add(
+            Subject(
+                host_id=host.id,
+                sid_hmac=self.hosts.to_bytes(32, "big"),
+                group_id=self.groups[group],
+                standing=standing.value,
+                first_seen_at=now(),
+                changed_at=now(),
+                policy_id=policy_id,
+                probes_id=self._set("probes", probes) if probes else None,
+                token_id=self._set("token", token) if token else None,
+            )
+        )
+        key = (self.groups[group], standing.value, policy_id)
+        tally = self.session.get(Tally, key)
+        if tally is None:
+            tally = Tally(group_id=key[0], standing=key[1], set_id=key[2], subjects=0)
+            self.session.add(tally)
+        tally.subjects += 1
+        self.session.flush()
+
+    def _set(self, kind: str, body: PolicySet | ProbeSet | TokenSet) -> int:
+        digest = body.digest().encode()
+        known = self.session.query(FactSet).filter_by(kind=KIND_NUMBERS[kind], digest=digest).one_or_none()
+        if known is None:
+            known = FactSet(kind=KIND_NUMBERS[kind], digest=digest, body=body.body(), flags=0, created_at=now())
+            self.session.add(known)
+            self.session.flush()
+        return known.id
+
+
+@pytest.fixture(scope="session")
+def make_fleet() -> type[Fleet]:
+    """A fleet in a database: `make_fleet(session).add(policy, probes, token, group=..., standing=...)`."""
+    return Fleet

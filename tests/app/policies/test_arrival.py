@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -12,15 +12,14 @@ from sqlalchemy.orm import Session
 from agent.contract.facts import CollectionInForce, Method, Outcome, PolicySet, Probe, ProbeSet, Specimen
 from agent.contract.facts import Engine as Blocker
 from app.applocker.write import render_rule
-from app.db.base import now
 from app.db.session import session_scope
 from app.errors import NotFoundError
-from app.fleet.standing import HostState, Standing
-from app.fleet.tables import KIND_NUMBERS, FactSet, Host, HostGroup, Subject, Tally
+from app.fleet.standing import Standing
 from app.policies.arrival import read_arrival
 from app.policies.export import Export, plan_export
 from app.policies.record_export import record_export
 
+MakeFleet = Callable[[Session], Any]
 PATTERNS = ["managed-python-exe", "venv-python"]
 
 
@@ -46,73 +45,10 @@ def probe_set(outcome: Outcome, engine: Blocker | None = None) -> ProbeSet:
     return ProbeSet(catalogue="x", probes=probes)
 
 
-@dataclass
-class Fleet:
-    """Subjects written straight into the tables, with the tallies that the folder would have made."""
-
-    session: Session
-    groups: dict[str, int] = field(default_factory=dict)
-    hosts: int = 0
-
-    def add(
-        self,
-        policy: PolicySet,
-        probes: ProbeSet | None,
-        *,
-        group: str = "Office",
-        standing: Standing = Standing.COUNTED,
-    ) -> None:
-        if group not in self.groups:
-            row = HostGroup(name=group, source="tag", created_at=now())
-            self.session.add(row)
-            self.session.flush()
-            self.groups[group] = row.id
-        self.hosts += 1
-        host = Host(
-            group_id=self.groups[group],
-            state=HostState.ACTIVE.value,
-            token_hash=self.hosts.to_bytes(32, "big"),
-            enrolled_at=now(),
-            name=f"PC-{self.hosts}",
-            platform="windows",
-        )
-        self.session.add(host)
-        self.session.flush()
-        policy_id = self._set("policy", policy)
-        self.session.add(
-            Subject(
-                host_id=host.id,
-                sid_hmac=self.hosts.to_bytes(32, "big"),
-                group_id=self.groups[group],
-                standing=standing.value,
-                first_seen_at=now(),
-                changed_at=now(),
-                policy_id=policy_id,
-                probes_id=self._set("probes", probes) if probes else None,
-            )
-        )
-        key = (self.groups[group], standing.value, policy_id)
-        tally = self.session.get(Tally, key)
-        if tally is None:
-            tally = Tally(group_id=key[0], standing=key[1], set_id=key[2], subjects=0)
-            self.session.add(tally)
-        tally.subjects += 1
-        self.session.flush()
-
-    def _set(self, kind: str, body: PolicySet | ProbeSet) -> int:
-        digest = body.digest().encode()
-        known = self.session.query(FactSet).filter_by(kind=KIND_NUMBERS[kind], digest=digest).one_or_none()
-        if known is None:
-            known = FactSet(kind=KIND_NUMBERS[kind], digest=digest, body=body.body(), flags=0, created_at=now())
-            self.session.add(known)
-            self.session.flush()
-        return known.id
-
-
-def test_how_far_an_export_has_come(session: Session, developers: str) -> None:
+def test_how_far_an_export_has_come(session: Session, make_fleet: MakeFleet, developers: str) -> None:
     export = plan_export(PATTERNS, developers)
     kept = record_export(session, export)
-    fleet = Fleet(session)
+    fleet = make_fleet(session)
     opened, closed = probe_set(Outcome.ALLOWED), probe_set(Outcome.BLOCKED, Blocker.APPLOCKER)
     for _ in range(3):
         fleet.add(policy_set(export), opened)
@@ -133,10 +69,10 @@ def test_how_far_an_export_has_come(session: Session, developers: str) -> None:
         assert "Another engine blocks (wdac)" in (after.why_blocked or "")
 
 
-def test_one_group_of_hosts(session: Session, developers: str) -> None:
+def test_one_group_of_hosts(session: Session, make_fleet: MakeFleet, developers: str) -> None:
     export = plan_export(PATTERNS, developers)
     kept = record_export(session, export)
-    fleet = Fleet(session)
+    fleet = make_fleet(session)
     fleet.add(policy_set(export), probe_set(Outcome.BLOCKED, Blocker.APPLOCKER), group="Pilot")
     fleet.add(policy_set(export, rules=0), probe_set(Outcome.ALLOWED), group="Rest")
     pilot = read_arrival(session, kept.id, group_id=fleet.groups["Pilot"])

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
+from agent.contract.facts import PolicySet
 from agent.pe import identify
 from app.applocker.read import parse_policy
 from app.cli.export import command
@@ -15,6 +20,7 @@ from app.db.base import Base
 from app.db.engine import open_url
 from app.db.session import session_scope
 from app.policies.baselines import add_baseline_files
+from app.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +83,21 @@ def test_what_cannot_be_is_exit_code_2_and_no_file(tmp_path: Path, arguments: li
     assert refused.exit_code == 2
     assert says in refused.stderr
     assert not out.exists()
+
+
+def test_what_if_is_asked_of_the_fleets_policies(
+    settings: Settings,
+    database: Engine,
+    make_fleet: Callable[[Session], Any],
+    developers: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WAYLEAVE_DATA_DIR", str(settings.data_dir))
+    monkeypatch.setenv("WAYLEAVE_DATABASE_URL", settings.database_url)
+    with session_scope(database) as session:
+        make_fleet(session).add(PolicySet(collections={}))
+    done = run("--pattern", "venv-python=path", "--sid", developers, "--out", tmp_path / "rules.xml", "--what-if")
+    assert done.exit_code == 0, done.output
+    assert "what if: 1 users on 1 different policies" in done.stderr
+    assert "DANGER: for 1 users these would be the first Exe rules" in done.stderr

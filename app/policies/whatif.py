@@ -1,0 +1,272 @@
+"""What an export's rules would do to the fleet: judged against every distinct policy that counted subjects report.
+
+Each policy in force is taken as it was reported, the new rules are put in, and the files that the export is for are
+judged before and after, as a member of the rules' group. A policy and a set of SIDs that many subjects share are judged
+once. Nothing here becomes part of a rule: reports are only counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from agent.catalogue import Catalogue, expand
+from agent.catalogue import load as load_catalogue
+from app.applocker.evaluate import CompiledPolicy, collection_of, compile_policy
+from app.applocker.model import (
+    STANDARD_USER,
+    AppLockerError,
+    Collection,
+    File,
+    HashCondition,
+    PathCondition,
+    Policy,
+    PublisherCondition,
+    Token,
+    Verdict,
+)
+from app.applocker.read import parse_policy
+from app.fleet.standing import Standing
+from app.fleet.tables import FactSet, Subject
+from app.policies.coverage import example_of, typical_machine
+from app.policies.export import Export
+from app.policies.plan import PlannedRule
+
+_SETS_AT_ONCE = 500
+_ALLOWED = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternWhatIf:
+    """One pattern under the fleet's policies: subjects for whom it is open already, would open, would stay closed.
+
+    `deny_rules`: names of Deny rules in reported policies that keep it closed, with the number of subjects.
+    """
+
+    pattern: str
+    open_already: int
+    newly_open: int
+    still_closed: int
+    deny_rules: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhatIf:
+    """What the rules would do. `base`: subjects that count; `unreadable`: their policy could not be judged.
+
+    `starts_default_deny`: collections of which the rules would be the first, so that all else would be blocked, and for
+    how many subjects; `only_audited`: collections in which those subjects' policy only logs.
+    """
+
+    base: int
+    unreadable: int
+    policies: int
+    judgements: int
+    patterns: tuple[PatternWhatIf, ...]
+    starts_default_deny: tuple[tuple[str, int], ...]
+    only_audited: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Specimen:
+    """A file that a pattern's rule is for."""
+
+    pattern: str
+    collection: str
+    file: File
+
+
+def simulate_export(
+    session: Session,
+    export: Export,
+    *,
+    group_id: int | None = None,
+    catalogue: Catalogue | None = None,
+) -> WhatIf:
+    """Judge an export against the policies in force of the fleet, or of one group of hosts."""
+    specimens = tuple(_specimens(export, catalogue or load_catalogue()))
+    patterns: dict[str, dict[str, int]] = {
+        pattern: defaultdict(int) for pattern in dict.fromkeys(one.pattern for one in specimens)
+    }
+    denies: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    started: dict[str, int] = defaultdict(int)
+    audited: dict[str, int] = defaultdict(int)
+    base = unreadable = judgements = judged_policies = 0
+    subjects_of = _subjects(session, group_id)
+    bodies = _bodies(session, {key for pair in subjects_of for key in pair if key is not None})
+    by_policy: dict[int | None, list[tuple[int | None, int]]] = defaultdict(list)
+    for (policy_id, token_id), subjects in subjects_of.items():
+        by_policy[policy_id].append((token_id, subjects))
+        base += subjects
+    for policy_id, tokens in by_policy.items():
+        total = sum(subjects for _, subjects in tokens)
+        policy = _reported_policy(bodies.get(policy_id)) if policy_id is not None else None
+        if policy is None:
+            unreadable += total
+            continue
+        judged_policies += 1
+        for collection in sorted({rule.collection for rule in export.added}):
+            found = policy.collection(collection)
+            if found is None or not found.rules:
+                started[collection] += total
+            elif found.is_audited:
+                audited[collection] += total
+        before, after = compile_policy(policy), compile_policy(_with_rules(policy, export.added))
+        names = {rule.sid.upper() for _, rule in after.policy.rules()}
+        classes: dict[frozenset[str], int] = defaultdict(int)
+        for token_id, subjects in tokens:
+            # Tokens that differ only in SIDs no rule names are judged once.
+            classes[(_sids(bodies.get(token_id)) | {export.sid}) & names] += subjects
+        for sids, subjects in classes.items():
+            token = Token(sids=sids)
+            judgements += 2 * len(specimens)
+            for pattern, verdict, denied in _judge(specimens, before, after, token):
+                patterns[pattern][verdict] += subjects
+                for name in denied:
+                    denies[pattern][name] += subjects
+    return WhatIf(
+        base=base,
+        unreadable=unreadable,
+        policies=judged_policies,
+        judgements=judgements,
+        patterns=tuple(
+            PatternWhatIf(
+                pattern=pattern,
+                open_already=counts["open_already"],
+                newly_open=counts["newly_open"],
+                still_closed=counts["still_closed"],
+                deny_rules=_most_first(denies[pattern]),
+            )
+            for pattern, counts in patterns.items()
+        ),
+        starts_default_deny=_most_first(started),
+        only_audited=_most_first(audited),
+    )
+
+
+def _judge(
+    specimens: Iterable[_Specimen], before: CompiledPolicy, after: CompiledPolicy, token: Token
+) -> Iterable[tuple[str, str, tuple[str, ...]]]:
+    """Per pattern: what becomes of it. A pattern with several specimens is open if any of them may start."""
+    opened: dict[str, str] = {}
+    denied: dict[str, dict[str, None]] = defaultdict(dict)
+    rank = ("open_already", "newly_open", "still_closed")
+    for one in specimens:
+        decision = after.decide(one.file, token, one.collection)
+        if before.decide(one.file, token, one.collection).verdict in _ALLOWED:
+            verdict = "open_already"
+        else:
+            verdict = "newly_open" if decision.verdict in _ALLOWED else "still_closed"
+        if decision.verdict is Verdict.DENIED:
+            denied[one.pattern].update({rule.name: None for rule in decision.rules})
+        known = opened.get(one.pattern)
+        if known is None or rank.index(verdict) < rank.index(known):
+            opened[one.pattern] = verdict
+    for pattern, verdict in opened.items():
+        yield pattern, verdict, tuple(denied[pattern]) if verdict == "still_closed" else ()
+
+
+def _specimens(export: Export, catalogue: Catalogue) -> Iterable[_Specimen]:
+    """For each rule and pattern a file that the rule is for: by path, or with the identity that the rule names."""
+    machine = typical_machine(export.project_roots, export.roots)
+    for rule in export.added:
+        alone = compile_policy(Policy(collections=(Collection(type=rule.collection, rules=(rule.rule,)),)))
+        for name in rule.patterns:
+            pattern = catalogue.pattern(name)
+            source = catalogue.pattern(pattern.covered_by) if pattern.covered_by else pattern
+            forms = [example_of(form) for form in expand(source, machine)] or [r"C:\Users\anyone\Downloads\file.exe"]
+            fitting = [path for path in forms if collection_of(path) == rule.collection] or forms[:1]
+            files = [_with_identity(rule, path) for path in fitting]
+            token = Token(sids=STANDARD_USER.sids | {export.sid})
+            for file in files:
+                if alone.decide(file, token, rule.collection).verdict is Verdict.ALLOWED:
+                    yield _Specimen(name, rule.collection, file)
+                    break
+
+
+def _with_identity(rule: PlannedRule, path: str) -> File:
+    match rule.rule.condition:
+        case PathCondition():
+            return File(path=path)
+        case HashCondition(hashes=hashes):
+            return File(path=path, authenticode_sha256=hashes[0].data, flat_sha256=hashes[0].data)
+        case PublisherCondition() as condition:
+            return File(
+                path=path,
+                publisher=condition.publisher,
+                product=None if condition.product == "*" else condition.product,
+                binary=None if condition.binary == "*" else condition.binary,
+                version=condition.low,
+            )
+
+
+def _with_rules(policy: Policy, rules: Sequence[PlannedRule]) -> Policy:
+    """The policy with the rules put in as a merge would, first rules of a collection too."""
+    new: dict[str, list[PlannedRule]] = defaultdict(list)
+    for rule in rules:
+        new[rule.collection].append(rule)
+    collections = {collection.type: collection for collection in policy.collections}
+    for name, some in new.items():
+        found = collections.get(name) or Collection(type=name)
+        collections[name] = replace(found, rules=(*found.rules, *(one.rule for one in some)))
+    return replace(policy, collections=tuple(collections.values()))
+
+
+def _reported_policy(body: str | None) -> Policy | None:
+    """The GPO policy of a set's body; None if it, or a policy besides it, could not be read."""
+    value = json.loads(body) if body is not None else {}
+    collections = value.get("gpo")
+    if collections is None or value.get("csp", "none") != "none":
+        return None  # what Intune's policy says is not reported, and a file must be allowed by both
+    parsed: list[Collection] = []
+    for name, collection in collections.items():
+        if not collection.get("rules"):
+            continue
+        mode = collection.get("mode", "")
+        attribute = f' EnforcementMode="{mode}"' if mode in ("NotConfigured", "AuditOnly", "Enabled") else ""
+        if not name.isalpha():
+            return None
+        # One by one: the registry holds each collection by itself, so an id may come again in another.
+        text = f'<RuleCollection Type="{name}"{attribute}>{"".join(collection["rules"])}</RuleCollection>'
+        try:
+            parsed += parse_policy(text).collections
+        except AppLockerError:
+            return None
+    return Policy(collections=tuple(parsed))
+
+
+def _sids(body: str | None) -> frozenset[str]:
+    """The SIDs of a token set; where none was told, those that every user has."""
+    if body is None:
+        return STANDARD_USER.sids
+    return frozenset(sid.upper() for sid in json.loads(body).get("sids", ())) | STANDARD_USER.sids
+
+
+def _subjects(session: Session, group_id: int | None) -> dict[tuple[int | None, int | None], int]:
+    query = (
+        select(Subject.policy_id, Subject.token_id, func.count())
+        .where(Subject.standing == Standing.COUNTED.value)
+        .group_by(Subject.policy_id, Subject.token_id)
+    )
+    if group_id is not None:
+        query = query.where(Subject.group_id == group_id)
+    return {(policy_id, token_id): subjects for policy_id, token_id, subjects in session.execute(query)}
+
+
+def _bodies(session: Session, ids: Iterable[int]) -> dict[int | None, str]:
+    found: dict[int | None, str] = {}
+    ordered = sorted(ids)
+    for begin in range(0, len(ordered), _SETS_AT_ONCE):
+        some = ordered[begin : begin + _SETS_AT_ONCE]
+        rows = session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some)))
+        found.update({set_id: body for set_id, body in rows})  # noqa: C416 - a Row is no pair to the type checker
+    return found
+
+
+def _most_first(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counts.items(), key=lambda one: (-one[1], one[0])))
