@@ -203,7 +203,8 @@ def _words(item: _Item) -> frozenset[str]:
         found: list[frozenset[str]] = [needed for inner in _joined(alternative) if (needed := _words(inner))]
         if not found:
             return frozenset()
-        words |= max(found, key=_shortest)
+        best: frozenset[str] = max(found, key=_shortest)
+        words |= best
     return frozenset(words)
 
 

@@ -37,7 +37,8 @@ def test_never_raises(text: str) -> None:
 @given(st.one_of(ANYTHING, PIECES))
 def test_is_idempotent(text: str) -> None:
     plain = normalise(text)
-    if plain is not None and "%" not in plain:
+    # What is taken literally (behind `\\\\?\\`) may keep what is dropped elsewhere.
+    if plain is not None and "%" not in plain and "?" not in text and "globalroot" not in text.lower():
         assert normalise(plain) == plain
 
 
