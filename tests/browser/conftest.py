@@ -1,0 +1,190 @@
+"""The real server in a thread, a real Chromium beside it, and what a page must never do."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from urllib.parse import urlsplit
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, sync_playwright
+
+from app.accounts.create import count_accounts, create_account
+from app.all_tables import metadata
+from app.db.session import session_scope
+from app.fleet.make import make_fleet
+from app.main import create_app
+from app.settings import Settings, bundled
+
+CHROMIUM = Path("/usr/bin/chromium")
+DESKTOP = {"width": 1280, "height": 860}
+EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
+
+
+@dataclass(kw_only=True)
+class Site:
+    """A running server: its address and the application in it."""
+
+    url: str
+    app: FastAPI
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """What a page did that it must not: errors in its console, requests to elsewhere."""
+
+    origin: str
+    console: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+    def attach(self, page: Page) -> None:
+        page.on("console", self._note_console)
+        page.on("pageerror", lambda error: self.console.append(f"pageerror: {error}"))
+        page.on("request", lambda request: self._note_request(request.url))
+
+    def _note_console(self, message: ConsoleMessage) -> None:
+        # An answer with an error status is noted by Chromium itself; pages that show such an answer are wanted here.
+        if message.type in ("error", "warning") and "the server responded with a status of" not in message.text:
+            self.console.append(f"{message.type}: {message.text}")
+
+    def _note_request(self, url: str) -> None:
+        self.requests.append(url)
+        parts = urlsplit(url)
+        if parts.scheme not in ("data", "blob") and f"{parts.scheme}://{parts.netloc}" != self.origin:
+            self.foreign.append(url)
+
+
+def serve(app: FastAPI) -> tuple[uvicorn.Server, threading.Thread, str]:
+    """Run an application on a free port of this machine until its `should_exit` is set."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert time.monotonic() < deadline, "the server did not start"
+        time.sleep(0.02)
+    return server, thread, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("needs chromium")
+    if not (bundled("static") / "vendor" / "htmx" / "htmx.min.js").exists():
+        pytest.skip("needs npm (run `make env` to fill static/vendor)")
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        except Error as error:  # a Chromium that can't start is as good as none, and its reason is worth reading
+            pytest.skip(f"needs chromium ({str(error).splitlines()[0]})")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def fleet() -> ModuleType:
+    """The small fleet of the pages' own tests."""
+    spec = spec_from_file_location("small_fleet", Path(__file__).parents[1] / "app" / "web" / "small_fleet.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def running_site(data_dir: Path) -> Iterator[Site]:
+    """A server on a database of its own, as after its first start."""
+    app = create_app(Settings(data_dir=data_dir, database_url="", base_url=""))
+    metadata().create_all(app.state.engine)
+    server, thread, url = serve(app)
+    try:
+        yield Site(url=url, app=app)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture
+def empty_site(chromium: Browser, tmp_path: Path) -> Iterator[Site]:
+    """A server with nothing in it."""
+    with running_site(tmp_path) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def fleet_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory, fleet: ModuleType) -> Iterator[Site]:
+    """A server to which a small fleet has reported; tests only look at it."""
+    with running_site(tmp_path_factory.mktemp("fleet")) as site:
+        fleet.report_to(site.url, site.app, fleet.machines())
+        yield site
+
+
+@pytest.fixture(scope="session")
+def made_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server with the made fleet of `make demo`."""
+    with running_site(tmp_path_factory.mktemp("made")) as site:
+        make_fleet(site.app.state.engine, 2000, seed=1)
+        yield site
+
+
+@pytest.fixture
+def sign_in() -> Callable[[Page, Site], None]:
+    """Signs a page in as the administrator, made where there is none."""
+
+    def sign_in_by_form(page: Page, site: Site) -> None:
+        with session_scope(site.app.state.engine) as session:
+            if count_accounts(session) == 0:
+                create_account(session, EMAIL, PASSWORD, "administrator")
+        page.goto("/login")
+        page.get_by_label("E-mail address").fill(EMAIL)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url(site.url + "/")
+
+    return sign_in_by_form
+
+
+@pytest.fixture
+def open_page(chromium: Browser) -> Iterator[Callable[..., tuple[Page, Watch]]]:
+    """Opens pages of a site in a context of their own, each watched; at the end nothing forbidden may have happened."""
+    contexts: list[BrowserContext] = []
+    watches: list[Watch] = []
+
+    def open_one(
+        site: Site, *, theme: str = "light", size: dict[str, int] | None = None, javascript: bool = True
+    ) -> tuple[Page, Watch]:
+        context = chromium.new_context(
+            base_url=site.url,
+            viewport=size or DESKTOP,  # type: ignore[arg-type]
+            color_scheme=theme,  # type: ignore[arg-type]
+            java_script_enabled=javascript,
+            reduced_motion="reduce",
+        )
+        contexts.append(context)
+        page = context.new_page()
+        watch = Watch(origin=site.url)
+        watch.attach(page)
+        watches.append(watch)
+        return page, watch
+
+    yield open_one
+    for context in contexts:
+        context.close()
+    for watch in watches:
+        assert watch.console == []
+        assert watch.foreign == []

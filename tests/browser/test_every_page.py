@@ -1,0 +1,137 @@
+"""Every page in both themes and on a phone: no axe violation, nothing cut off, nothing foreign, light enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+SCREENSHOTS = Path(__file__).parents[2] / "artefacts" / "screenshots"
+DESKTOP = {"width": 1280, "height": 860}
+PHONE = {"width": 390, "height": 844}
+SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
+PAGES = {
+    "overview": "/",
+    "patterns": "/patterns",
+    "pattern": "/patterns/cache-builds-venv-python",
+    "pattern-not-run": "/patterns/cache-wheel-staging-temp",
+    "hosts": "/hosts",
+    "hosts-filtered": "/hosts?q=SALES&pattern=venv-python&version=0.12.9",
+    "hosts-none": "/hosts?q=nothing-like-it",
+    "host": "/hosts/1",
+    "versions": "/versions",
+    "export": "/export?pattern=venv-python",
+    "agents": "/agents",
+    "accounts": "/accounts",
+    "audit": "/audit",
+    "account": "/account",
+    "not-found": "/nothing-here",
+}
+LOOKS = {
+    "light": ("light", DESKTOP),
+    "dark": ("dark", DESKTOP),
+    "phone": ("light", PHONE),
+    "phone-dark": ("dark", PHONE),
+}
+MAX_FIRST_BYTES = 600_000
+MAX_LATER_BYTES = 30_000
+
+
+def problems_of(page: Page, name: str) -> list[str]:
+    """Axe violations, and content wider than the screen; makes a picture to look at."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    problems = [f"{name} is {wider} pixels too wide"] if wider > 0 else []
+    for violation in Axe().run(page).response["violations"]:
+        for node in violation["nodes"]:
+            problems.append(f"{name}: {violation['id']}: {node['target']} {node['failureSummary']}")
+    return problems
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_pages_for_people_who_are_signed_in(
+    fleet_site: object, open_page: Callable[..., tuple[Page, object]], sign_in: Callable[..., None], look: str
+) -> None:
+    theme, size = LOOKS[look]
+    page, _ = open_page(fleet_site, theme=theme, size=size)
+    sign_in(page, fleet_site)
+    problems = []
+    for name, path in PAGES.items():
+        page.goto(path)
+        problems += problems_of(page, f"{name}-{look}")
+    page.goto("/export?pattern=venv-python&pattern=uv-exe-standalone")
+    page.get_by_label("SID of a group").fill(SID)
+    page.get_by_role("button", name="Show the rules").click()
+    page.wait_for_url("**/export")
+    problems += problems_of(page, f"export-review-{look}")
+    page.goto("/export?pattern=venv-python")
+    page.get_by_label("SID of a group").fill("Developers")
+    page.get_by_role("button", name="Show the rules").click()
+    page.get_by_text("is not a SID").first.wait_for()
+    problems += problems_of(page, f"export-refused-{look}")
+    assert problems == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_pages_of_an_empty_server(
+    empty_site: object, open_page: Callable[..., tuple[Page, object]], sign_in: Callable[..., None], look: str
+) -> None:
+    theme, size = LOOKS[look]
+    page, _ = open_page(empty_site, theme=theme, size=size)
+    problems = []
+    for name, path in (("login", "/login"), ("invitation-gone", "/invitation/invented")):
+        page.goto(path)
+        problems += problems_of(page, f"{name}-{look}")
+    sign_in(page, empty_site)
+    for name in ("overview", "hosts", "versions", "agents"):
+        page.goto(PAGES[name])
+        problems += problems_of(page, f"empty-{name}-{look}")
+    assert problems == []
+
+
+def test_a_made_fleet_says_so(
+    made_site: object, open_page: Callable[..., tuple[Page, object]], sign_in: Callable[..., None]
+) -> None:
+    page, _ = open_page(made_site)
+    sign_in(page, made_site)
+    page.goto("/")
+    page.get_by_text("A made fleet.").wait_for()
+    assert problems_of(page, "made-overview-light") == []
+
+
+def test_a_menu_opens_on_a_phone_by_keyboard(
+    fleet_site: object, open_page: Callable[..., tuple[Page, object]], sign_in: Callable[..., None]
+) -> None:
+    page, _ = open_page(fleet_site, size=PHONE)
+    sign_in(page, fleet_site)
+    assert not page.get_by_role("link", name="Hosts", exact=True).is_visible()
+    page.locator("summary[aria-label=Menu]").focus()
+    page.keyboard.press("Enter")
+    assert problems_of(page, "menu-phone") == []
+    page.get_by_role("link", name="Hosts", exact=True).click()
+    page.wait_for_url("**/hosts")
+
+
+def test_pages_weigh_little(
+    fleet_site: object, open_page: Callable[..., tuple[Page, object]], sign_in: Callable[..., None]
+) -> None:
+    page, _ = open_page(fleet_site)
+    session = page.context.new_cdp_session(page)
+    session.send("Network.enable")
+    sizes: list[float] = []
+    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    sign_in(page, fleet_site)
+    first = sum(sizes)
+    assert 10_000 < first < MAX_FIRST_BYTES
+    for path in ("/", "/hosts", "/patterns"):
+        page.goto(path)
+        sizes.clear()
+        page.goto(path)
+        page.wait_for_load_state("networkidle")
+        assert 500 < sum(sizes) < MAX_LATER_BYTES, path
