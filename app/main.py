@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             queue_reports=settings.queue_reports,
             queue_age_s=settings.queue_age_s,
         )
-        clock = Clock(own_engine)
+        clock = Clock(own_engine, silent_after_days=settings.silent_after_days, retention_days=settings.retention_days)
         writer.start(asyncio.get_running_loop())
         clock.start()
         ingest.writer = writer

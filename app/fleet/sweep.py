@@ -1,0 +1,70 @@
+"""Subjects that fell silent leave the counts, a bounded batch at a time; their next report brings them back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, case, select, update
+
+from app.db.base import to_ms
+from app.fleet import rows_postgresql, rows_sqlite
+from app.fleet.record import count_move
+from app.fleet.rows import DeltaRow, SubjectUpdate
+from app.fleet.standing import Standing
+from app.fleet.tables import Host, Pulse, Subject
+
+BATCH = 1000
+EPHEMERAL_HOURS = 24
+
+
+def mark_silent(connection: Connection, at: datetime, *, days: int) -> int:
+    """Takes subjects not seen for `days` (of ephemeral hosts: 24 hours) out of the counts; how many. Commits."""
+    marked = 0
+    last_id = 0
+    while True:
+        with connection.begin():
+            ids = _lock_silent(connection, at, days, after=last_id)
+            if ids:
+                set_standing(connection, ids, Standing.SILENT, at)
+        marked += len(ids)
+        if len(ids) < BATCH:
+            return marked
+        last_id = ids[-1]
+
+
+def _lock_silent(connection: Connection, at: datetime, days: int, *, after: int) -> list[int]:
+    limit = case((Host.ephemeral, to_ms(at - timedelta(hours=EPHEMERAL_HOURS))), else_=to_ms(at - timedelta(days=days)))
+    query = (
+        select(Pulse.subject_id)
+        .join(Subject, Subject.id == Pulse.subject_id)
+        .join(Host, Host.id == Subject.host_id)
+        .where(
+            Pulse.subject_id > after,
+            Pulse.last_seen_at < limit,
+            Subject.standing.not_in((Standing.SILENT.value, Standing.REVOKED.value)),
+        )
+        .order_by(Pulse.subject_id)
+        .limit(BATCH)
+        .with_for_update(of=Pulse, skip_locked=True)
+    )
+    return list(connection.scalars(query))
+
+
+def set_standing(connection: Connection, subject_ids: list[int], standing: Standing, at: datetime) -> None:
+    """Gives subjects, whose pulses the caller has locked, another standing, and moves them in the counts."""
+    rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
+    cursor = connection.connection.cursor()
+    deltas: defaultdict[tuple[int, int, int], int] = defaultdict(int)
+    updates = []
+    for old in rows.find_pointers(cursor, sorted(subject_ids)):
+        new = old._replace(standing=standing.value)
+        count_move(old, new, deltas)
+        updates.append(SubjectUpdate(new.id, new.group_id, new.standing, to_ms(at), *new[3:]))
+    if updates:
+        rows.update_subjects(cursor, updates)
+    changed = [DeltaRow(*key, by) for key, by in sorted(deltas.items()) if by]
+    if changed:
+        rows.insert_deltas(cursor, changed)
+    # Their next report says the same as their last: it must be looked at in full all the same.
+    connection.execute(update(Pulse).where(Pulse.subject_id.in_(subject_ids)).values(said=b""))

@@ -1,0 +1,179 @@
+"""A made fleet: its counts are right, the same seed makes the same one, and it says that it is made."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, func, select, text, update
+
+from app.audit.record import COMMAND_LINE
+from app.audit.tables import AuditEntry
+from app.db.base import now
+from app.db.session import session_scope
+from app.db.tables import FLEET_ORIGIN, find_setting
+from app.fleet.check import check_tallies
+from app.fleet.fold import ContributionCache, fold, rebuild_derived
+from app.fleet.hosts import move_host, revoke_host
+from app.fleet.make import PROFILES, make_fleet, plan_hosts
+from app.fleet.queries import list_groups, read_overview
+from app.fleet.queries_hosts import HostFilter, get_host, list_hosts
+from app.fleet.retention import drop_old, retire_sets, write_daily
+from app.fleet.standing import Standing
+from app.fleet.sweep import mark_silent
+from app.fleet.tables import Daily, FactSet, Host, HostGroup, Sighting, Subject, Tally, Transition
+
+
+def counts_are_right(engine: Engine) -> None:
+    with engine.connect() as connection:
+        while fold(connection, ContributionCache()):
+            pass
+    with engine.connect() as connection:
+        assert check_tallies(connection) == []
+
+
+def test_a_fleet_of_three_departments(database: Engine) -> None:
+    made = make_fleet(database, 300)
+    counts_are_right(database)
+    with session_scope(database, writes=False) as session:
+        assert find_setting(session, FLEET_ORIGIN)
+        overview = read_overview(session)
+        names = {group.name: group.counted for group in overview.groups}
+        workflows = {one.workflow: one for one in overview.workflows}
+        transitions = session.scalar(select(func.count()).select_from(Transition))
+    assert made.hosts == 300
+    assert names["Finance"] > names["Engineering"] > names["Research"] > 0
+    assert 200 < overview.counted < 300
+    assert workflows["sync-build"].blocked > workflows["sync-build"].open > 0
+    assert transitions
+
+
+def test_the_same_seed_makes_the_same_fleet() -> None:
+    assert list(plan_hosts(50, seed=3, profile="diverse")) == list(plan_hosts(50, seed=3, profile="diverse"))
+    assert list(plan_hosts(50, seed=3, profile="diverse")) != list(plan_hosts(50, seed=4, profile="diverse"))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_counts_right(database: Engine, profile: str) -> None:
+    make_fleet(database, 60, profile=profile)
+    counts_are_right(database)
+
+
+def test_drift_is_found_and_repaired(database: Engine) -> None:
+    make_fleet(database, 40)
+    with database.begin() as connection:
+        connection.execute(update(Tally).where(Tally.subjects > 3).values(subjects=Tally.subjects + 2))
+        connection.execute(text("DELETE FROM pattern_tally WHERE pattern = 'venv-python'"))
+    with database.connect() as connection:
+        found = check_tallies(connection)
+        assert {drift.what.split()[0] for drift in found} >= {"tally", "pattern_tally"}
+        assert check_tallies(connection) == found
+        check_tallies(connection, repair=True)
+    counts_are_right(database)
+
+
+def test_silent_subjects_leave_the_counts(database: Engine) -> None:
+    make_fleet(database, 120)
+    with session_scope(database, writes=False) as session:
+        before = read_overview(session).counted
+    with database.connect() as connection:
+        marked = mark_silent(connection, now(), days=10)
+        assert mark_silent(connection, now(), days=10) == 0
+    counts_are_right(database)
+    assert marked > 0
+    with session_scope(database, writes=False) as session:
+        silent = session.scalar(select(func.count()).where(Subject.standing == Standing.SILENT))
+        assert silent == marked
+        assert read_overview(session).counted < before
+
+
+def test_a_host_can_be_moved_and_revoked(database: Engine) -> None:
+    make_fleet(database, 30)
+    with session_scope(database) as session:
+        session.add(HostGroup(name="Lab", source="import", created_at=now()))
+        session.flush()
+        lab = session.scalars(select(HostGroup.id).where(HostGroup.name == "Lab")).one()
+        hosts = session.scalars(select(Subject.host_id).where(Subject.standing == Standing.COUNTED).limit(2)).all()
+        for host in hosts:
+            move_host(session, host, lab, actor=COMMAND_LINE)
+    counts_are_right(database)
+    with session_scope(database) as session:
+        assert {group.name: group.counted for group in list_groups(session)}["Lab"] == 2
+        revoke_host(session, hosts[0], actor=COMMAND_LINE)
+    counts_are_right(database)
+    with session_scope(database, writes=False) as session:
+        assert {group.name: group.counted for group in list_groups(session)}["Lab"] == 1
+        actions = session.scalars(select(AuditEntry.action).order_by(AuditEntry.id)).all()
+    assert actions == ["host.moved", "host.moved", "host.revoked"]
+
+
+def test_the_host_list_is_paged_and_filtered(database: Engine) -> None:
+    make_fleet(database, 130)
+    with session_scope(database, writes=False) as session:
+        names: list[str] = []
+        cursor = None
+        while True:
+            page = list_hosts(session, HostFilter(), cursor)
+            names += [line.name for line in page.rows]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert names == sorted(session.scalars(select(Host.name)))
+        overview = read_overview(session)
+        blocked = next(one for one in overview.patterns if one.pattern == "cache-builds-venv-python").blocked
+        wanted = HostFilter(pattern="cache-builds-venv-python", standing=Standing.COUNTED)
+        found, cursor = 0, None
+        while True:
+            page = list_hosts(session, wanted, cursor)
+            found += len(page.rows)
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert found == blocked > 0
+        detail = get_host(session, page.rows[0].id)
+        assert detail.subjects[0].patterns
+
+
+def test_old_history_goes_and_daily_counts_stay(database: Engine) -> None:
+    make_fleet(database, 60)
+    at = now()
+    with database.connect() as connection:
+        write_daily(connection, at)
+        write_daily(connection, at)
+        drop_old(connection, at, days=180)
+    with session_scope(database, writes=False) as session:
+        kept = session.scalar(select(func.count()).select_from(Transition)) or 0
+        daily = session.scalar(select(func.count()).select_from(Daily)) or 0
+    assert kept > 0
+    assert daily > 50
+    with database.connect() as connection:
+        drop_old(connection, at + timedelta(days=400), days=180)
+    with session_scope(database, writes=False) as session:
+        for table in (Transition, Sighting):
+            assert session.scalar(select(func.count()).select_from(table)) == 0
+
+
+def test_a_set_that_nobody_has_is_retired_then_deleted(database: Engine) -> None:
+    make_fleet(database, 60)
+    with session_scope(database) as session:
+        used = session.scalar(select(func.count()).select_from(FactSet))
+        for number in range(3):
+            session.add(FactSet(kind=1, digest=bytes([number]) * 32, body="{}", flags=0, created_at=now()))
+    at = now() + timedelta(days=30)
+    with database.connect() as connection:
+        assert retire_sets(connection, at) == (3, 0)
+        assert retire_sets(connection, at + timedelta(hours=1)) == (0, 0)
+        assert retire_sets(connection, at + timedelta(days=2)) == (0, 3)
+    with session_scope(database, writes=False) as session:
+        assert session.scalar(select(func.count()).select_from(FactSet)) == used
+    counts_are_right(database)
+
+
+def test_rebuilding_changes_nothing(database: Engine) -> None:
+    make_fleet(database, 40)
+    with session_scope(database, writes=False) as session:
+        before = read_overview(session)
+    with database.begin() as connection:
+        rebuild_derived(connection, ContributionCache())
+    with session_scope(database, writes=False) as session:
+        assert read_overview(session) == before
