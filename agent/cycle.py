@@ -12,7 +12,7 @@ from typing import Protocol
 from agent import __version__
 from agent._platform import read_host, read_machine_id
 from agent.contract.messages import Report
-from agent.observe import Observation, observe, remembered
+from agent.observe import Observation, observe, recall
 from agent.options import Options
 from agent.report import Facts, build_report
 from agent.schedule import spread
@@ -76,7 +76,10 @@ def run_cycle(
     clock: Callable[[], float] = time.time,
     force: bool = False,
 ) -> CycleResult:
-    """One whole cycle. `force`: report also without news. raises: NotEnrolled, Revoked, AgentBusy, OSError"""
+    """One whole cycle. `force`: probe, report and deliver now, whatever was before or was asked for.
+
+    raises: NotEnrolled, Revoked, AgentBusy, OSError
+    """
     with locked(options.state_dir) as state_dir:
         identity = get_identity(state_dir)
         progress = load_progress(state_dir)
@@ -87,7 +90,7 @@ def run_cycle(
         if progress.epoch == 0:
             progress = replace(progress, epoch=new_epoch(progress, now=clock()))
             save_progress(state_dir, progress)
-        observation = observe(options, environment, state_dir, last=remembered(progress))
+        observation = observe(options, environment, state_dir, memory=recall(progress), now=clock(), force=force)
         pending, dropped = cap_spool(load_pending(state_dir), now=clock())
         report = None
         if force or is_due(progress, observation.facts, now=clock()):
@@ -107,7 +110,11 @@ def run_cycle(
         progress = replace(
             progress,
             sets=observation.facts.digests(),
-            probes=tuple(probe.to_json() for probe in observation.probes),
+            probes=tuple(probe.to_json() for probe in observation.memory.probes.values()),
+            fingerprint=observation.memory.fingerprint,
+            probed_at=observation.memory.probed_at,
+            starts_day=observation.memory.day,
+            starts=observation.memory.starts,
             cycle_at=clock(),
             dropped=progress.dropped + dropped,
         )

@@ -22,14 +22,16 @@ from agent._platform import (
     start_suspended,
 )
 from agent.catalogue import load
-from agent.contract.facts import Engine, Method, Outcome, Probe, ProbeSet, Specimen, Why
+from agent.contract.canonical import Json
+from agent.contract.facts import Engine, FactSet, Method, Outcome, Probe, ProbeSet, Specimen, Why
 from agent.contract.messages import Report
 from agent.discover import Discovery, discover
+from agent.occasion import Memory, choose_trials, fingerprint, is_occasion, remember
 from agent.options import Options
 from agent.placement import Journal, new_token
 from agent.policy import PolicyInForce, named_sids, policy_set
 from agent.principals import Principal, reportable_token
-from agent.probe import Surroundings, plan_trials, run_trials
+from agent.probe import Surroundings, Trial, plan_trials, run_trials
 from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
 from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number
 
@@ -38,13 +40,15 @@ LOCAL_SYSTEM = "S-1-5-18"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one look at the workstation found, before anything is made of it."""
+    """What one look at the workstation found, before anything is made of it. `probed`: False if it was no occasion."""
 
     discovery: Discovery
     policy: PolicyInForce
     principal: Principal
     probes: tuple[Probe, ...]
     facts: Facts
+    memory: Memory
+    probed: bool
     left_behind: tuple[str, ...] = ()
 
 
@@ -53,13 +57,18 @@ def observe(
     environment: Mapping[str, str],
     state_dir: Path,
     *,
-    last: Mapping[str, Probe] | None = None,
+    memory: Memory,
+    now: float,
+    force: bool = False,
 ) -> Observation:
-    """Look at the workstation once, under the state directory's lock. raises: OSError if the state cannot be kept"""
+    """Look at the workstation once, under the state directory's lock. `force`: probe on any occasion.
+
+    raises: OSError if the state cannot be kept
+    """
     journal = Journal(state_dir / "journal.json", is_link)
     journal.sweep()
     catalogue = load()
-    policy, principal = read_policy(), read_principal()
+    policy, principal, host = read_policy(), read_principal(), read_host(__version__)
     discovery = discover(
         catalogue,
         environment,
@@ -67,46 +76,78 @@ def observe(
         search_projects=options.search_projects,
         may_ask=options.ask_uv and principal.sid != LOCAL_SYSTEM,
     )
-    probes: tuple[Probe, ...] = ()
-    left: tuple[str, ...] = ()
-    if options.probing:
-        trials = plan_trials(catalogue, discovery.machine, new_token(), uvs=[uv.path for uv in discovery.uvs])
-        try:
-            probes = run_trials(
-                trials,
-                surroundings=Surroundings(
-                    platform=PLATFORM, canary=CANARY, start=start_suspended, mode_allows=mode_allows_start
-                ),
-                journal=journal,
-                policy=policy,
-                is_administrator=principal.is_administrator,
-                last=last,
-            )
-        finally:
-            left = journal.clear()
-    sets = [
-        ProbeSet(catalogue=catalogue.etag, probes=probes),
+    sets: list[FactSet] = [
         build_uv(discovery, read_trust),
         build_environment(discovery, read_settings(discovery), read_machine_variables()),
         policy_set(policy),
         reportable_token(principal, named_sids(policy)),
-        read_host(__version__),
+        host,
     ]
+    probes: tuple[Probe, ...] = ()
+    left: tuple[str, ...] = ()
+    probed = False
+    if options.probing:
+        trials = plan_trials(catalogue, discovery.machine, new_token(), uvs=[uv.path for uv in discovery.uvs])
+        answers_to = [catalogue.etag, list(discovery.machine.project_roots), *(facts.digest() for facts in sets)]
+        found = fingerprint([*answers_to, *(_trial_state(trial) for trial in trials)])
+        probes = tuple(memory.probes[trial.pattern] for trial in trials if trial.pattern in memory.probes)
+        probed = force or is_occasion(memory, found, now=now)
+        if probed:
+            chosen = trials if force else choose_trials(trials, memory, now=now)
+            try:
+                made = run_trials(
+                    chosen,
+                    surroundings=Surroundings(
+                        platform=PLATFORM, canary=CANARY, start=start_suspended, mode_allows=mode_allows_start
+                    ),
+                    journal=journal,
+                    policy=policy,
+                    is_administrator=principal.is_administrator,
+                    last=memory.probes,
+                )
+            finally:
+                left = journal.clear()
+            probes = tuple(
+                ({probe.pattern: probe for probe in probes} | {probe.pattern: probe for probe in made}).values()
+            )
+            memory = remember(
+                memory,
+                {probe.pattern: probe for probe in probes},
+                found=found,
+                starts=sum(len(trial.paths) for trial in chosen),
+                complete=len(chosen) == len(trials) == len(probes),
+                now=now,
+            )
     return Observation(
         discovery=discovery,
         policy=policy,
         principal=principal,
         probes=probes,
-        facts=facts_of(sets),
+        facts=facts_of([ProbeSet(catalogue=catalogue.etag, probes=probes), *sets]),
+        memory=memory,
+        probed=probed,
         left_behind=left,
     )
+
+
+def _trial_state(trial: Trial) -> list[Json]:
+    """What of a trial could change its answer: a canary is always the same, a real file is its size and time."""
+    state: list[Json] = [trial.pattern, trial.specimen.value]
+    if trial.specimen is Specimen.REAL:
+        for path in trial.paths:
+            try:
+                status = Path(path).stat()
+            except OSError:
+                continue
+            state.append([path, status.st_size, str(status.st_mtime_ns)])
+    return state
 
 
 def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, Observation]:
     """The report that the next cycle would send, with all bodies; nothing is sent or spooled."""
     with locked(options.state_dir) as state_dir:
         progress = load_progress(state_dir)
-        observation = observe(options, environment, state_dir, last=remembered(progress))
+        observation = observe(options, environment, state_dir, memory=recall(progress), now=time.time(), force=True)
         report = build_report(
             observation.facts,
             report_id=str(uuid.uuid4()),
@@ -118,8 +159,8 @@ def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, O
         return report, observation
 
 
-def remembered(progress: Progress) -> dict[str, Probe]:
-    """The outcomes of the last cycle by pattern; what cannot be read is forgotten."""
+def recall(progress: Progress) -> Memory:
+    """What the last cycles left to remember; outcomes that cannot be read are forgotten."""
     found = {}
     for value in progress.probes:
         try:
@@ -136,4 +177,10 @@ def remembered(progress: Progress) -> dict[str, Probe]:
         except (KeyError, ValueError, TypeError, AttributeError):
             continue
         found[probe.pattern] = probe
-    return found
+    return Memory(
+        probes=found,
+        fingerprint=progress.fingerprint if len(found) == len(progress.probes) else "",
+        probed_at=progress.probed_at,
+        day=progress.starts_day,
+        starts=progress.starts,
+    )

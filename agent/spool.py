@@ -54,6 +54,10 @@ class Progress:
     known: tuple[str, ...] = ()
     sets: Mapping[str, str] = field(default_factory=dict)
     probes: tuple[Mapping[str, Any], ...] = ()
+    fingerprint: str = ""
+    probed_at: float = 0.0
+    starts_day: int = 0
+    starts: int = 0
     cycle_at: float = 0.0
     sent_at: float = 0.0
     next_report_at: float = 0.0

@@ -193,8 +193,41 @@ def test_what_the_moment_hid_keeps_its_last_outcome(here: Here, monkeypatch: pyt
     here.cycle()
     before = probes_in(here.server.recorded[0], here.server)
     monkeypatch.setattr("agent.observe.start_suspended", lambda _path: 26)  # ETXTBSY
-    assert here.cycle(after_s=1).report is None
+    here.cycle(after_s=90_000)
+    assert here.server.recorded[-1]["sets"]["probes"] == here.server.recorded[0]["sets"]["probes"]
     assert before["cache-builds-venv-python"]["outcome"] == "allowed"
+
+
+def test_nothing_is_started_before_something_changes_or_a_day_has_passed(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def start(path: str) -> int:
+        started.append(path)
+        return 0
+
+    monkeypatch.setattr("agent.observe.start_suspended", start)
+    here.cycle()
+    first = len(started)
+    assert first >= 8
+    for _ in range(20):
+        assert not here.cycle(after_s=3600).observation.probed
+    assert len(started) == first
+    assert probes_in(here.server.recorded[-1], here.server)["tool-bin-exe"]["outcome"] == "allowed"
+
+    assert here.cycle(after_s=4 * 3600).observation.probed
+    tool = here.home / ".local" / "share" / "uv" / "tools" / "x" / "bin" / "x"
+    tool.parent.mkdir(parents=True)
+    tool.write_bytes(b"")
+    tool.chmod(0o755)
+    assert here.cycle(after_s=3600).observation.probed
+    assert started[-1] != str(tool)
+    assert str(tool) in started
+    tool.write_bytes(b"changed")
+    assert here.cycle(after_s=3600).observation.probed
+    assert not here.cycle(after_s=3600).observation.probed
+    assert here.cycle(force=True).observation.probed
 
 
 def test_times_that_a_wrong_clock_set_are_not_believed() -> None:
