@@ -31,6 +31,7 @@ from app.policies.coverage import Closed, Opened, find_closed, find_opened
 from app.policies.plan import LeftOut, PlannedRule, Terms, plan_rules
 
 MAX_BASE_BYTES = 20 * 1024 * 1024
+_BASE_PYTHON = "managed-python-exe"
 _ALL_USERS = {
     EVERYONE: "Everyone",
     "S-1-5-11": "Authenticated Users",
@@ -280,6 +281,12 @@ def _notes(
         notes.append(f"The rules are narrow on purpose: rare forms of {', '.join(narrow)} stay closed (listed).")
     if also:
         notes.append(f"The rules also open what nobody asked for: {', '.join(one.pattern for one in also)} (listed).")
+    launchers = sorted(_launchers(rules))
+    if launchers and not any(_BASE_PYTHON in rule.patterns for rule in rules):
+        notes.append(
+            f"The python.exe of {', '.join(launchers)} is a launcher that starts the Python it was made from: that must "
+            f"be allowed too, by {_BASE_PYTHON} for Pythons that uv downloads; one under Program Files mostly is."
+        )
     builds = sorted({rule.build for rule in rules if rule.kind == "hash" and rule.build})
     if builds:
         notes.append(f"Hash rules open their patterns for these builds alone: {', '.join(builds)}.")
@@ -290,6 +297,11 @@ def _notes(
         what = "One thing" if len(left_out) == 1 else f"{len(left_out)} things"
         notes.append(f"{what} asked for got no rule: see what was left out, and why.")
     return tuple(notes)
+
+
+def _launchers(rules: Sequence[PlannedRule]) -> set[str]:
+    """Patterns of the rules whose python.exe only starts another."""
+    return {name for rule in rules for name in rule.patterns if name.endswith(("-env-python", "venv-python"))}
 
 
 def _rendered(policy: Policy) -> str:

@@ -318,6 +318,13 @@ def _signed(files: Iterable[TrustedFile]) -> tuple[TrustedFile, ...]:
 
 def _publisher_condition(file: TrustedFile) -> PublisherCondition:
     assert file.publisher  # noqa: S101 - `_signed` let it through
+    for text in (file.publisher, file.product or "", file.binary or ""):
+        # A product that calls itself * would make the rule one for all products.
+        if re.search(r"[*?]", text):
+            raise InvalidError(
+                f"{file.name} says {text[:60]!a} of itself, which AppLocker takes for a wildcard: use its hash.",
+                field="files",
+            )
     return PublisherCondition(publisher=file.publisher, product=file.product or "*", binary=file.binary or "*")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -107,6 +108,42 @@ def test_every_publisher_of_a_rule_is_known_to_the_catalogue_or_the_baseline(dev
     assert rule.rule.condition == PublisherCondition(
         publisher="O=EXAMPLE FOUNDATION, C=US", product="PYTHON", binary="PYTHON.EXE"
     )
+
+
+@pytest.mark.parametrize("values", [{"product": "*"}, {"binary": "*.EXE"}, {"publisher": "O=A?, C=US"}])
+def test_a_file_that_calls_itself_a_wildcard_widens_no_rule(
+    developers: str, trust: Trust, values: dict[str, str]
+) -> None:
+    given = {"publisher": "O=A, C=US", "product": "P", "binary": "B.EXE"} | values
+    file = trust(1, "python.exe", **given)
+    with pytest.raises(InvalidError, match="wildcard") as refused:
+        plan_export(["cache-builds-venv-python=publisher"], developers, baseline=[file])
+    assert refused.value.field == "files"
+    assert plan_export(["cache-builds-venv-python=hash"], developers, baseline=[file]).rules[0].kind == "hash"
+
+
+def test_a_launcher_is_not_enough(developers: str) -> None:
+    def told(*patterns: str) -> bool:
+        return any("is a launcher" in note for note in plan_export(patterns, developers).notes)
+
+    assert told("venv-python", "cache-builds-venv-python")
+    assert not told("venv-python", "managed-python-exe")
+    assert not told("uv-exe-winget")
+
+
+def test_nothing_that_plans_rules_knows_what_hosts_reported() -> None:
+    folder = Path(plan_export.__code__.co_filename).parent
+    for name in ("choices", "plan", "reach", "coverage", "export", "candidates", "describe", "bundle"):
+        tree = ast.parse((folder / f"{name}.py").read_text())
+        imported = {
+            module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for module in (
+                [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+            )
+        }
+        assert not {module for module in imported if module.startswith(("app.fleet", "app.ingest", "app.imports"))}
 
 
 def test_one_trusted_file_is_one_rule_for_all_its_patterns(developers: str, trust: Trust) -> None:
