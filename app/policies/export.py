@@ -284,7 +284,7 @@ def _notes(
     launchers = sorted(_launchers(rules))
     if launchers and not any(_BASE_PYTHON in rule.patterns for rule in rules):
         notes.append(
-            f"The python.exe of {', '.join(launchers)} is a launcher that starts the Python it was made from: that must "
+            f"The python.exe of {', '.join(launchers)} is a launcher of the Python it was made from, which must "
             f"be allowed too, by {_BASE_PYTHON} for Pythons that uv downloads; one under Program Files mostly is."
         )
     builds = sorted({rule.build for rule in rules if rule.kind == "hash" and rule.build})
