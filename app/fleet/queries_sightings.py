@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.fleet.tables import Sighting
@@ -26,15 +26,42 @@ class SeenFile:
     fqbn: str | None
 
 
-def list_sightings(
-    session: Session, *, pattern: str | None = None, host_id: int | None = None, limit: int = 25
-) -> tuple[SeenFile, ...]:
-    """The newest files that were tried at a pattern, or on a host."""
-    statement = select(Sighting).order_by(Sighting.at.desc()).limit(limit)
-    if pattern is not None:
-        statement = statement.where(Sighting.pattern == pattern)
-    if host_id is not None:
-        statement = statement.where(Sighting.host_id == host_id)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPath:
+    """One path among the newest sightings of a pattern: on how many hosts, how often, by which event."""
+
+    path: str
+    event_id: int
+    times: int
+    hosts: int
+    last_at: datetime
+
+
+def summarise_sightings(session: Session, pattern: str, *, newest: int = 1000, limit: int = 10) -> tuple[SeenPath, ...]:
+    """The paths among the newest sightings of a pattern, the latest first."""
+    recent = (
+        select(Sighting.path, Sighting.event_id, Sighting.host_id, Sighting.at)
+        .where(Sighting.pattern == pattern)
+        .order_by(Sighting.at.desc())
+        .limit(newest)
+        .subquery()
+    )
+    last_at = func.max(recent.c.at, type_=recent.c.at.type)
+    rows = session.execute(
+        select(recent.c.path, recent.c.event_id, func.count(), func.count(recent.c.host_id.distinct()), last_at)
+        .group_by(recent.c.path, recent.c.event_id)
+        .order_by(last_at.desc())
+        .limit(limit)
+    )
+    return tuple(
+        SeenPath(path=path, event_id=event_id, times=times, hosts=hosts, last_at=at)
+        for path, event_id, times, hosts, at in rows
+    )
+
+
+def list_sightings(session: Session, host_id: int, *, limit: int = 25) -> tuple[SeenFile, ...]:
+    """The newest files that were tried on a host."""
+    statement = select(Sighting).where(Sighting.host_id == host_id).order_by(Sighting.at.desc()).limit(limit)
     return tuple(
         SeenFile(
             at=row.at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from functools import cache
 from typing import Any
+from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2_fragments import render_block
@@ -74,9 +75,13 @@ def render(
     *,
     fragment: str | None = None,
     status: int = 200,
+    address: str | None = None,
     **context: Any,
 ) -> HTMLResponse:
-    """A page, or to htmx only the block `fragment` of it. `context` names what the template needs."""
+    """A page, or to htmx only the block `fragment` of it. `context` names what the template needs.
+
+    `address`: what the browser's address bar shall say after a fragment, without the form's empty fields.
+    """
     values = {
         "request": request,
         "person": getattr(request.state, "person", None),
@@ -88,7 +93,20 @@ def render(
         body = render_block(environment(), template, fragment, values)
     else:
         body = environment().get_template(template).render(values)
-    return HTMLResponse(body, status_code=status, headers={"Vary": "HX-Request"})
+    headers = {"Vary": "HX-Request"}
+    if address is not None and wants_fragment(request):
+        headers["HX-Push-Url"] = address
+    return HTMLResponse(body, status_code=status, headers=headers)
+
+
+def address(path: str, **filters: str) -> str:
+    """A path with those filters that are set.
+
+    >>> address("/patterns", q="a b", place="")
+    '/patterns?q=a+b'
+    """
+    query = urlencode({name: value for name, value in filters.items() if value})
+    return f"{path}?{query}" if query else path
 
 
 def _now() -> datetime:

@@ -91,9 +91,9 @@ def test_the_search_answers_while_typing_and_the_address_keeps_it(
     page.keyboard.type("SALES", delay=20)
     expect(page.get_by_role("heading", level=1)).to_contain_text("8 hosts fit the filter")
     expect(page.get_by_label("Search hosts by name")).to_be_focused()
-    assert page.url.endswith("q=SALES") or "q=SALES" in page.url
+    page.wait_for_url("**/hosts?q=SALES")
     asked = [url for url in watch.requests if "/hosts" in url]  # type: ignore[attr-defined]
-    assert len(asked) == len(watch.requests)  # type: ignore[attr-defined]
+    assert 1 <= len(asked) <= 2
     page.get_by_label("At pattern").select_option("venv-python")
     expect(page.get_by_text("blocked at venv-python")).to_be_visible()
     page.go_back()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app.audit.queries import list_entries
 from app.db.session import SessionDep
 from app.web.guards import ViewAudit
-from app.web.templating import render
+from app.web.templating import address, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,4 +24,12 @@ def show_audit(
     before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
 ) -> Response:
     found = list_entries(session, search=q.strip(), before=before)
-    return render(request, "audit/page.html", fragment="entries", found=found, q=q.strip(), before=before)
+    return render(
+        request,
+        "audit/page.html",
+        fragment="entries",
+        address=address("/audit", q=q.strip()),
+        found=found,
+        q=q.strip(),
+        before=before,
+    )

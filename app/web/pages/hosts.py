@@ -54,6 +54,7 @@ def show_hosts(
         request,
         "hosts/list.html",
         fragment="results",
+        address=_address(filters | ({"cursor": cursor} if cursor else {})),
         wanted=wanted,
         page=list_hosts(session, wanted, cursor or None),
         count=count_fitting(session, wanted, limit=COUNT_LIMIT),
@@ -87,7 +88,7 @@ def show_host(
         "hosts/page.html",
         host=host,
         reported={one.id: read_reported(one.sets) for one in host.subjects},
-        sightings=list_sightings(session, host_id=host_id),
+        sightings=list_sightings(session, host_id),
         standing_words=STANDING_WORDS,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
     )

@@ -12,7 +12,16 @@ from starlette.responses import Response
 from agent.catalogue import Pattern
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
-from app.fleet.queries import GroupCount, HeatMap, Overview, WorkflowCount, list_groups, read_heat_map, read_overview
+from app.fleet.queries import (
+    GroupCount,
+    HeatMap,
+    Overview,
+    PatternCount,
+    WorkflowCount,
+    list_groups,
+    read_heat_map,
+    read_overview,
+)
 from app.fleet.standing import Standing
 from app.web.glossary import STANDING_WORDS
 from app.web.guards import ViewFleet
@@ -23,17 +32,20 @@ router = APIRouter(include_in_schema=False)
 MAX_GROUPS = 8
 MAX_PATTERNS = 15
 
+# The commands that say most about whether uv is usable, in the order in which the first sentence prefers them.
+TELLING = ("sync-build", "uvx", "sync-wheels", "run-script", "run-entrypoint", "python-install")
+# A command refused to fewer than this share is not what the page is about, unless there is nothing else.
+WORTH_SAYING = 0.05
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Headline:
-    """What the first sentence says: the command that fewest can use, for whom it is refused, how many work for all.
-
-    `users`: how many could tell about a command; the base of its share is the command's own.
-    """
+    """What the first sentence says: a telling command that is refused, to whom, how many work for all and for none."""
 
     worst: WorkflowCount | None
     groups: tuple[GroupCount, ...]
     work_for_all: int
+    work_for_none: int
     tried: int
 
 
@@ -58,7 +70,7 @@ def show_overview(
         workflows={workflow.id: workflow for workflow in catalogue.workflows},
         heat_groups=[heat.groups[index] for index in columns],
         heat_rows={pattern: [shares[index] for index in columns] for pattern, shares in heat.rows},
-        shown_patterns=overview.blocked_patterns[:MAX_PATTERNS],
+        shown_patterns=ranked(overview)[:MAX_PATTERNS],
         openable=openable(overview),
         standing_words=STANDING_WORDS,
         public_url=request.app.state.settings.public_url,
@@ -76,9 +88,14 @@ def read_shown_overview(session: Session, group_id: int | None = None) -> Overvi
 
 
 def headline_of(overview: Overview, heat: HeatMap) -> Headline:
-    """What to say first. Of commands that are refused equally often the catalogue's first is named."""
+    """What to say first."""
     tried = [state for state in overview.workflows if state.base]
-    worst = max((state for state in tried if state.blocked), key=lambda state: state.blocked, default=None)
+    refused_commands = {state.workflow: state for state in tried if state.blocked}
+    often = [state for state in refused_commands.values() if state.blocked >= WORTH_SAYING * state.base]
+    worst = next(
+        (refused_commands[name] for name in TELLING if refused_commands.get(name) in often),
+        max(refused_commands.values(), key=lambda state: state.blocked, default=None),
+    )
     refused: list[tuple[float, GroupCount]] = []
     if worst is not None and overview.group is None:
         needs = set(load_catalogue().workflow(worst.workflow).needs)
@@ -93,7 +110,16 @@ def headline_of(overview: Overview, heat: HeatMap) -> Headline:
         worst=worst,
         groups=tuple(group for _, group in refused[:3]) if len(refused) < len(heat.groups) else (),
         work_for_all=sum(1 for state in tried if not state.blocked),
+        work_for_none=sum(1 for state in tried if not state.open),
         tried=len(tried),
+    )
+
+
+def ranked(overview: Overview) -> list[PatternCount]:
+    """The refused patterns: those that uv's commands need first, each part the most refused first."""
+    needed = {pattern for workflow in load_catalogue().workflows for pattern in workflow.needs}
+    return sorted(
+        overview.blocked_patterns, key=lambda one: (one.pattern not in needed, -(one.blocked_share.ratio or 0))
     )
 
 

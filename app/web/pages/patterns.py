@@ -10,11 +10,11 @@ from starlette.responses import Response
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
 from app.fleet.queries import PatternCount, read_pattern
-from app.fleet.queries_sightings import list_sightings
+from app.fleet.queries_sightings import summarise_sightings
 from app.web.glossary import GROUP_TITLES
 from app.web.guards import ViewFleet
 from app.web.pages.overview import can_have_rule, read_shown_overview
-from app.web.templating import render
+from app.web.templating import address, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -44,6 +44,7 @@ def show_patterns(
         request,
         "patterns/list.html",
         fragment="results",
+        address=address("/patterns", q=q.strip(), place=place, state=state),
         rows=rows,
         overview=overview,
         total=len(catalogue.patterns),
@@ -81,6 +82,6 @@ def show_pattern(
         needed_by=[one for one in catalogue.workflows if pattern_id in one.needs],
         helped_by=[one for one in catalogue.workflows if pattern_id in one.optional],
         signer=catalogue.signer(pattern.signer) if pattern.signer else None,
-        sightings=list_sightings(session, pattern=pattern_id),
+        sightings=summarise_sightings(session, pattern_id),
         can_have_rule=can_have_rule(pattern),
     )
