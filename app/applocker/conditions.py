@@ -40,6 +40,9 @@ LOWEST: Version = (0, 0, 0, 0)
 HIGHEST: Version = (MAX_VERSION_PART,) * 4
 
 _PROGRAM = re.compile(r"\.(?:EXE|COM|DLL|OCX|PYD|SCR|CPL|DRV|PS1|PSM1|BAT|CMD|VBS|JS|MSI|MSP|MST|APPX|MSIX)$")
+_WILDCARD = re.compile(r'[*?<>"]')
+_MANY_WILDCARDS = 24
+"""With more, a second reading could cost more than it tells: no real rule has them."""
 _VOLUME = re.compile(r"\\DEVICE\\[^\\*?]+")
 
 
@@ -112,7 +115,8 @@ def _path(path: str, machine: Machine) -> Compiled:
         others.append((doubt, _any_path(written, machine)))
     if "?" in pattern:
         others.append((doubts.QUESTION_MARK, _any_path(patterns, machine, literal_matcher)))
-        others.append((doubts.QUESTION_MARK, _any_path(patterns, machine, loose_matcher)))
+        if len(_WILDCARD.findall(pattern)) <= _MANY_WILDCARDS:
+            others.append((doubts.QUESTION_MARK, _any_path(patterns, machine, loose_matcher)))
     if re.search(r'[<>"]', pattern):
         others.append((doubts.DOS_WILDCARD, _never))
     if all_forms:

@@ -21,6 +21,8 @@ Matches = Callable[[str], bool]
 
 DRIVE_VARIABLES = {Drive.HOT: "%HOT%", Drive.REMOVABLE: "%REMOVABLE%"}
 UNKNOWN_VOLUME = "\\DEVICE\\HARDDISKVOLUME3"
+MAX_DOS_PATTERN = 512
+"""Longer patterns with DOS wildcards match nothing here: comparing them could take seconds; no real rule has any."""
 NETWORK_DEVICE = "\\DEVICE\\MUP"
 
 _WILDCARD = re.compile(r'[*?<>"]')
@@ -203,6 +205,8 @@ def literal_matcher(pattern: str) -> Matches:
 
 
 def _dos_matcher(pattern: str) -> Matches:
+    if len(pattern) > MAX_DOS_PATTERN:
+        return lambda _: False
     return _nfa(pattern, dos=True, loose=False)
 
 
