@@ -42,7 +42,7 @@ check: env ## Format, lint, types, import contracts and the fast tests, in under
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n 2 -m "not (slow or postgresql or browser or windows or containers or faults)"
+	$(BIN)/python -m pytest -q -n 2 -m "not (slow or postgresql or browser or windows or containers)"
 
 bench: env ## Measure; one JSON line a figure
 	@$(BIN)/python benchmarks/run.py $(ONLY)

@@ -18,13 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ALONE = ("windows", "containers", "browser", "faults")
+ALONE = ("windows", "containers", "browser")
 NO_TESTS_COLLECTED = 5
 
 # Part -> (pytest's arguments, seconds after which it is ended).
 PARTS: dict[str, tuple[list[str], int]] = {
     "fast": (["-n", "2", "--dist", "loadfile", "-m", f"not ({' or '.join(ALONE)})"], 900),
-    "faults": (["-m", "faults"], 900),
     "browser": (["-m", "browser"], 600),
     "containers": (["-m", "containers"], 900),
     "windows": (["-m", "windows"], 1500),
