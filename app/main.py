@@ -14,7 +14,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
 
+from agent.contract.messages import REPORTS_PATH
 from app.db.engine import WRITES, open_engine
 from app.db.session import session_scope
 from app.errors import AppError, BusyError, InvalidError
@@ -23,13 +25,25 @@ from app.fleet.record import Limits
 from app.ingest.catalogue import sign_catalogue
 from app.ingest.gate import AdmissionGate
 from app.ingest.keys import load_keys
-from app.ingest.routes import Ingest
+from app.ingest.routes import Ingest, ReportEndpoint
 from app.ingest.writer import Writer
 from app.jobs.clock import Clock
 from app.settings import Settings
 from app.web.install import install as install_pages
 
 log = logging.getLogger("wayleave")
+
+
+class Server(FastAPI):
+    """The application, with a short way for reports: they pass by everything that is there for people."""
+
+    reports: ReportEndpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == REPORTS_PATH and scope["method"] == "POST":
+            await self.reports(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -65,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             own_engine.dispose()
             engine.dispose()
 
-    app = FastAPI(
+    app = Server(
         title="Wayleave",
         lifespan=lifespan,
         docs_url=None,
@@ -73,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=None,
         routes=ingest.routes(),
     )
+    app.reports = ReportEndpoint(ingest)
     app.state.settings = settings
     app.state.engine = engine
     app.add_exception_handler(AppError, _answer_app_error)  # type: ignore[arg-type]

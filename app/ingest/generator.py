@@ -1,0 +1,293 @@
+"""Many made workstations on one machine: real enrolment, real reports, over as many connections as wanted.
+
+It speaks HTTP by hand on asyncio, so that it costs far less than what it measures, and keeps a ledger of every report
+that was acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from agent.contract.facts import HostFacts
+from agent.contract.messages import ENROL_PATH, REPORTS_PATH
+from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set
+from app.fleet.rows import NewSet
+from app.fleet.tables import KIND_NAMES
+
+_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
+_RETRY = re.compile(rb"\r\n[Rr]etry-[Aa]fter: *(\d+)")
+_CLOSE = re.compile(rb"\r\n[Cc]onnection: *close", re.IGNORECASE)
+REPORT = (
+    b'{"contract":1,"report_id":"%s","epoch":%d,"sequence":%d,"sent_at":"2026-11-21T08:00:00Z","subject":"%s",'
+    b'"sets":%s,"bodies":%s,"sightings":[]}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    retry_after_s: int
+
+
+class Line(asyncio.Protocol):
+    """One connection with one request in flight."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._waiting: asyncio.Future[Answer] | None = None
+        self.is_open = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
+        self._transport = transport
+        self.is_open = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(ConnectionResetError(str(exc)))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = self._buffer[: end + 2]
+        length = _LENGTH.search(head)
+        size = end + 4 + (int(length[1]) if length else 0)
+        if len(self._buffer) < size or self._waiting is None:
+            return
+        body, self._buffer = self._buffer[end + 4 : size], self._buffer[size:]
+        retry = _RETRY.search(head)
+        if _CLOSE.search(head):
+            self.is_open = False
+        if not self._waiting.done():
+            self._waiting.set_result(Answer(int(head[9:12]), body, int(retry[1]) if retry else 0))
+
+    def ask(self, request: bytes) -> asyncio.Future[Answer]:
+        """The answer to a request. raises: ConnectionResetError when the connection ends before it."""
+        assert self._transport is not None  # noqa: S101 - asked only when connected
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return self._waiting
+
+    def close(self) -> None:
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.close()
+
+
+@dataclass(slots=True, kw_only=True)
+class Station:
+    """One made workstation: its identity, what it last said, and what was acknowledged."""
+
+    number: int
+    host_id: str
+    head: bytes
+    subject: bytes
+    epoch: int
+    sequence: int = 0
+    acknowledged: int = 0
+    sets: dict[str, NewSet] = field(default_factory=dict)
+    host_digest: str = ""
+    host_body: str = ""
+    said: bytes = b""
+
+    def say(self) -> None:
+        """Takes the sets as they are now into the next reports."""
+        named = {kind: f"sha256:{one.digest.hex()}" for kind, one in self.sets.items()}
+        self.said = json.dumps({**named, "host": self.host_digest}, separators=(",", ":")).encode()
+
+    def bodies(self, digests: list[str] | None = None) -> bytes:
+        """The bodies of the digests asked for, or of all sets."""
+        known = {f"sha256:{one.digest.hex()}": one.body for one in self.sets.values()}
+        known[self.host_digest] = self.host_body
+        return json.dumps({name: known[name] for name in (digests if digests is not None else known)}).encode()
+
+    def request(self, report_id: bytes, bodies: bytes = b"{}") -> bytes:
+        """The HTTP request of the report of the current sequence."""
+        report = REPORT % (report_id, self.epoch, self.sequence, self.subject, self.said, bodies)
+        return self.head + b"%d\r\n\r\n" % len(report) + report
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the generator counts."""
+
+    acknowledged: int = 0
+    missing: int = 0
+    turned_away: int = 0
+    refused: int = 0
+    lost: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+
+
+class Fleet:
+    """Stations of one server, and the connections to it."""
+
+    def __init__(self, url: str, *, new_connection: bool = False) -> None:
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError("the generator speaks plain HTTP: give http://host:port")
+        self._host = parts.hostname
+        self._port = parts.port or 80
+        self._new_connection = new_connection
+        self._idle: list[Line] = []
+        self.stations: list[Station] = []
+        self.tally = Tally()
+
+    async def enrol(self, secret: str, count: int, *, connections: int = 32) -> None:
+        """Enrols `count` stations. raises: RuntimeError with the server's answer when it refuses."""
+        numbers = iter(range(len(self.stations) + 1, len(self.stations) + count + 1))
+
+        async def work() -> None:
+            for number in numbers:
+                name = f"SEND-{number:07}"
+                body = json.dumps(
+                    {"contract": 1, "secret": secret, "host": {"name": name, "os": "Windows 11"}}
+                ).encode()
+                answer = await self._ask(self._head(ENROL_PATH) + b"%d\r\n\r\n" % len(body) + body)
+                if answer.status == 503:
+                    await asyncio.sleep(random.uniform(0.1, 1.0))  # noqa: S311 - not a secret
+                    answer = await self._ask(self._head(ENROL_PATH) + b"%d\r\n\r\n" % len(body) + body)
+                if answer.status != 201:
+                    raise RuntimeError(f"enrolment was refused: {answer.status} {answer.body[:300]!r}")
+                enrolled = json.loads(answer.body)
+                self.stations.append(self.station(number, enrolled["host_id"], enrolled["token"], name))
+
+        await asyncio.gather(*(work() for _ in range(min(connections, count))))
+
+    def station(self, number: int, host_id: str, token: str, name: str) -> Station:
+        """A station with a host's token and the default sets."""
+        facts = HostFacts(name=name, platform="windows", os="Windows 11", agent_version="0.1.0", attested=True)
+        one = Station(
+            number=number,
+            host_id=host_id,
+            head=self._head(REPORTS_PATH, token),
+            subject=b"S-1-5-21-1004336348-1177238915-682003330-%d" % (1000 + number),
+            epoch=time.time_ns() // 1_000_000 - 1000,
+            host_digest=facts.digest(),
+            host_body=facts.body(),
+        )
+        made = (
+            probe_set("defaults", False, number % 3 > 0),
+            uv_set(("0.9.13", "0.12.4", "0.13.8")[number % 3]),
+            environment_set(),
+            policy_set("defaults"),
+            token_set(False),
+        )
+        one.sets = {KIND_NAMES[each.kind]: each for each in made}
+        one.say()
+        return one
+
+    async def report(self, station: Station, *, bodies: bool = False) -> bool:
+        """Sends a station's next report until it is acknowledged or refused, as an agent would."""
+        station.sequence += 1
+        report_id = str(uuid4()).encode()
+        request = station.request(report_id, station.bodies() if bodies else b"{}")
+        began_s = time.perf_counter()
+        for _ in range(50):
+            try:
+                answer = await self._ask(request)
+            except OSError:
+                self.tally.lost += 1
+                await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - not a secret
+                continue
+            if answer.status == 200:
+                station.acknowledged += 1
+                self.tally.acknowledged += 1
+                self.tally.latencies_s.append(time.perf_counter() - began_s)
+                return True
+            if answer.status == 409 and b'"missing"' in answer.body:
+                self.tally.missing += 1
+                request = station.request(report_id, station.bodies(json.loads(answer.body)["missing"]))
+            elif answer.status in (503, 429):
+                self.tally.turned_away += 1
+                await asyncio.sleep(random.uniform(0.2, 1.0) * max(answer.retry_after_s, 1))  # noqa: S311
+            else:
+                self.tally.refused += 1
+                return False
+        return False
+
+    async def saturate(self, count: int, *, connections: int, change: Callable[[Station], bool] | None = None) -> None:
+        """`count` reports as fast as `connections` connections take them; `change` may change a station's sets and
+        says whether the bodies are to be sent with it."""
+        numbers = iter(range(count))
+        workers = [self.stations[at::connections] for at in range(connections)]
+
+        async def work(own: list[Station]) -> None:
+            for turn, _number in enumerate(numbers):
+                station = own[turn % len(own)]
+                await self.report(station, bodies=change(station) if change is not None else False)
+
+        await asyncio.gather(*(work(own) for own in workers if own))
+
+    async def pace(self, rate: float, duration_s: float, *, change: Callable[[Station], bool] | None = None) -> None:
+        """Reports at a rate with jitter, whatever the answers take (an open loop)."""
+        began_s = time.perf_counter()
+        tasks: set[asyncio.Task[bool]] = set()
+        due_s = 0.0
+        turn = 0
+        busy: set[int] = set()
+        while due_s < duration_s:
+            due_s += random.expovariate(rate)
+            wait_s = began_s + due_s - time.perf_counter()
+            if wait_s > 0.001:
+                await asyncio.sleep(wait_s)
+            station = self.stations[turn % len(self.stations)]
+            turn += 1
+            if station.number in busy:
+                # An agent has one report in flight.
+                continue
+            busy.add(station.number)
+            task = asyncio.create_task(self.report(station, bodies=change(station) if change is not None else False))
+            tasks.add(task)
+
+            def done(finished: asyncio.Task[bool], number: int = station.number) -> None:
+                tasks.discard(finished)
+                busy.discard(number)
+
+            task.add_done_callback(done)
+        if tasks:
+            await asyncio.gather(*tasks)
+
+    def close(self) -> None:
+        """Closes the idle connections."""
+        for line in self._idle:
+            line.close()
+        self._idle.clear()
+
+    async def _ask(self, request: bytes) -> Answer:
+        line = None
+        while self._idle and (line is None or not line.is_open):
+            line = self._idle.pop()
+        if line is None or not line.is_open:
+            loop = asyncio.get_running_loop()
+            _transport, line = await loop.create_connection(Line, self._host, self._port)
+        try:
+            answer = await line.ask(request)
+        except BaseException:
+            line.close()
+            raise
+        if self._new_connection or not line.is_open:
+            line.close()
+        else:
+            self._idle.append(line)
+        return answer
+
+    def _head(self, path: str, token: str | None = None) -> bytes:
+        authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+        return (
+            f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n{authorization}"
+            f"Content-Type: application/json\r\nContent-Length: "
+        ).encode()
