@@ -21,6 +21,7 @@ GLOSSARY: dict[str, str] = {
 
 # The catalogue's groups of patterns, as people would name them.
 GROUP_TITLES: dict[str, str] = {
+    "blocked": "Blocked on this fleet",
     "cache": "uv’s cache",
     "venv": "Projects (.venv)",
     "managed-python": "Managed Pythons",

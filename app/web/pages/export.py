@@ -15,19 +15,31 @@ from agent.catalogue import Catalogue, Pattern
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
 from app.errors import InvalidError
+from app.fleet.queries import Overview
+from app.policies.arrival import read_arrival
 from app.policies.baselines import list_baseline_files
+from app.policies.bundle import Delivery, build_bundle
 from app.policies.choices import COLLECTIONS, RULE_KINDS
 from app.policies.export import Export, plan_export
-from app.policies.record_export import get_export_file, list_exports, record_export
+from app.policies.record_export import get_export, get_export_file, list_exports, record_export
+from app.policies.whatif import simulate_export
 from app.web.glossary import GROUP_TITLES
 from app.web.guards import DraftRules, ViewFleet
-from app.web.pages.overview import can_have_rule
+from app.web.pages.overview import can_have_rule, ranked, read_shown_overview
 from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
 
 # A form's text field may have 1 MB; the base policy travels in one from the review to the download.
 MAX_BASE_BYTES = 900 * 1024
+
+BLOCKED_HERE = "blocked"
+DELIVERY_WORDS = {
+    Delivery.SAME_GPO.value: "the Group Policy object that has the other rules",
+    Delivery.SEPARATE_GPO.value: "a Group Policy object of its own",
+    Delivery.LOCAL.value: "the local policy of single machines",
+    Delivery.INTUNE.value: "Intune",
+}
 
 Words = Annotated[list[str], Form()]
 
@@ -45,6 +57,7 @@ class Choice:
     project_roots: str = ""
     collections: tuple[str, ...] = ()
     base: str = ""
+    delivery: str = Delivery.SAME_GPO.value
     refused: InvalidError | None = None
 
 
@@ -57,6 +70,7 @@ def read_form(
     base: Annotated[str, Form()] = "",
     base_file: Annotated[UploadFile | None, File()] = None,
     forget_base: Annotated[bool, Form()] = False,
+    delivery: Annotated[str, Form(max_length=40)] = Delivery.SAME_GPO.value,
 ) -> Choice:
     """The form's fields as one value."""
     text, refused = "" if forget_base else base, None
@@ -72,6 +86,7 @@ def read_form(
         project_roots=project_roots,
         collections=tuple(collection),
         base=text,
+        delivery=delivery,
         refused=refused,
     )
 
@@ -116,6 +131,21 @@ def review_export(
     return _page(request, session, choice, planned=planned)
 
 
+@router.post("/export/package")
+def download_package(
+    person: DraftRules, request: Request, session: SessionDep, choice: Annotated[Choice, Depends(read_form)]
+) -> Response:
+    """The rules with the scripts, fragments and evidence that their delivery needs, as a zip."""
+    planned = None
+    try:
+        planned = _plan(session, choice)
+        bundle = build_bundle(planned, choice.delivery)
+    except InvalidError as error:
+        return _page(request, session, choice, planned=planned, problem=error, status=422)
+    record_export(session, planned, actor=person.actor)
+    return _attachment(bundle.file_name, bundle.content, "application/zip")
+
+
 @router.post("/export/file")
 def download_export(
     person: DraftRules, request: Request, session: SessionDep, choice: Annotated[Choice, Depends(read_form)]
@@ -125,7 +155,24 @@ def download_export(
     except InvalidError as error:
         return _page(request, session, choice, problem=error, status=422)
     record_export(session, planned, actor=person.actor)
-    return _file(planned.file_name, planned.xml)
+    return _attachment(planned.file_name, planned.xml.encode(), "application/xml")
+
+
+@router.get("/export/{export_id}")
+def show_arrival(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    export_id: Annotated[int, Path(ge=1, le=2**31)],
+) -> Response:
+    """How far an export has come."""
+    return render(
+        request,
+        "export/arrival.html",
+        arrival=read_arrival(session, export_id),
+        export=get_export(session, export_id),
+        patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
+    )
 
 
 @router.get("/export/{export_id}/file")
@@ -134,7 +181,8 @@ def download_again(
     session: SessionDep,
     export_id: Annotated[int, Path(ge=1, le=2**31)],
 ) -> Response:
-    return _file(*get_export_file(session, export_id))
+    name, xml = get_export_file(session, export_id)
+    return _attachment(name, xml.encode(), "application/xml")
 
 
 def _plan(session: Session, choice: Choice) -> Export:
@@ -160,12 +208,16 @@ def _page(
     status: int = 200,
 ) -> Response:
     catalogue = load_catalogue()
+    overview = read_shown_overview(session)
     return render(
         request,
         "export/page.html",
         status=status,
         choice=choice,
-        groups=_choosable(catalogue),
+        groups=_choosable(catalogue, overview),
+        counts={one.pattern: one for one in overview.blocked_patterns},
+        what_if=simulate_export(session, planned) if planned is not None else None,
+        deliveries=DELIVERY_WORDS,
         group_titles=GROUP_TITLES,
         collections=COLLECTIONS,
         rule_kinds=RULE_KINDS,
@@ -175,18 +227,18 @@ def _page(
     )
 
 
-def _choosable(catalogue: Catalogue) -> Sequence[tuple[str, tuple[Pattern, ...]]]:
-    """The patterns that a rule can open, by their group, in the catalogue's order."""
-    groups: dict[str, list[Pattern]] = {}
-    for pattern in catalogue.patterns:
-        if can_have_rule(pattern):
+def _choosable(catalogue: Catalogue, overview: Overview) -> Sequence[tuple[str, tuple[Pattern, ...]]]:
+    """The patterns that a rule can open: those blocked on this fleet first, the others by their group."""
+    known = {pattern.id: pattern for pattern in catalogue.patterns if can_have_rule(pattern)}
+    blocked = [known[one.pattern] for one in ranked(overview) if one.pattern in known]
+    groups: dict[str, list[Pattern]] = {BLOCKED_HERE: blocked} if blocked else {}
+    for pattern in known.values():
+        if pattern not in blocked:
             groups.setdefault(pattern.group, []).append(pattern)
     return [(group, tuple(patterns)) for group, patterns in groups.items()]
 
 
-def _file(name: str, xml: str) -> Response:
+def _attachment(name: str, content: bytes, media_type: str) -> Response:
     return Response(
-        xml.encode(),
-        media_type="application/xml",
-        headers={"Content-Disposition": f'attachment; filename="{quote(name)}"'},
+        content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{quote(name)}"'}
     )

@@ -48,7 +48,7 @@ def show_patterns(
         rows=rows,
         overview=overview,
         total=len(catalogue.patterns),
-        places=GROUP_TITLES,
+        places={key: text for key, text in GROUP_TITLES.items() if key != "blocked"},
         q=q.strip(),
         place=place,
         state=state,

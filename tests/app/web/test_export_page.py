@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
+import zipfile
 from collections.abc import Callable
 from html import unescape
 from xml.etree import ElementTree
@@ -52,7 +54,41 @@ def test_the_file_is_valid_the_one_reviewed_and_kept(signed_in: Callable[[str], 
         entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "export.made")).one()
         assert entry.actor == "analyst@example.com"
     assert client.get(f"/export/{kept.id}/file").content == answer.content
-    assert f'href="/export/{kept.id}/file"' in client.get("/export").text
+    assert f'href="/export/{kept.id}"' in client.get("/export").text
+
+
+def test_the_package_is_a_zip_with_the_rules_and_its_checksums(
+    signed_in: Callable[[str], TestClient], engine: Engine
+) -> None:
+    answer = signed_in("analyst").post("/export/package", data={**CHOICE, "delivery": "same-gpo"})
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as package:
+        sums = dict(reversed(line.split("  ")) for line in package.read("SHA256SUMS").decode().splitlines())
+        assert len(sums) >= 4
+        assert all(hashlib.sha256(package.read(name)).hexdigest() == digest for name, digest in sums.items())
+        assert any(name.endswith(".xml") for name in sums)
+    with session_scope(engine, writes=False) as session:
+        assert len(session.scalars(select(ExportRow)).all()) == 1
+
+
+def test_a_package_for_no_known_delivery_is_refused(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    answer = signed_in("analyst").post("/export/package", data={**CHOICE, "delivery": "pigeon"})
+    assert answer.status_code == 422
+    assert "There is no delivery" in answer.text
+    with session_scope(engine, writes=False) as session:
+        assert session.scalars(select(ExportRow)).all() == []
+
+
+def test_an_exports_page_says_whether_it_has_arrived(signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("analyst")
+    client.post("/export/file", data=CHOICE)
+    page = client.get("/export").text
+    link = re.search(r'href="(/export/\d+)"', page)
+    assert link is not None
+    arrival = client.get(link[1])
+    assert arrival.status_code == 200
+    assert "Nobody who counts has reported a policy yet" in arrival.text
+    assert client.get("/export/77").status_code == 404
 
 
 def test_reviewing_keeps_nothing(signed_in: Callable[[str], TestClient], engine: Engine) -> None:

@@ -164,6 +164,17 @@ def test_versions_are_counted_and_compared_with_the_newest(viewer: TestClient) -
     assert "0.13.8 signed 60 % 15" in text
 
 
+def test_a_review_says_what_the_rules_would_change(viewer: TestClient, signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("analyst")
+    form = words(client.get("/export").text)
+    assert "Blocked on this fleet 8" in form
+    assert "blocked for 68 %" in form
+    choice = {"pattern": ["cache-builds-venv-python"], "sid": "S-1-5-21-1-2-3-4"}
+    text = words(client.post("/export", data=choice).text)
+    assert "What it would change" in text
+    assert "in force for 25 users" in text
+
+
 def test_what_hosts_say_is_text(app: FastAPI, signed_in: Callable[[str], TestClient]) -> None:
     hostile = '<img src=x onerror="alert(1)">{{ 7 * 7 }}'
     machine = small_fleet.Machine(name=hostile, group="<b>Lab</b>", version="<i>1</i>", blocked=small_fleet.CACHE)
