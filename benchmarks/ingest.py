@@ -128,7 +128,7 @@ async def measure_server(address: str, secret: str, pid: int, cluster: Cluster) 
         for _ in range(ROUNDS):
             before, own, began_s = cpu_s(pid, cluster.pid), time.process_time(), time.perf_counter()
             acknowledged = fleet.tally.acknowledged
-            await fleet.saturate(REPORTS[kind], connections=CONNECTIONS, change=change)
+            await fleet.saturate(REPORTS[kind], connections=CONNECTIONS, change=change, kinds=("probes",))
             took_s = time.perf_counter() - began_s
             taken = fleet.tally.acknowledged - acknowledged
             rounds.append((cpu_s(pid, cluster.pid) - before) * 1000 / taken)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from agent import catalogue
 from agent.contract.canonical import ContractError
-from app.fleet.facts import PatternFact, SetFacts, read_set
+from agent.contract.facts import Engine, Outcome
+from app.fleet.facts import PatternFact, mark, read_set
 from app.fleet.tables import KIND_NAMES
 
 OPEN_OUTCOMES = frozenset({"allowed", "audited"})
@@ -23,26 +24,26 @@ class Contribution:
     versions: tuple[tuple[str], ...] = ()
 
 
-def contribution(kind: int, body: str) -> Contribution:
-    """What a stored set adds; a body that can't be read any more adds nothing."""
+def contribution(kind: int, marks: Iterable[int] | None, body: str | None) -> Contribution:
+    """What a stored set adds. Probes are told by their marks alone; `body` is needed for uv sets only."""
+    name = KIND_NAMES.get(kind)
+    if name == "probes":
+        known = _known_marks()
+        return _of_patterns(tuple(known[number] for number in marks or () if number in known))
+    if name != "uv" or body is None:
+        return Contribution()
     try:
-        facts = read_set(KIND_NAMES[kind], body)
-    except (ContractError, KeyError):
+        return Contribution(versions=((read_set(name, body).version or "",),))
+    except ContractError:
         return Contribution()
-    return contribution_of(facts)
 
 
-def contribution_of(facts: SetFacts) -> Contribution:
-    """What a set's facts add. Patterns that the server's catalogue doesn't know are left out: a host could invent any
-    number of them."""
-    if facts.version is not None:
-        return Contribution(versions=((facts.version,),))
-    if not facts.patterns:
+def _of_patterns(facts: tuple[PatternFact, ...]) -> Contribution:
+    if not facts:
         return Contribution()
-    known = _known_patterns()
     return Contribution(
-        patterns=tuple((f.pattern, f.outcome, f.engine) for f in facts.patterns if f.pattern in known),
-        workflows=tuple(workflow_verdicts(facts.patterns).items()),
+        patterns=tuple((fact.pattern, fact.outcome, fact.engine) for fact in facts),
+        workflows=tuple(workflow_verdicts(facts).items()),
     )
 
 
@@ -64,12 +65,21 @@ def workflow_verdicts(facts: Iterable[PatternFact]) -> Mapping[str, str]:
     return verdicts
 
 
-def _known_patterns() -> frozenset[str]:
+def _known_marks() -> Mapping[int, PatternFact]:
+    """What each mark means, of the patterns of the server's catalogue.
+
+    Others are left out of the counts: a host could invent any number of them.
+    """
     current = catalogue.load()
-    if _PATTERNS.get(current.etag) is None:
-        _PATTERNS.clear()
-        _PATTERNS[current.etag] = frozenset(pattern.id for pattern in current.patterns)
-    return _PATTERNS[current.etag]
+    if current.etag not in _MARKS:
+        _MARKS.clear()
+        _MARKS[current.etag] = {
+            mark(pattern.id, outcome, engine): PatternFact(pattern=pattern.id, outcome=outcome, engine=engine)
+            for pattern in current.patterns
+            for outcome in Outcome
+            for engine in ("", *Engine)
+        }
+    return _MARKS[current.etag]
 
 
-_PATTERNS: dict[str, frozenset[str]] = {}
+_MARKS: dict[str, Mapping[int, PatternFact]] = {}

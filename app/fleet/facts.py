@@ -54,7 +54,7 @@ class SetFacts:
         """One number per pattern or version, by which the database finds the sets that have it."""
         if self.version is not None:
             return [version_mark(self.version)]
-        return [mark(fact.pattern, fact.outcome) for fact in self.patterns] or None
+        return [mark(fact.pattern, fact.outcome, fact.engine) for fact in self.patterns] or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,22 +160,27 @@ _NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
 _EMPTY_BRACKETS = re.compile(r"\[\]|\{\}")
 
 
-def mark(pattern: str, outcome: str) -> int:
-    """A number for an outcome at a pattern: 28 bits of the pattern's hash and 3 of the outcome; fits in 31 bits."""
-    code = _PATTERN_CODES.get(pattern)
+def mark(pattern: str, outcome: str, engine: str) -> int:
+    """A number for an outcome at a pattern: 28 bits of a hash of pattern and engine, 3 of the outcome; 31 in all."""
+    code = _CODES.get((pattern, engine))
     if code is None:
-        code = int.from_bytes(hashlib.sha256(pattern.encode()).digest()[:4], "big") >> 4
-        if len(_PATTERN_CODES) < 10_000:
-            _PATTERN_CODES[pattern] = code
+        code = int.from_bytes(hashlib.sha256(f"{pattern} {engine}".encode()).digest()[:4], "big") >> 4
+        if len(_CODES) < 10_000:
+            _CODES[pattern, engine] = code
     return code << 3 | _OUTCOME_NUMBERS[outcome]
+
+
+def marks_of(pattern: str, outcome: str) -> list[int]:
+    """The numbers of an outcome at a pattern, whichever engine it came from."""
+    return [mark(pattern, outcome, engine) for engine in ("", *Engine)]
 
 
 def version_mark(version: str) -> int:
     """A number for a version of uv."""
-    return mark(f"uv {version}", "allowed")
+    return mark(f"uv {version}", "allowed", "")
 
 
-_PATTERN_CODES: dict[str, int] = {}
+_CODES: dict[tuple[str, str], int] = {}
 
 
 def parse_body(body: str) -> Any:

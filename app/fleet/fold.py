@@ -9,7 +9,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from agent import catalogue
@@ -17,6 +17,7 @@ from app.db.base import now, to_ms
 from app.db.tables import Setting
 from app.fleet.derive import Contribution, contribution
 from app.fleet.tables import (
+    KIND_NUMBERS,
     NO_SET,
     FactSet,
     PatternTally,
@@ -56,9 +57,13 @@ class ContributionCache:
             self._known.move_to_end(set_id)
             found[set_id] = self._known[set_id]
         for chunk in _chunks(sorted(wanted - found.keys()), 500):
-            rows = connection.execute(select(FactSet.id, FactSet.kind, FactSet.body).where(FactSet.id.in_(chunk)))
-            for set_id, kind, body in rows:
-                found[set_id] = self._known[set_id] = contribution(kind, body)
+            # Bodies are long, and only those of uv sets say something that the marks don't.
+            body = case((FactSet.kind == KIND_NUMBERS["uv"], FactSet.body))
+            rows = connection.execute(
+                select(FactSet.id, FactSet.kind, FactSet.facts, body).where(FactSet.id.in_(chunk))
+            )
+            for set_id, kind, marks, text_of_uv in rows:
+                found[set_id] = self._known[set_id] = contribution(kind, marks, text_of_uv)
         while len(self._known) > self._size:
             self._known.popitem(last=False)
         return found

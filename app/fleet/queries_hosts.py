@@ -16,7 +16,7 @@ from sqlalchemy.types import Integer
 from app.db.base import from_ms
 from app.db.paging import Page, decode_cursor, encode_cursor
 from app.errors import InvalidError, NotFoundError
-from app.fleet.facts import PatternFact, mark, read_set, version_mark
+from app.fleet.facts import PatternFact, marks_of, read_set, version_mark
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NAMES,
@@ -220,7 +220,7 @@ def _set_conditions(
     subjects = session.scalar(select(func.sum(Tally.subjects)).where(Tally.set_id == 0)) or 0
     if wanted.pattern:
         try:
-            number = mark(wanted.pattern, wanted.outcome)
+            numbers = marks_of(wanted.pattern, wanted.outcome)
         except KeyError as error:
             raise InvalidError("There is no such outcome.", field="outcome") from error
         have = session.scalar(
@@ -228,19 +228,20 @@ def _set_conditions(
                 PatternTally.pattern == wanted.pattern, PatternTally.outcome == wanted.outcome
             )
         )
-        found.append(("probes", Subject.probes_id, _has_mark(session, number), (have or 0) * 100 > subjects))  # type: ignore[arg-type]
+        found.append(("probes", Subject.probes_id, _has_mark(session, numbers), (have or 0) * 100 > subjects))  # type: ignore[arg-type]
     if wanted.version is not None:
         have = session.scalar(select(func.sum(VersionTally.subjects)).where(VersionTally.version == wanted.version))
         common = (have or 0) * 100 > subjects
-        found.append(("uv", Subject.uv_id, _has_mark(session, version_mark(wanted.version)), common))  # type: ignore[arg-type]
+        found.append(("uv", Subject.uv_id, _has_mark(session, [version_mark(wanted.version)]), common))  # type: ignore[arg-type]
     return found
 
 
-def _has_mark(session: Session, number: int) -> ColumnElement[bool]:
+def _has_mark(session: Session, numbers: list[int]) -> ColumnElement[bool]:
+    """Whether a set has one of the numbers."""
     if session.get_bind().dialect.name == "postgresql":
-        return FactSet.facts.op("@>")(cast([number], ARRAY(Integer)))
+        return FactSet.facts.op("&&")(cast(numbers, ARRAY(Integer)))
     each = func.json_each(FactSet.facts).table_valued("value")
-    return exists(select(1).select_from(each).where(each.c.value == number))
+    return exists(select(1).select_from(each).where(each.c.value.in_(numbers)))
 
 
 def _host_lines(session: Session, ids: list[int]) -> tuple[HostLine, ...]:

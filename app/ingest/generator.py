@@ -190,11 +190,15 @@ class Fleet:
         one.say()
         return one
 
-    async def report(self, station: Station, *, bodies: bool = False) -> bool:
-        """Sends a station's next report until it is acknowledged or refused, as an agent would."""
+    async def report(self, station: Station, *, bodies: bool = False, kinds: tuple[str, ...] = ()) -> bool:
+        """Sends a station's next report until it is acknowledged or refused, as an agent would.
+
+        `bodies`: with the bodies of these kinds (of all, if none is named) without being asked for them.
+        """
         station.sequence += 1
         report_id = str(uuid4()).encode()
-        request = station.request(report_id, station.bodies() if bodies else b"{}")
+        digests = [f"sha256:{station.sets[kind].digest.hex()}" for kind in kinds] or None
+        request = station.request(report_id, station.bodies(digests) if bodies else b"{}")
         began_s = time.perf_counter()
         for _ in range(50):
             try:
@@ -219,7 +223,14 @@ class Fleet:
                 return False
         return False
 
-    async def saturate(self, count: int, *, connections: int, change: Callable[[Station], bool] | None = None) -> None:
+    async def saturate(
+        self,
+        count: int,
+        *,
+        connections: int,
+        change: Callable[[Station], bool] | None = None,
+        kinds: tuple[str, ...] = (),
+    ) -> None:
         """`count` reports as fast as `connections` connections take them; `change` may change a station's sets and
         says whether the bodies are to be sent with it."""
         numbers = iter(range(count))
@@ -228,7 +239,7 @@ class Fleet:
         async def work(own: list[Station]) -> None:
             for turn, _number in enumerate(numbers):
                 station = own[turn % len(own)]
-                await self.report(station, bodies=change(station) if change is not None else False)
+                await self.report(station, bodies=change(station) if change is not None else False, kinds=kinds)
 
         await asyncio.gather(*(work(own) for own in workers if own))
 

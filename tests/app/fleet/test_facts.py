@@ -9,7 +9,7 @@ from hypothesis import given, strategies
 
 from agent import catalogue
 from agent.contract.canonical import ContractError, canonical_json, parse_canonical
-from agent.contract.facts import Outcome
+from agent.contract.facts import Engine, Outcome
 from app.fleet.facts import Flag, mark, parse_body, read_set
 
 values = strategies.recursive(
@@ -77,6 +77,11 @@ def test_flags(kind: str, value: dict[str, object], flags: int) -> None:
 
 
 def test_no_two_marks_of_the_catalogue_are_the_same() -> None:
-    marks = [mark(pattern.id, outcome) for pattern in catalogue.load().patterns for outcome in Outcome]
+    marks = [
+        mark(pattern.id, outcome, engine)
+        for pattern in catalogue.load().patterns
+        for outcome in Outcome
+        for engine in ("", *Engine)
+    ]
     assert len(set(marks)) == len(marks)
     assert max(marks) < 2**31
