@@ -24,6 +24,7 @@ from typing import IO, Literal
 
 from agent.canary import LINUX_CANARY
 from agent.contract.facts import HostFacts
+from agent.events import ERROR_CHANNEL_NOT_FOUND, ChannelRead
 from agent.policy import PolicyInForce
 from agent.principals import Principal
 
@@ -152,6 +153,11 @@ def read_machine_id() -> str:
 def read_policy() -> PolicyInForce:
     """No AppLocker here: nothing is known of the policies in force."""
     return PolicyInForce(collections=None)
+
+
+def read_channel(_channel: str, _event_ids: tuple[int, ...], _after: int, _limit: int) -> ChannelRead:
+    """Linux has no AppLocker to tell of."""
+    return ChannelRead(error=ERROR_CHANNEL_NOT_FOUND)
 
 
 def read_machine_variables() -> Mapping[str, str]:

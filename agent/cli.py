@@ -184,6 +184,9 @@ def describe(result: CycleResult) -> str:
         parts.append(f"{delivered.refused} refused")
     if delivered.trouble:
         parts.append(delivered.trouble)
+    if result.observation.reading.sightings:
+        parts.append(f"{len(result.observation.reading.sightings)} events told")
+    parts += result.observation.reading.findings
     if result.dropped:
         parts.append(f"{result.dropped} dropped from a full spool")
     return "; ".join(parts)
@@ -244,17 +247,27 @@ def _status(parsed: argparse.Namespace, options: Options) -> int:
         "failures": progress.failures,
         "dropped": progress.dropped,
         "trouble": progress.trouble or None,
+        "findings": list(progress.findings),
+        "events_left_out": dict(progress.left_out),
     }
     if parsed.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         width = max(map(len, facts))
         for name, value in facts.items():
-            print(f"{name.replace('_', ' ').ljust(width)}  {'-' if value is None else value}")
+            print(f"{name.replace('_', ' ').ljust(width)}  {_words(value)}")
     if progress.revoked:
         return REVOKED
     get_identity(options.state_dir)
     return DONE
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{count} {name}" for name, count in value.items()]
+    if isinstance(value, list):
+        return "; ".join(value) or "-"
+    return "-" if value is None else str(value)
 
 
 def _stamp(moment: float) -> str | None:

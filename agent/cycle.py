@@ -12,7 +12,7 @@ from typing import Protocol
 from agent import __version__
 from agent._platform import read_host, read_machine_id
 from agent.contract.messages import Report
-from agent.observe import Observation, observe, recall
+from agent.observe import Observation, observe, recall, recall_windows, window_json
 from agent.options import Options
 from agent.report import Facts, build_report
 from agent.schedule import spread
@@ -90,10 +90,20 @@ def run_cycle(
         if progress.epoch == 0:
             progress = replace(progress, epoch=new_epoch(progress, now=clock()))
             save_progress(state_dir, progress)
-        observation = observe(options, environment, state_dir, memory=recall(progress), now=clock(), force=force)
+        observation = observe(
+            options,
+            environment,
+            state_dir,
+            memory=recall(progress),
+            now=clock(),
+            records=progress.records,
+            windows=recall_windows(progress),
+            force=force,
+        )
         pending, dropped = cap_spool(load_pending(state_dir), now=clock())
         report = None
-        if force or is_due(progress, observation.facts, now=clock()):
+        reading = observation.reading
+        if force or reading.sightings or is_due(progress, observation.facts, now=clock()):
             report = build_report(
                 observation.facts,
                 report_id=str(uuid.uuid4()),
@@ -101,9 +111,11 @@ def run_cycle(
                 sequence=next_number(progress, pending),
                 now=clock(),
                 subject=observation.principal.sid,
+                sightings=reading.sightings,
             )
             # A report without news takes the place of one that still waits without any: one heartbeat is enough.
-            if pending and pending[-1].report.sets == report.sets and not pending[-1].report.sightings:
+            waits = pending[-1].report if pending else None
+            if waits is not None and waits.sets == report.sets and not (waits.sightings or report.sightings):
                 report = None
             else:
                 add_pending(state_dir, report, now=clock())
@@ -111,6 +123,10 @@ def run_cycle(
             progress,
             sets=observation.facts.digests(),
             probes=tuple(probe.to_json() for probe in observation.memory.probes.values()),
+            records=reading.records,
+            windows=tuple(window_json(window) for window in observation.windows),
+            left_out=_added(progress.left_out, reading.left_out),
+            findings=reading.findings,
             fingerprint=observation.memory.fingerprint,
             probed_at=observation.memory.probed_at,
             starts_day=observation.memory.day,
@@ -127,6 +143,10 @@ def run_cycle(
                 state_dir, identity, progress, now=clock(), host=(host.name, host.os), ca_file=options.ca_file
             )
         return CycleResult(observation=observation, report=report, delivered=delivered, dropped=dropped)
+
+
+def _added(counts: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {name: counts.get(name, 0) + more.get(name, 0) for name in sorted({*counts, *more})}
 
 
 def is_due(progress: Progress, facts: Facts, *, now: float) -> bool:

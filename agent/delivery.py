@@ -16,6 +16,7 @@ from agent.spool import (
     Identity,
     Pending,
     Progress,
+    add_pending,
     load_pending,
     restart_epoch,
     save_identity,
@@ -98,6 +99,12 @@ def deliver(
                 stopped = replace(result.progress, revoked=True, trouble=_words(answer))
                 save_progress(state_dir, stopped)
                 return replace(result, progress=stopped, left=len(pending), trouble=_words(answer))
+            if answer.status == 422 and (answer.field or "").startswith("sightings") and item.report.sightings:
+                # An event that the server cannot take (a clock that was wrong, say) must not cost the state.
+                told = add_pending(state_dir, replace(item.report, sightings=()), now=item.made_at)
+                lost = result.progress.dropped + len(item.report.sightings)
+                result, item = replace(result, progress=replace(result.progress, dropped=lost)), told
+                continue
             if answer.status in (400, 413, 422):
                 # This report will never be taken: keep the reason, not the report, and go on with the next.
                 result = _set_aside(state_dir, result, item, answer)

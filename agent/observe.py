@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from agent._platform import (
     PLATFORM,
     is_link,
     mode_allows_start,
+    read_channel,
     read_host,
     read_machine_variables,
     read_policy,
@@ -26,6 +28,7 @@ from agent.contract.canonical import Json
 from agent.contract.facts import Engine, FactSet, Method, Outcome, Probe, ProbeSet, Specimen, Why
 from agent.contract.messages import Report
 from agent.discover import Discovery, discover
+from agent.events import MAX_WINDOWS, Reading, Window, path_digest
 from agent.occasion import Memory, choose_trials, fingerprint, is_occasion, remember
 from agent.options import Options
 from agent.placement import Journal, new_token
@@ -34,6 +37,7 @@ from agent.principals import Principal, reportable_token
 from agent.probe import Surroundings, Trial, plan_trials, run_trials
 from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
 from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number
+from agent.watch import read_events
 
 LOCAL_SYSTEM = "S-1-5-18"
 
@@ -49,6 +53,8 @@ class Observation:
     facts: Facts
     memory: Memory
     probed: bool
+    reading: Reading
+    windows: tuple[Window, ...] = ()
     left_behind: tuple[str, ...] = ()
 
 
@@ -59,9 +65,13 @@ def observe(
     *,
     memory: Memory,
     now: float,
+    records: Mapping[str, int],
+    windows: tuple[Window, ...] = (),
     force: bool = False,
 ) -> Observation:
-    """Look at the workstation once, under the state directory's lock. `force`: probe on any occasion.
+    """Look at the workstation once, under the state directory's lock.
+
+    `records`: the last event read, by channel; `windows`: when earlier cycles probed; `force`: probe on any occasion.
 
     raises: OSError if the state cannot be kept
     """
@@ -93,6 +103,7 @@ def observe(
         probes = tuple(memory.probes[trial.pattern] for trial in trials if trial.pattern in memory.probes)
         probed = force or is_occasion(memory, found, now=now)
         if probed:
+            begun = time.time()
             chosen = trials if force else choose_trials(trials, memory, now=now)
             try:
                 made = run_trials(
@@ -107,6 +118,9 @@ def observe(
                 )
             finally:
                 left = journal.clear()
+            tried = frozenset(path_digest(path) for trial in chosen for path in trial.paths)
+            window = Window(begun=begun, ended=time.time(), process_id=os.getpid(), paths=tried)
+            windows = (*windows, window)[-MAX_WINDOWS:]
             probes = tuple(
                 ({probe.pattern: probe for probe in probes} | {probe.pattern: probe for probe in made}).values()
             )
@@ -118,6 +132,9 @@ def observe(
                 complete=len(chosen) == len(trials) == len(probes),
                 now=now,
             )
+    reading = Reading(records=records)
+    if options.read_events:
+        reading = read_events(read_channel, records, machine=discovery.machine, sid=principal.sid, windows=windows)
     return Observation(
         discovery=discovery,
         policy=policy,
@@ -126,6 +143,8 @@ def observe(
         facts=facts_of([ProbeSet(catalogue=catalogue.etag, probes=probes), *sets]),
         memory=memory,
         probed=probed,
+        reading=reading,
+        windows=windows,
         left_behind=left,
     )
 
@@ -147,7 +166,16 @@ def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, O
     """The report that the next cycle would send, with all bodies; nothing is sent or spooled."""
     with locked(options.state_dir) as state_dir:
         progress = load_progress(state_dir)
-        observation = observe(options, environment, state_dir, memory=recall(progress), now=time.time(), force=True)
+        observation = observe(
+            options,
+            environment,
+            state_dir,
+            memory=recall(progress),
+            now=time.time(),
+            records=progress.records,
+            windows=recall_windows(progress),
+            force=True,
+        )
         report = build_report(
             observation.facts,
             report_id=str(uuid.uuid4()),
@@ -155,8 +183,37 @@ def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, O
             sequence=next_number(progress, load_pending(state_dir)),
             now=time.time(),
             subject=observation.principal.sid,
+            sightings=observation.reading.sightings,
         )
         return report, observation
+
+
+def recall_windows(progress: Progress) -> tuple[Window, ...]:
+    """When the last cycles probed; what cannot be read is forgotten."""
+    found = []
+    for value in progress.windows:
+        try:
+            found.append(
+                Window(
+                    begun=float(value["begun"]),
+                    ended=float(value["ended"]),
+                    process_id=int(value["process_id"]),
+                    paths=frozenset(map(str, value["paths"])),
+                )
+            )
+        except (KeyError, ValueError, TypeError):
+            continue
+    return tuple(found)
+
+
+def window_json(window: Window) -> dict[str, object]:
+    """A window as it is kept."""
+    return {
+        "begun": window.begun,
+        "ended": window.ended,
+        "process_id": window.process_id,
+        "paths": sorted(window.paths),
+    }
 
 
 def recall(progress: Progress) -> Memory:

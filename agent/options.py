@@ -26,8 +26,9 @@ class Options:
 
     `project_roots`: folders in which projects live. `search_projects`: whether to look for `.venv`s besides.
     `probing`: False is the kill switch: nothing is started, nothing is placed. `ask_uv`: whether uv may be run to ask
-    it for its directories. `ca_file`: authorities to trust besides the system's, as PEM. `cycle_s`: time between two
-    looks at the workstation. `insecure`: allow plain http to another machine.
+    it for its directories. `read_events`: whether AppLocker's events of uv's patterns are told. `ca_file`: authorities
+    to trust besides the system's, as PEM. `cycle_s`: time between two looks at the workstation. `insecure`: allow
+    plain http to another machine.
     """
 
     state_dir: Path
@@ -35,6 +36,7 @@ class Options:
     search_projects: bool = True
     probing: bool = True
     ask_uv: bool = True
+    read_events: bool = True
     ca_file: Path | None = None
     cycle_s: int = 3_600
     insecure: bool = False

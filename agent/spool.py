@@ -54,6 +54,10 @@ class Progress:
     known: tuple[str, ...] = ()
     sets: Mapping[str, str] = field(default_factory=dict)
     probes: tuple[Mapping[str, Any], ...] = ()
+    records: Mapping[str, int] = field(default_factory=dict)
+    windows: tuple[Mapping[str, Any], ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
     fingerprint: str = ""
     probed_at: float = 0.0
     starts_day: int = 0

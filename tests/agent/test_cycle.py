@@ -14,8 +14,10 @@ import pytest
 from agent import cycle as cycle_module
 from agent._platform import read_machine_id
 from agent.contract.facts import ProbeSet
+from agent.contract.messages import Sighting
 from agent.cycle import CycleResult, NotEnrolled, Revoked, has_come, is_due, may_deliver, next_cycle_s, run_cycle
 from agent.delivery import deliver_over_network
+from agent.events import Reading
 from agent.observe import preview
 from agent.options import Options
 from agent.report import facts_of
@@ -255,3 +257,27 @@ def test_a_broken_memory_of_outcomes_is_forgotten(here: Here) -> None:
     with locked(here.options.state_dir) as state_dir:
         save_progress(state_dir, replace(here.progress(), probes=({"pattern": 1}, {}, 7, None)))  # type: ignore[arg-type]
     assert here.cycle(after_s=1).report is None
+
+
+def test_events_are_told_once_and_also_without_other_news(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    sighting = Sighting(
+        channel="c", record=5, event_id=8004, at="2025-11-21T00:00:00Z", pattern="venv-python", path="p"
+    )
+    read: list[dict[str, int]] = []
+
+    def events(_read: object, records: dict[str, int], **_more: object) -> Reading:
+        read.append(dict(records))
+        if records:
+            return Reading(records=records)
+        return Reading(sightings=(sighting,), records={"c": 5}, left_out={"not of uv": 3}, findings=("a finding",))
+
+    here.cycle()
+    monkeypatch.setattr("agent.observe.read_events", events)
+    here.cycle(after_s=1)
+    assert [report["sightings"] for report in here.server.recorded] == [[], [sighting.to_json()]]
+    assert here.progress().left_out == {"not of uv": 3}
+    assert here.progress().findings == ("a finding",)
+
+    here.cycle(after_s=1)
+    assert read == [{}, {"c": 5}]
+    assert len(here.server.recorded) == 2

@@ -12,7 +12,7 @@ import pytest
 from agent import delivery
 from agent.client import open_client
 from agent.contract.facts import HostFacts, UvSet
-from agent.contract.messages import Report
+from agent.contract.messages import Report, Sighting
 from agent.delivery import deliver
 from agent.report import build_report, facts_of
 from agent.schedule import spread, wait_after
@@ -263,3 +263,19 @@ def test_killed_while_numbering_anew_counts_once(agent: Agent, server: ServerDou
     agent.deliver()
 
     assert [(sent["report_id"], sent["epoch"]) for sent in server.recorded] == [(report.report_id, 2000)]
+
+
+def test_an_event_that_is_refused_does_not_cost_the_state(agent: Agent, server: ServerDouble) -> None:
+    report = agent.spool()
+    (pending,) = load_pending(agent.state_dir)
+    sighting = Sighting(channel="c", record=1, event_id=8004, at="2099-01-01T00:00:00Z", pattern="p", path="p")
+    add_pending(agent.state_dir, replace(report, sightings=(sighting,)), now=NOW)
+    server.answers = [
+        httpx.Response(422, json={"error": "invalid", "message": "in the future", "field": "sightings.0.at"})
+    ]
+
+    assert agent.deliver().sent == 1
+
+    assert [(sent["report_id"], sent["sightings"]) for sent in server.recorded] == [(report.report_id, [])]
+    assert load_progress(agent.state_dir).dropped == 1
+    assert not pending.path.exists()
