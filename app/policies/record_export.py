@@ -13,12 +13,13 @@ from app.audit.record import COMMAND_LINE, Actor, record
 from app.db.base import from_ms, now, to_ms
 from app.errors import NotFoundError
 from app.policies.export import Export
+from app.policies.kept import to_kept
 from app.policies.tables import ExportRow, ExportRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedExport:
-    """One export as it left. `choices`: patterns, rule kinds and notes; `rule_ids`: its rules, without the base's."""
+    """One export as it left. `choices`: patterns, kinds, the plan; `rule_ids`: its rules, not the base's."""
 
     id: int
     made_at: datetime
@@ -42,6 +43,7 @@ def record_export(session: Session, export: Export, *, actor: Actor = COMMAND_LI
             "kinds": sorted({rule.kind for rule in export.rules}),
             "whole_policy": export.is_whole_policy,
             "left_out": len(export.left_out),
+            "plan": to_kept(export),
         },
         base_sha256=export.base_sha256,
         file_name=export.file_name,

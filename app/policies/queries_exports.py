@@ -1,0 +1,117 @@
+"""What the pages about exports show: the list of all, newest first, and one as it was planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFoundError
+from app.policies.export import Export
+from app.policies.kept import from_kept
+from app.policies.tables import ExportRow, ExportRule
+
+PAGE_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportLine:
+    """One line of the list. `rules`: how many are new to the base."""
+
+    id: int
+    made_at: datetime
+    made_by: str
+    sid: str
+    patterns: tuple[str, ...]
+    kinds: tuple[str, ...]
+    is_whole_policy: bool
+    file_name: str
+    sha256: str
+    rules: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportPage:
+    """Lines of one page. `next_before`: the id that the next page begins below, None on the last; `total`: of all."""
+
+    lines: tuple[ExportLine, ...]
+    next_before: int | None
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptExport:
+    """One export: who made it and when, and the plan as it was."""
+
+    id: int
+    made_at: datetime
+    made_by: str
+    export: Export
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        return tuple(sorted({pattern for rule in self.export.rules for pattern in rule.patterns}))
+
+
+def page_exports(session: Session, *, search: str = "", before: int | None = None) -> ExportPage:
+    """Exports whose maker, SID, digest, file or patterns contain `search`, newest first."""
+    patterns, kinds = ExportRow.choices["patterns"], ExportRow.choices["kinds"]
+    fits = []
+    if search:
+        searched = (ExportRow.made_by, ExportRow.sid, ExportRow.sha256, ExportRow.file_name, patterns.as_string())
+        fits.append(or_(*(func.lower(text).contains(search.lower(), autoescape=True) for text in searched)))
+    total = session.scalar(select(func.count()).select_from(ExportRow).where(*fits)) or 0
+    rules = select(func.count()).where(ExportRule.export_id == ExportRow.id).scalar_subquery()
+    query = select(
+        ExportRow.id,
+        ExportRow.made_at,
+        ExportRow.made_by,
+        ExportRow.sid,
+        patterns,
+        kinds,
+        ExportRow.base_sha256,
+        ExportRow.file_name,
+        ExportRow.sha256,
+        rules,
+    ).where(*fits)
+    if before is not None:
+        query = query.where(ExportRow.id < before)
+    rows = session.execute(query.order_by(ExportRow.id.desc()).limit(PAGE_ROWS + 1)).all()
+    lines = tuple(
+        ExportLine(
+            id=export_id,
+            made_at=made_at,
+            made_by=made_by,
+            sid=sid,
+            patterns=tuple(opened or ()),
+            kinds=tuple(used or ()),
+            is_whole_policy=base_sha256 is not None,
+            file_name=file_name,
+            sha256=sha256,
+            rules=count,
+        )
+        for export_id, made_at, made_by, sid, opened, used, base_sha256, file_name, sha256, count in rows[:PAGE_ROWS]
+    )
+    return ExportPage(lines=lines, next_before=lines[-1].id if len(rows) > PAGE_ROWS else None, total=total)
+
+
+def get_kept_export(session: Session, export_id: int) -> KeptExport:
+    """One export as it was planned. raises: NotFoundError"""
+    row = session.get(ExportRow, export_id)
+    if row is None:
+        raise NotFoundError(f"There is no export {export_id}.")
+    return KeptExport(
+        id=row.id,
+        made_at=row.made_at,
+        made_by=row.made_by,
+        export=from_kept(
+            row.choices["plan"],
+            xml=row.content,
+            file_name=row.file_name,
+            sha256=row.sha256,
+            sid=row.sid,
+            base_sha256=row.base_sha256,
+        ),
+    )
