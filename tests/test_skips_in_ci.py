@@ -39,6 +39,7 @@ pytest.skip("needs wine", allow_module_level=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ci", "expected"),
     [
