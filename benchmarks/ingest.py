@@ -172,7 +172,7 @@ BASE_PROBES = json.loads(probe_set("defaults", False, True).body)
 
 def new_probes(station: Station, number: int) -> bool:
     """Forty probes as nobody else has them."""
-    value = {"catalogue": f"{number:032}", "probes": BASE_PROBES["probes"][:40]}
+    value = {"catalogue": f"bench{number:010x}", "probes": BASE_PROBES["probes"][:40]}
     body = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     station.sets["probes"] = stored(_Made(body))
     station.say()

@@ -155,9 +155,9 @@ _RANK = {
 _OUTCOME_NUMBERS = {name: number for number, name in enumerate(_RANK)}
 _POLICY_ENGINES = frozenset({"applocker", "srp", "wdac", "unknown"})
 _AUDIT_MODES = frozenset({"0", "audit", "auditonly"})
-_LONG_NUMBER = re.compile(r"\d{16}")
-_NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
-_EMPTY_BRACKETS = re.compile(r"\[\]|\{\}")
+_LONG_NUMBER = re.compile(r"[0-9]{16}")
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_EMPTY_BRACKETS = re.compile(rb"\[\]|\{\}")
 
 
 def mark(pattern: str, outcome: str, engine: str) -> int:
@@ -190,8 +190,8 @@ def parse_body(body: str) -> Any:
     """
     if body.isascii() and _LONG_NUMBER.search(body) is None and _is_shallow(body):
         try:
-            value = json.loads(body, parse_float=_refuse, parse_constant=_refuse)
-            if json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")) == body:
+            value = _DECODER.decode(body)
+            if _ENCODER.encode(value) == body:
                 return value
         except (ValueError, RecursionError):
             pass
@@ -200,12 +200,20 @@ def parse_body(body: str) -> Any:
 
 def _is_shallow(body: str) -> bool:
     """Whether brackets nest no deeper than allowed; also False when there are brackets within texts."""
-    brackets = _NOT_BRACKETS.sub("", body)
+    brackets = body.encode().translate(None, _NOT_BRACKETS)
     for _ in range(MAX_DEPTH):
         if not brackets:
             return True
-        brackets = _EMPTY_BRACKETS.sub("", brackets)
+        brackets = _EMPTY_BRACKETS.sub(b"", brackets)
     return not brackets
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ContractError(f"the number {text[:40]} is not an integer")
+
+
+_DECODER = json.JSONDecoder(parse_float=_refuse, parse_constant=_refuse)
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_set(kind: str, body: str) -> SetFacts:
@@ -299,7 +307,3 @@ def _enforces(value: _Policy) -> bool:
         if collection.get("rules") and collection.get("mode", "").lower() not in _AUDIT_MODES:
             return True
     return bool(value.get("srp"))
-
-
-def _refuse(text: str) -> NoReturn:
-    raise ContractError(f"the number {text[:40]} is not an integer")
