@@ -13,6 +13,7 @@ import msvcrt
 import os
 import socket
 import sys
+import uuid
 import winreg
 from collections.abc import Iterator, Mapping
 from ctypes import wintypes
@@ -57,11 +58,15 @@ _SE_GROUP_ENABLED, _SE_GROUP_DENY_ONLY, _SE_GROUP_LOGON_ID = 0x4, 0x10, 0xC00000
 
 _EVT_OPEN_CHANNEL, _EVT_LOG_RECORDS, _EVT_LOG_OLDEST = 1, 5, 6
 _EVT_QUERY_CHANNEL, _EVT_QUERY_FORWARD, _EVT_RENDER_XML = 0x1, 0x100, 1
+_GENERIC_VERIFY_V2 = uuid.UUID("00aac56b-cd44-11d0-8cc2-00c04fc295ee").bytes_le
+_WTD_UI_NONE, _WTD_CHOICE_FILE, _WTD_STATE_VERIFY, _WTD_STATE_CLOSE = 2, 1, 1, 2
+_WTD_CACHE_ONLY, _WTD_NO_REVOCATION = 0x1000, 0x10
 _MAX_EVENT_BYTES = 1 << 20
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 _advapi32 = ctypes.WinDLL("advapi32", use_last_error=True)
 _wevtapi = ctypes.WinDLL("wevtapi", use_last_error=True)
+_wintrust = ctypes.WinDLL("wintrust", use_last_error=True)
 
 
 class _StartupInfo(ctypes.Structure):
@@ -115,6 +120,37 @@ class _JobLimits(ctypes.Structure):
         ("JobMemoryLimit", ctypes.c_size_t),
         ("PeakProcessMemoryUsed", ctypes.c_size_t),
         ("PeakJobMemoryUsed", ctypes.c_size_t),
+    )
+
+
+class _TrustFile(ctypes.Structure):
+    """WINTRUST_FILE_INFO"""
+
+    _fields_ = (
+        ("cbStruct", wintypes.DWORD),
+        ("pcwszFilePath", wintypes.LPCWSTR),
+        ("hFile", wintypes.HANDLE),
+        ("pgKnownSubject", ctypes.c_void_p),
+    )
+
+
+class _TrustData(ctypes.Structure):
+    """WINTRUST_DATA"""
+
+    _fields_ = (
+        ("cbStruct", wintypes.DWORD),
+        ("pPolicyCallbackData", ctypes.c_void_p),
+        ("pSIPClientData", ctypes.c_void_p),
+        ("dwUIChoice", wintypes.DWORD),
+        ("fdwRevocationChecks", wintypes.DWORD),
+        ("dwUnionChoice", wintypes.DWORD),
+        ("pFile", ctypes.c_void_p),
+        ("dwStateAction", wintypes.DWORD),
+        ("hWVTStateData", wintypes.HANDLE),
+        ("pwszURLReference", wintypes.LPCWSTR),
+        ("dwProvFlags", wintypes.DWORD),
+        ("dwUIContext", wintypes.DWORD),
+        ("pSignatureSettings", ctypes.c_void_p),
     )
 
 
@@ -219,6 +255,9 @@ _look_up_account = _declare(
 )
 
 
+_verify_trust = _declare(
+    _wintrust, "WinVerifyTrust", ctypes.c_long, wintypes.HWND, ctypes.c_void_p, ctypes.POINTER(_TrustData)
+)
 _evt_query = _declare(
     _wevtapi, "EvtQuery", wintypes.HANDLE, wintypes.HANDLE, wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD
 )
@@ -483,9 +522,25 @@ def read_machine_variables() -> Mapping[str, str]:
     return values
 
 
-def read_trust(_path: str) -> str | None:
-    """What Windows says of a file's signature: not asked yet."""
-    return None
+def read_trust(path: str) -> str | None:
+    """What Windows says of a file's signature: `trusted`, else the number of its answer (0x800b0100: unsigned).
+
+    Only what is on the workstation is asked: no revocation list and no certificate is fetched.
+    """
+    file = _TrustFile(cbStruct=ctypes.sizeof(_TrustFile), pcwszFilePath=path)
+    data = _TrustData(
+        cbStruct=ctypes.sizeof(_TrustData),
+        dwUIChoice=_WTD_UI_NONE,
+        dwUnionChoice=_WTD_CHOICE_FILE,
+        pFile=ctypes.addressof(file),
+        dwStateAction=_WTD_STATE_VERIFY,
+        dwProvFlags=_WTD_CACHE_ONLY | _WTD_NO_REVOCATION,
+    )
+    action = (ctypes.c_ubyte * 16).from_buffer_copy(_GENERIC_VERIFY_V2)
+    answer = _verify_trust(None, action, ctypes.byref(data)) & 0xFFFFFFFF
+    data.dwStateAction = _WTD_STATE_CLOSE
+    _verify_trust(None, action, ctypes.byref(data))
+    return "trusted" if answer == 0 else f"0x{answer:08x}"
 
 
 @contextlib.contextmanager
