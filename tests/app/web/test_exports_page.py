@@ -1,0 +1,172 @@
+"""The pages of exports that were made: the list, one with its rules, its arrival and its simulation, its bundle."""
+
+from __future__ import annotations
+
+import io
+import sys
+import zipfile
+from collections.abc import Callable
+from html import unescape
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from fastapi import FastAPI
+from sqlalchemy import Engine
+from starlette.testclient import TestClient
+
+from agent.contract.facts import CollectionInForce, FactSet, PolicySet
+from app.applocker.write import render_rule
+from app.db.session import session_scope
+from app.policies.bundle import build_bundle
+from app.policies.export import Export, plan_export
+from app.policies.record_export import record_export
+
+SPEC = spec_from_file_location("small_fleet", Path(__file__).with_name("small_fleet.py"))
+assert SPEC is not None
+assert SPEC.loader is not None
+small_fleet: ModuleType = module_from_spec(SPEC)
+sys.modules[SPEC.name] = small_fleet  # its dataclasses look themselves up
+SPEC.loader.exec_module(small_fleet)
+
+SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
+DEFAULT = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501
+BASE = f'<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">{DEFAULT}</RuleCollection></AppLockerPolicy>'  # noqa: E501
+
+
+def ruled(name: str, *, rules: tuple[str, ...] = (), blocked: tuple[str, ...] = ()) -> object:
+    """A machine whose Exe policy has the default rule and these besides."""
+    machine = small_fleet.Machine(name=name, group="Office", blocked=blocked)
+    policy = PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=(DEFAULT, *rules))})
+    sets: list[FactSet] = [policy if one.kind == "policy" else one for one in machine.sets()]
+    machine.sets = lambda: sets
+    return machine
+
+
+def report(app: FastAPI, fleet: list[object]) -> None:
+    with TestClient(app, base_url="http://wayleave.example") as agents:
+        small_fleet.report_all(app, agents, fleet)
+
+
+@pytest.fixture
+def made(engine: Engine) -> Export:
+    """Export 1: two patterns by path."""
+    export = plan_export(["venv-python=path", "managed-python-exe=path"], SID)
+    with session_scope(engine) as session:
+        assert record_export(session, export).id == 1
+    return export
+
+
+def test_the_list_names_maker_sid_patterns_and_digest(made: Export, signed_in: Callable[[str], TestClient]) -> None:
+    text = signed_in("viewer").get("/exports").text
+    assert "<strong>1 export</strong> was made." in text
+    assert 'href="/exports/1"' in text
+    assert f'title="{SID}"' in text
+    assert f'title="{made.sha256}"' in text
+    assert "<code>venv-python</code>" in text
+
+
+def test_the_search_answers_a_fragment(made: Export, signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("viewer")
+    part = client.get("/exports", params={"q": "venv-"}, headers={"HX-Request": "true"})
+    assert "<!doctype html>" not in part.text
+    assert part.headers["HX-Push-Url"] == "/exports?q=venv-"
+    assert 'href="/exports/1"' in part.text
+    assert "No export fits" in client.get("/exports", params={"q": "nothing-like-it"}).text
+
+
+def test_an_empty_list_says_what_makes_an_export(signed_in: Callable[[str], TestClient]) -> None:
+    assert "Exports appear when a file is taken away" in signed_in("viewer").get("/exports").text
+
+
+def test_one_export_has_its_rules_and_the_file(made: Export, signed_in: Callable[[str], TestClient]) -> None:
+    answer = signed_in("viewer").get("/exports/1")
+    assert answer.status_code == 200
+    text = unescape(answer.text)
+    for rule in made.rules:
+        assert rule.id in text
+        assert rule.reach.admits in text
+    assert 'href="/export/1/file"' in text
+    for note in made.notes:
+        assert note in text
+    assert "No counted workstation has told its policy yet" in text
+
+
+def test_arrival_is_told_with_the_pattern_that_stays_blocked(
+    app: FastAPI, made: Export, signed_in: Callable[[str], TestClient]
+) -> None:
+    rules = tuple(render_rule(rule.rule) for rule in made.rules)
+    client = signed_in("viewer")
+    fleet = [
+        *(ruled(f"OPEN-{n}", rules=rules) for n in range(3)),
+        ruled("SHUT", rules=rules, blocked=("venv-python",)),
+        ruled("HALF", rules=rules[:1], blocked=("venv-python",)),
+        *(ruled(f"NONE-{n}", blocked=("venv-python",)) for n in range(2)),
+    ]
+    report(app, fleet)
+    text = " ".join(unescape(client.get("/exports/1").text).split())
+    assert "All 2 rules have arrived for <strong>4</strong> of 7 users" in text
+    assert "is open for <strong>3</strong> and still blocked for <strong>1</strong> of them" in text
+    assert "AppLocker still blocks although the rules are there" in text
+    assert "All rules in force: 4 of 7. Some of the rules: 1 of 7. None of the rules: 2 of 7." in text
+
+
+def test_the_simulation_counts_and_is_a_page_and_a_fragment(
+    app: FastAPI, made: Export, signed_in: Callable[[str], TestClient]
+) -> None:
+    client = signed_in("viewer")
+    assert "No counted user has reported yet" in client.get("/exports/1/what-if").text
+    report(app, [ruled("A"), ruled("B")])
+    page = client.get("/exports/1/what-if")
+    assert "<!doctype html>" in page.text
+    part = client.get("/exports/1/what-if", headers={"HX-Request": "true"})
+    assert "<!doctype html>" not in part.text
+    assert '<td data-label="Would open" class="num">2</td>' in part.text
+    assert "1 distinct policy, 2 users" in part.text
+
+
+@pytest.mark.parametrize("delivery", ["same-gpo", "separate-gpo", "local"])
+def test_the_bundle_is_that_of_the_export(made: Export, signed_in: Callable[[str], TestClient], delivery: str) -> None:
+    answer = signed_in("analyst").get("/exports/1/bundle", params={"delivery": delivery})
+    assert answer.status_code == 200
+    wanted = build_bundle(made, delivery)
+    assert answer.content == wanted.content
+    assert answer.headers["content-disposition"] == f'attachment; filename="{wanted.file_name}"'
+    assert "rules.xml" in zipfile.ZipFile(io.BytesIO(answer.content)).namelist()
+
+
+def test_intune_takes_only_a_whole_policy(made: Export, engine: Engine, signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("analyst")
+    assert "Needs a whole policy" in client.get("/exports/1").text
+    assert client.get("/exports/1/bundle", params={"delivery": "intune"}).status_code == 422
+    assert client.get("/exports/1/bundle", params={"delivery": "pigeon"}).status_code == 422
+    with session_scope(engine) as session:
+        record_export(session, plan_export(["venv-python=path"], SID, base=BASE))
+    assert "Needs a whole policy" not in client.get("/exports/2").text
+    names = zipfile.ZipFile(io.BytesIO(client.get("/exports/2/bundle?delivery=intune").content)).namelist()
+    assert "intune/EXE.xml" in names
+
+
+@pytest.mark.parametrize("path", ["/exports/7", "/exports/7/what-if", "/exports/7/bundle"])
+def test_an_unknown_export_is_not_found(signed_in: Callable[[str], TestClient], path: str) -> None:
+    assert signed_in("viewer").get(path).status_code == 404
+
+
+def test_bad_paging_is_refused(signed_in: Callable[[str], TestClient]) -> None:
+    assert signed_in("viewer").get("/exports?before=x").status_code == 422
+
+
+def test_statements_do_not_grow_with_exports(
+    engine: Engine, signed_in: Callable[[str], TestClient], statements: list[str]
+) -> None:
+    client = signed_in("viewer")
+    with session_scope(engine) as session:
+        for pattern in ("venv-python=path", "managed-python-exe=path", "uv-exe-standalone"):
+            record_export(session, plan_export([pattern], SID))
+    statements.clear()
+    client.get("/exports")
+    assert len(statements) <= 6
+    statements.clear()
+    client.get("/exports/2")
+    assert len(statements) <= 9
