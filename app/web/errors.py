@@ -129,7 +129,7 @@ def _unexpected(request: Request, error: Exception) -> Response:
             request, 500, reference=reference, may_read_database=not isinstance(error, DBAPIError | PoolTimeoutError)
         )
     # This answer is made outside the middleware that adds these headers.
-    add_security_headers(response.headers, is_https=request.url.scheme == "https")
+    add_security_headers(response.headers, request.scope)
     return response
 
 

@@ -19,6 +19,7 @@ from app.accounts.sessions import Person, find_person, touch_session
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, find_setting
 from app.errors import AppError, ForbiddenError
+from app.web.transport import is_https
 
 logger = logging.getLogger("wayleave.web")
 
@@ -79,7 +80,7 @@ def signed_in_person(request: Request) -> Person | None:
 
 def cookie_name(request: Request) -> str:
     """The cookie's name. The __Host- prefix, over TLS, keeps other hosts of the domain from setting it."""
-    return f"__Host-{COOKIE}" if request.url.scheme == "https" else COOKIE
+    return f"__Host-{COOKIE}" if is_https(request.scope) else COOKIE
 
 
 def client_address(request: Request) -> str | None:

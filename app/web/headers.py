@@ -5,6 +5,8 @@ from __future__ import annotations
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.web.transport import is_https
+
 # No 'unsafe-inline', no 'unsafe-eval'. `data:` images are the small drawings inside Tabler's stylesheet.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -32,12 +34,12 @@ SECURITY_HEADERS = {
 }
 
 
-def add_security_headers(headers: MutableHeaders, *, is_https: bool) -> None:
+def add_security_headers(headers: MutableHeaders, scope: Scope) -> None:
     """Put the headers on an answer; what a page set itself stays. Pages are not kept unless they say otherwise."""
     for name, value in SECURITY_HEADERS.items():
         headers.setdefault(name, value)
     headers.setdefault("Cache-Control", "no-store")
-    if is_https:
+    if is_https(scope):
         headers.setdefault("Strict-Transport-Security", "max-age=31536000")
 
 
@@ -54,7 +56,7 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                add_security_headers(MutableHeaders(scope=message), is_https=scope["scheme"] == "https")
+                add_security_headers(MutableHeaders(scope=message), scope)
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

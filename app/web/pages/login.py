@@ -19,6 +19,7 @@ from app.audit.record import record
 from app.db.session import SessionDep
 from app.web.guards import OwnAccount, client_address, cookie_name
 from app.web.templating import render
+from app.web.transport import is_https
 
 router = APIRouter(include_in_schema=False)
 
@@ -69,7 +70,7 @@ def sign_out(person: OwnAccount, request: Request, session: SessionDep) -> Respo
     record(session, person.actor, "login.ended", person.email)
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(
-        cookie_name(request), path="/", secure=request.url.scheme == "https", httponly=True, samesite="lax"
+        cookie_name(request), path="/", secure=is_https(request.scope), httponly=True, samesite="lax"
     )
     response.headers["Clear-Site-Data"] = '"cache"'
     return response
@@ -145,7 +146,7 @@ def _signed_in(request: Request, session: SessionDep, account: Account, *, to: s
         token,
         max_age=int(ABSOLUTE_LIMIT.total_seconds()),
         path="/",
-        secure=request.url.scheme == "https",
+        secure=is_https(request.scope),
         httponly=True,
         samesite="lax",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select, update
@@ -13,8 +14,11 @@ from starlette.testclient import TestClient
 from app.accounts.create import create_account
 from app.accounts.sessions import ABSOLUTE_LIMIT, IDLE_LIMIT
 from app.accounts.tables import Account, WebSession
+from app.all_tables import metadata
 from app.audit.tables import AuditEntry
 from app.db.session import session_scope
+from app.main import create_app
+from app.settings import Settings
 
 PASSWORD = "correct horse battery"
 
@@ -53,6 +57,17 @@ def test_over_tls_the_cookie_is_bound_to_the_host(app: object, ada: str) -> None
         assert "secure" in answer.headers["set-cookie"].lower()
         assert "max-age" in answer.headers["strict-transport-security"]
         assert client.get("/account").status_code == 200
+
+
+def test_behind_a_proxy_that_ends_tls_the_cookie_is_bound_too(tmp_path: Path) -> None:
+    made = create_app(Settings(data_dir=tmp_path, database_url="", base_url="https://wayleave.example"))
+    metadata().create_all(made.state.engine)
+    with session_scope(made.state.engine) as session:
+        create_account(session, "ada@example.com", PASSWORD, "viewer")
+    with TestClient(made, base_url="http://inside.example", follow_redirects=False) as client:
+        answer = client.post("/login", data={"email": "ada@example.com", "password": PASSWORD})
+        assert answer.headers["set-cookie"].startswith("__Host-wayleave_session=")
+        assert "secure" in answer.headers["set-cookie"].lower()
 
 
 def test_the_database_holds_only_a_hash_of_the_cookie(anonymous: TestClient, ada: str, engine: Engine) -> None:
