@@ -168,8 +168,8 @@ def test_judging_for_people(defaults: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    ["", "--path=", "--path a --version 1", "--path a --sid Everyone", "--path a --sha256 12", "--path a --collection Foo",
-     "--path a --drive soft"],
+    ["", "--path=", "--path a --version 1", "--path a --sid Everyone", "--path a --sha256 12",
+     "--path a --collection Foo", "--path a --drive soft"],
 )  # fmt: skip
 def test_invalid_input_ends_with_2(arguments: str, defaults: Path) -> None:
     assert run("test", defaults, *arguments.split()).exit_code == 2
