@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "baseline": ("app.cli.baseline", "Record identities of trusted files."),
     "classify": ("app.cli.classify", "Say which of uv's patterns a path belongs to."),
     "db": ("app.cli.db", "Create, migrate and check the database."),
+    "diagnose": ("app.cli.diagnose", "Say what an output of uv shows of a policy block."),
     "enrol-secret": ("app.cli.enrol_secret", "Create secrets with which agents enrol."),
     "export": ("app.cli.export", "Write AppLocker rules for patterns."),
     "fleet": ("app.cli.fleet", "Make a fleet to try Wayleave with."),
