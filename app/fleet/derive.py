@@ -19,7 +19,7 @@ CLOSED_OUTCOMES = frozenset({"blocked", "denied"})
 class Contribution:
     """What one subject with a set adds: rows of (pattern, outcome, engine), (workflow, verdict), (version,)."""
 
-    patterns: tuple[tuple[str, str, str], ...] = ()
+    patterns: tuple[PatternFact, ...] = ()
     workflows: tuple[tuple[str, str], ...] = ()
     versions: tuple[tuple[str], ...] = ()
 
@@ -42,7 +42,7 @@ def _of_patterns(facts: tuple[PatternFact, ...]) -> Contribution:
     if not facts:
         return Contribution()
     return Contribution(
-        patterns=tuple((fact.pattern, fact.outcome, fact.engine) for fact in facts),
+        patterns=facts,
         workflows=tuple(workflow_verdicts(facts).items()),
     )
 

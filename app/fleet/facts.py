@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -32,8 +32,7 @@ class Flag(IntFlag):
     BLOCKING = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PatternFact:
+class PatternFact(NamedTuple):
     """What came of one pattern: the real file's outcome before the canary's, the worst of its collections."""
 
     pattern: str
@@ -285,10 +284,7 @@ def _pattern_facts(probes: list[_Probe]) -> tuple[PatternFact, ...]:
         if known is None or key < known[0]:
             engine = probe.get("engine") or ""
             best[pattern] = (key, outcome, engine if engine in _ENGINES or not engine else "unknown")
-    return tuple(
-        PatternFact(pattern=pattern, outcome=outcome, engine=engine)
-        for pattern, (_key, outcome, engine) in sorted(best.items())
-    )
+    return tuple(PatternFact(pattern, outcome, engine) for pattern, (_key, outcome, engine) in sorted(best.items()))
 
 
 def _preferred_version(value: _Uv) -> str:

@@ -35,6 +35,8 @@ DERIVED_FROM = "derived_from_catalogue"
 
 TallyKey = tuple[int, int, int]
 Sums = Mapping[TallyKey, int]
+_ByPlace = defaultdict[tuple[int, int], defaultdict[tuple[str, ...], int]]
+"""Group and standing -> row of a derived tally -> by how much it changes."""
 
 
 class ContributionCache:
@@ -127,9 +129,9 @@ def add_to_tallies(connection: Connection, sums: Sums) -> None:
 
 def add_to_derived(connection: Connection, sums: Sums, cache: ContributionCache) -> None:
     """Adds what the sets mean to the tallies of patterns, workflows and versions."""
-    patterns: defaultdict[tuple[Any, ...], int] = defaultdict(int)
-    workflows: defaultdict[tuple[Any, ...], int] = defaultdict(int)
-    versions: defaultdict[tuple[Any, ...], int] = defaultdict(int)
+    patterns: _ByPlace = defaultdict(lambda: defaultdict(int))
+    workflows: _ByPlace = defaultdict(lambda: defaultdict(int))
+    versions: _ByPlace = defaultdict(lambda: defaultdict(int))
     counted = {key: by for key, by in sums.items() if key[2] != NO_SET}
     for chunk in _chunks(sorted(counted), 2000):
         found = cache.find(connection, (key[2] for key in chunk))
@@ -137,14 +139,11 @@ def add_to_derived(connection: Connection, sums: Sums, cache: ContributionCache)
             adds = found.get(key[2])
             if adds is None:
                 continue
-            group_id, standing, _set_id = key
-            by = counted[key]
-            for row in adds.patterns:
-                patterns[(group_id, standing, *row)] += by
-            for workflow in adds.workflows:
-                workflows[(group_id, standing, *workflow)] += by
-            for version in adds.versions:
-                versions[(group_id, standing, *version)] += by
+            where, by = key[:2], counted[key]
+            for counts, rows in ((patterns, adds.patterns), (workflows, adds.workflows), (versions, adds.versions)):
+                here = counts[where]
+                for row in rows:
+                    here[row] += by
     since = to_ms(now())
     _add_derived(connection, PatternTally.__table__, ("pattern", "outcome", "engine"), patterns, since)
     _add_derived(connection, WorkflowTally.__table__, ("workflow", "verdict"), workflows, None)
@@ -192,18 +191,21 @@ def rebuild_if_catalogue_changed(connection: Connection, cache: ContributionCach
     return True
 
 
-def _add_derived(
-    connection: Connection, table: Any, names: Sequence[str], sums: Mapping[tuple[Any, ...], int], since: int | None
-) -> None:
-    keys = ("group_id", "standing", *names)
+def _add_derived(connection: Connection, table: Any, names: Sequence[str], counts: _ByPlace, since: int | None) -> None:
     rows = []
-    for key, by in sorted(sums.items()):
-        if by:
-            row = {**dict(zip(keys, key, strict=True)), "subjects": by}
-            if since is not None:
-                row["since_at"] = since
-            rows.append(row)
-    _add(connection, table, keys, rows)
+    for (group_id, standing), here in sorted(counts.items()):
+        for values, by in sorted(here.items()):
+            if by:
+                row = {
+                    "group_id": group_id,
+                    "standing": standing,
+                    "subjects": by,
+                    **dict(zip(names, values, strict=True)),
+                }
+                if since is not None:
+                    row["since_at"] = since
+                rows.append(row)
+    _add(connection, table, ("group_id", "standing", *names), rows)
 
 
 def _add(connection: Connection, table: Any, keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
