@@ -12,7 +12,7 @@ from app.web.cross_site import RefuseCrossSite
 from app.web.errors import install_error_pages
 from app.web.headers import SecurityHeaders
 from app.web.limits import LimitForms
-from app.web.pages import account, accounts, agents, audit, export, hosts, login, overview, patterns, versions
+from app.web.pages import account, accounts, agents, audit, export, exports, hosts, login, overview, patterns, versions
 
 ROUTERS = (
     login.router,
@@ -21,6 +21,7 @@ ROUTERS = (
     hosts.router,
     versions.router,
     export.router,
+    exports.router,
     account.router,
     accounts.router,
     agents.router,

@@ -70,6 +70,14 @@ SECTIONS = (
         heading="Rules",
     ),
     Section(
+        key="exports",
+        title="Exports",
+        path="/exports",
+        icon="package-export",
+        permission=Permission.VIEW_FLEET,
+        heading="Rules",
+    ),
+    Section(
         key="agents",
         title="Agents",
         path="/agents",

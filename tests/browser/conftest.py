@@ -24,10 +24,13 @@ from app.all_tables import metadata
 from app.db.session import session_scope
 from app.fleet.make import make_fleet
 from app.main import create_app
+from app.policies.export import plan_export
+from app.policies.record_export import record_export
 from app.settings import Settings, bundled
 
 CHROMIUM = Path("/usr/bin/chromium")
 DESKTOP = {"width": 1280, "height": 860}
+SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
 
 
@@ -131,6 +134,8 @@ def fleet_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory, flee
     """A server to which a small fleet has reported; tests only look at it."""
     with running_site(tmp_path_factory.mktemp("fleet")) as site:
         fleet.report_to(site.url, site.app, fleet.machines())
+        with session_scope(site.app.state.engine) as session:
+            record_export(session, plan_export(["venv-python", "uv-exe-standalone"], SID))
         yield site
 
 

@@ -26,6 +26,9 @@ PAGES = {
     "host": "/hosts/1",
     "versions": "/versions",
     "export": "/export?pattern=venv-python",
+    "exports": "/exports",
+    "kept-export": "/exports/1",
+    "kept-export-what-if": "/exports/1/what-if",
     "agents": "/agents",
     "accounts": "/accounts",
     "audit": "/audit",
@@ -95,7 +98,7 @@ def test_pages_of_an_empty_server(
         page.goto(path)
         problems += problems_of(page, f"{name}-{look}")
     sign_in(page, empty_site)
-    for name in ("overview", "hosts", "versions", "agents"):
+    for name in ("overview", "hosts", "versions", "exports", "agents"):
         page.goto(PAGES[name])
         problems += problems_of(page, f"empty-{name}-{look}")
     assert problems == []

@@ -1,0 +1,152 @@
+"""Exports that were made: the list, one with its rules and how far it has come, its bundle, and what it would do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from app.db.session import SessionDep
+from app.policies.arrival import Arrival, PatternAfter, read_arrival
+from app.policies.bundle import Delivery, build_bundle
+from app.policies.export import Export
+from app.policies.queries_exports import get_kept_export, page_exports
+from app.policies.whatif import simulate_export
+from app.web.guards import ViewFleet
+from app.web.templating import address, render
+
+router = APIRouter(include_in_schema=False)
+
+ExportId = Annotated[int, Path(ge=1, le=2**31)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryChoice:
+    """A way of delivery in one sentence. `refused`: why this export is not fit for it."""
+
+    delivery: Delivery
+    title: str
+    sentence: str
+    refused: str | None = None
+
+
+_DELIVERIES = (
+    DeliveryChoice(
+        delivery=Delivery.SAME_GPO,
+        title="Into the same Group Policy object",
+        sentence="apply.ps1 merges the rules into the object that holds your other rules, and keeps its modes.",
+    ),
+    DeliveryChoice(
+        delivery=Delivery.SEPARATE_GPO,
+        title="As a Group Policy object of their own",
+        sentence="Rules only, enforcement not configured; link it only where your other AppLocker rules arrive.",
+    ),
+    DeliveryChoice(
+        delivery=Delivery.LOCAL,
+        title="Into the local policy of one machine",
+        sentence="apply.ps1 -Local merges the rules on the machine where it runs: for a trial, or without a domain.",
+    ),
+    DeliveryChoice(
+        delivery=Delivery.INTUNE,
+        title="By Intune",
+        sentence="Each changed collection whole, with its OMA-URI, to replace the value in the grouping you have.",
+    ),
+)
+
+
+@router.get("/exports")
+def show_exports(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    q: Annotated[str, Query(max_length=100)] = "",
+    before: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+) -> Response:
+    wanted = q.strip()
+    return render(
+        request,
+        "exports/list.html",
+        fragment="results",
+        address=address("/exports", q=wanted),
+        found=page_exports(session, search=wanted, before=before),
+        q=wanted,
+        before=before,
+        older=lambda next_before: address("/exports", q=wanted, before=str(next_before)),
+        newest=address("/exports", q=wanted),
+    )
+
+
+@router.get("/exports/{export_id}")
+def show_kept_export(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    export_id: ExportId,
+) -> Response:
+    kept = get_kept_export(session, export_id)
+    arrival = read_arrival(session, export_id)
+    return render(
+        request,
+        "exports/page.html",
+        kept=kept,
+        export=kept.export,
+        arrival=arrival,
+        worst=worst_of(arrival),
+        in_force={rule.rule_id: rule.subjects for rule in arrival.rules},
+        deliveries=deliveries_for(kept.export),
+    )
+
+
+@router.get("/exports/{export_id}/what-if")
+def show_what_if(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    export_id: ExportId,
+) -> Response:
+    kept = get_kept_export(session, export_id)
+    return render(
+        request,
+        "exports/what_if.html",
+        fragment="answer",
+        kept=kept,
+        result=simulate_export(session, kept.export) if kept.export.added else None,
+    )
+
+
+@router.get("/exports/{export_id}/bundle")
+def download_bundle(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    export_id: ExportId,
+    delivery: Annotated[str, Query(max_length=40)] = Delivery.SAME_GPO.value,
+) -> Response:
+    bundle = build_bundle(get_kept_export(session, export_id).export, delivery)
+    return Response(
+        bundle.content,
+        media_type="application/zip",
+        headers={"Content-Disposition": f'attachment; filename="{quote(bundle.file_name)}"'},
+    )
+
+
+def worst_of(arrival: Arrival) -> PatternAfter | None:
+    """The pattern that is still blocked for most of those who have all rules; None if none is."""
+    return max((one for one in arrival.patterns if one.blocked), key=lambda one: one.blocked, default=None)
+
+
+def deliveries_for(export: Export) -> tuple[DeliveryChoice, ...]:
+    """The ways of delivery; Intune takes an export only within the policy of its grouping."""
+    return tuple(
+        DeliveryChoice(
+            delivery=one.delivery,
+            title=one.title,
+            sentence=one.sentence,
+            refused="Needs a whole policy: export again with the grouping’s own policy as the base.",
+        )
+        if one.delivery is Delivery.INTUNE and not export.is_whole_policy
+        else one
+        for one in _DELIVERIES
+    )
