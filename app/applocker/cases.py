@@ -169,13 +169,20 @@ def _case(name: str, item: Json) -> Case:
             linked=_sids(name, item, "linked_token_sids") | _sids(name, item, "linked_sids"),
         ),
         collection=str(collection) or None,
-        verdict=_choice(name, "decision", Verdict, expected.get("decision")),
+        verdict=_verdict(name, expected.get("decision"), collection),
         rule_id=_text(name, "rule_id", expected.get("rule_id")),
         runs=runs if isinstance(runs, bool) else None,
         event_id=event if isinstance(event, int) else None,
         says_event="event" in runtime,
         confidence=_text(name, "confidence", item.get("confidence")) or "high",
     )
+
+
+def _verdict(name: str, value: object, collection: object) -> Verdict | None:
+    # For what no collection judges there is no decision; other tools have words of their own for that.
+    if collection == NOT_CONTROLLED and value not in [*Verdict]:
+        return None
+    return _choice(name, "decision", Verdict, value)
 
 
 def _file(name: str, values: Json) -> File:
