@@ -1,8 +1,11 @@
-"""`wayleave fleet`: a made fleet to try Wayleave with."""
+"""`wayleave fleet`: a made fleet to try Wayleave with, in the database or as senders of reports."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
+from pathlib import Path
 
 import click
 
@@ -10,6 +13,7 @@ from app.cli.database import opened_database, read_settings
 from app.db.session import session_scope
 from app.fleet.make import PROFILES, make_fleet
 from app.fleet.queries import count_hosts
+from app.ingest.generator import Fleet
 
 
 @click.group()
@@ -41,3 +45,61 @@ def make(hosts: int, seed: int, profile: str, force: bool) -> None:
         began = time.monotonic()
         made = make_fleet(engine, hosts, seed=seed, profile=profile)
     click.echo(f"Made {made.hosts} workstations with {made.reports} reports in {time.monotonic() - began:.1f} s.")
+
+
+@command.command()
+@click.option("--hosts", required=True, type=click.IntRange(1, 1_000_000), help="How many workstations.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0.1), help="Reports a second; as fast as they are taken if not given."
+)
+@click.option("--for", "duration_s", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds.")
+@click.option("--url", required=True, help="The server, http://127.0.0.1:8000.")
+@click.option("--secret", required=True, help="An enrolment secret good for as many hosts.")
+@click.option("--connections", type=click.IntRange(1, 5000), default=64, show_default=True)
+@click.option("--new-connection", is_flag=True, help="A new connection for each report.")
+@click.option("--ledger", type=click.Path(dir_okay=False, writable=True), help="Where to write what was acknowledged.")
+def send(
+    hosts: int,
+    rate: float | None,
+    duration_s: float,
+    url: str,
+    secret: str,
+    connections: int,
+    new_connection: bool,
+    ledger: str | None,
+) -> None:
+    """Enrol made workstations at a running server and let them report, as agents do.
+
+    Each line of the ledger has a host, its epoch, and how many of its reports were acknowledged.
+    """
+    try:
+        sent = asyncio.run(_send(hosts, rate, duration_s, url, secret, connections, new_connection))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from error
+    tally = sent.tally
+    if ledger:
+        with Path(ledger).open("w") as file:
+            for one in sent.stations:
+                line = {"host": one.host_id, "epoch": one.epoch, "acknowledged": one.acknowledged}
+                file.write(json.dumps(line) + "\n")
+    latencies_ms = [one * 1000 for one in sorted(tally.latencies_s)] or [0.0]
+    half, most = latencies_ms[len(latencies_ms) // 2], latencies_ms[len(latencies_ms) * 99 // 100]
+    click.echo(f"{tally.acknowledged} reports acknowledged; half within {half:.1f} ms, 99 % within {most:.1f} ms.")
+    click.echo(f"{tally.missing} times bodies were asked for, {tally.turned_away} times told to come back.")
+    click.echo(f"{tally.refused} reports refused, {tally.lost} connections lost.")
+
+
+async def _send(
+    hosts: int, rate: float | None, duration_s: float, url: str, secret: str, connections: int, new_connection: bool
+) -> Fleet:
+    sent = Fleet(url, new_connection=new_connection)
+    await sent.enrol(secret, hosts, connections=min(connections, 64))
+    click.echo(f"{hosts} workstations enrolled.")
+    if rate is not None:
+        await sent.pace(rate, duration_s)
+    else:
+        until_s = time.monotonic() + duration_s
+        while time.monotonic() < until_s:
+            await sent.saturate(max(hosts, connections), connections=connections)
+    sent.close()
+    return sent
