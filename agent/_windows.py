@@ -22,7 +22,6 @@ from typing import IO, Any, Literal
 
 from agent.canary import WINDOWS_CANARY
 from agent.contract.facts import HostFacts
-from agent.events import ERROR_CHANNEL_NOT_FOUND, ChannelRead
 from agent.policy import PolicyInForce, RegistryCollection
 from agent.principals import Principal
 
@@ -56,16 +55,12 @@ _TOKEN_QUERY = 0x8
 _TOKEN_USER, _TOKEN_GROUPS, _TOKEN_LINKED, _TOKEN_ELEVATION = 1, 2, 19, 20
 _SE_GROUP_ENABLED, _SE_GROUP_DENY_ONLY, _SE_GROUP_LOGON_ID = 0x4, 0x10, 0xC0000000
 
-_EVT_OPEN_CHANNEL, _EVT_LOG_RECORDS, _EVT_LOG_OLDEST = 1, 5, 6
-_EVT_QUERY_CHANNEL, _EVT_QUERY_FORWARD, _EVT_RENDER_XML = 0x1, 0x100, 1
 _GENERIC_VERIFY_V2 = uuid.UUID("00aac56b-cd44-11d0-8cc2-00c04fc295ee").bytes_le
 _WTD_UI_NONE, _WTD_CHOICE_FILE, _WTD_STATE_VERIFY, _WTD_STATE_CLOSE = 2, 1, 1, 2
 _WTD_CACHE_ONLY, _WTD_NO_REVOCATION = 0x1000, 0x10
-_MAX_EVENT_BYTES = 1 << 20
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 _advapi32 = ctypes.WinDLL("advapi32", use_last_error=True)
-_wevtapi = ctypes.WinDLL("wevtapi", use_last_error=True)
 _wintrust = ctypes.WinDLL("wintrust", use_last_error=True)
 
 
@@ -258,44 +253,6 @@ _look_up_account = _declare(
 _verify_trust = _declare(
     _wintrust, "WinVerifyTrust", ctypes.c_long, wintypes.HWND, ctypes.c_void_p, ctypes.POINTER(_TrustData)
 )
-_evt_query = _declare(
-    _wevtapi, "EvtQuery", wintypes.HANDLE, wintypes.HANDLE, wintypes.LPCWSTR, wintypes.LPCWSTR, wintypes.DWORD
-)
-_evt_next = _declare(
-    _wevtapi,
-    "EvtNext",
-    wintypes.BOOL,
-    wintypes.HANDLE,
-    wintypes.DWORD,
-    ctypes.POINTER(wintypes.HANDLE),
-    wintypes.DWORD,
-    wintypes.DWORD,
-    ctypes.POINTER(wintypes.DWORD),
-)
-_evt_render = _declare(
-    _wevtapi,
-    "EvtRender",
-    wintypes.BOOL,
-    wintypes.HANDLE,
-    wintypes.HANDLE,
-    wintypes.DWORD,
-    wintypes.DWORD,
-    ctypes.c_void_p,
-    ctypes.POINTER(wintypes.DWORD),
-    ctypes.POINTER(wintypes.DWORD),
-)
-_open_log = _declare(_wevtapi, "EvtOpenLog", wintypes.HANDLE, wintypes.HANDLE, wintypes.LPCWSTR, wintypes.DWORD)
-_evt_log_info = _declare(
-    _wevtapi,
-    "EvtGetLogInfo",
-    wintypes.BOOL,
-    wintypes.HANDLE,
-    ctypes.c_int,
-    wintypes.DWORD,
-    ctypes.c_void_p,
-    ctypes.POINTER(wintypes.DWORD),
-)
-_evt_close = _declare(_wevtapi, "EvtClose", wintypes.BOOL, wintypes.HANDLE)
 
 
 def start_suspended(path: str) -> int:
@@ -453,59 +410,6 @@ def read_host(agent_version: str) -> HostFacts:
 def read_machine_id() -> str:
     """What tells this installation from a clone of it, before hashing."""
     return f"{_text_value(_CRYPTOGRAPHY, 'MachineGuid') or ''}\n{_name_of_computer(1) or socket.gethostname()}"
-
-
-def read_channel(channel: str, event_ids: tuple[int, ...], after: int, limit: int) -> ChannelRead:
-    """Events of some ids after a record, oldest first, as XML; and which records the channel holds."""
-    log = _open_log(None, channel, _EVT_OPEN_CHANNEL)
-    if not log:
-        return ChannelRead(error=ctypes.get_last_error() or ERROR_CHANNEL_NOT_FOUND)
-    try:
-        count, oldest = _log_value(log, _EVT_LOG_RECORDS), _log_value(log, _EVT_LOG_OLDEST)
-    finally:
-        _evt_close(log)
-    ids = " or ".join(f"EventID={number}" for number in event_ids)
-    query = f"*[System[({ids}) and (EventRecordID > {after})]]"
-    result = _evt_query(None, channel, query, _EVT_QUERY_CHANNEL | _EVT_QUERY_FORWARD)
-    if not result:
-        return ChannelRead(error=ctypes.get_last_error() or ERROR_CHANNEL_NOT_FOUND)
-    try:
-        events = tuple(_next_events(result, limit))
-    finally:
-        _evt_close(result)
-    return ChannelRead(events=events, oldest=oldest, newest=oldest + count - 1 if count else 0)
-
-
-def _next_events(result: int, limit: int) -> Iterator[str]:
-    handles, returned, left = (wintypes.HANDLE * 32)(), wintypes.DWORD(), limit
-    while left > 0 and _evt_next(result, min(32, left), handles, _WAIT_MS, 0, ctypes.byref(returned)):
-        left -= returned.value
-        for index in range(returned.value):
-            try:
-                text = _render_event(handles[index])
-            finally:
-                _evt_close(handles[index])
-            if text is not None:
-                yield text
-
-
-def _render_event(event: int | None) -> str | None:
-    used, count = wintypes.DWORD(), wintypes.DWORD()
-    _evt_render(None, event, _EVT_RENDER_XML, 0, None, ctypes.byref(used), ctypes.byref(count))
-    if not 0 < used.value <= _MAX_EVENT_BYTES:
-        return None
-    buffer = ctypes.create_unicode_buffer(used.value // 2 + 1)
-    size = ctypes.sizeof(buffer)
-    if not _evt_render(None, event, _EVT_RENDER_XML, size, buffer, ctypes.byref(used), ctypes.byref(count)):
-        return None
-    return buffer.value
-
-
-def _log_value(log: int, what: int) -> int:
-    variant, used = (ctypes.c_uint64 * 2)(), wintypes.DWORD()
-    if not _evt_log_info(log, what, ctypes.sizeof(variant), variant, ctypes.byref(used)):
-        return 0
-    return int(variant[0])
 
 
 def read_machine_variables() -> Mapping[str, str]:

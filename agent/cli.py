@@ -6,13 +6,15 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from agent import __version__
 from agent.contract.messages import Refused, Report
@@ -23,6 +25,7 @@ from agent.report import encode_report
 from agent.spool import AgentBusy, Delivered, load_identity, load_pending, load_progress
 
 DONE, FAILED, WRONG_USE, NOT_ENROLLED, BUSY, NOT_DELIVERED, REVOKED = 0, 1, 2, 3, 4, 5, 6
+RETRY_S = 60.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,13 +155,26 @@ def _once(parsed: argparse.Namespace, options: Options) -> int:
 
 
 def _run(_parsed: argparse.Namespace, options: Options) -> int:
+    # Without a handler, what is placed would stay until the next start, and as a container's first process we would
+    # not end at all.
+    signal.signal(signal.SIGTERM, _end)
     while True:
-        result = run_cycle(options, dict(os.environ), deliver=_deliver)
+        try:
+            result = run_cycle(options, dict(os.environ), deliver=_deliver)
+        except (AgentBusy, OSError) as error:
+            # Somebody runs `once` at this moment, or the disk is full: no reason to be silent from now on.
+            print(f"{_stamp(time.time())} {error}", file=sys.stderr, flush=True)
+            time.sleep(RETRY_S)
+            continue
         print(f"{_stamp(time.time())} {describe(result)}", flush=True)
         if result.delivered.progress.revoked:
             return REVOKED
         identity, progress = result.delivered.identity, result.delivered.progress
         time.sleep(next_cycle_s(options, progress, identity.host_id, now=time.time()))
+
+
+def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(DONE)
 
 
 def _deliver(*arguments: Any, **named: Any) -> Delivered:

@@ -49,6 +49,12 @@ class PolicyInForce:
         return found is not None and bool(found.rules) and found.mode != 0
 
 
+def names_hash(policy: PolicyInForce, sha256: str) -> bool:
+    """Whether a rule in force names a file by this hash (64 hex digits)."""
+    collections = (policy.collections or {}).values()
+    return any(sha256.lower() in rule.lower() for found in collections for rule in found.rules)
+
+
 def policy_set(policy: PolicyInForce) -> PolicySet:
     """The fact set of the policies in force. Collections without mode and rules are left out: they say nothing.
 

@@ -1,28 +1,48 @@
-"""Reading the event channels in one cycle: from where the last cycle ended, in bounded batches."""
+"""Reading the event logs in one cycle: from where the last cycle ended, in bounded batches, nothing passed in silence."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from agent.catalogue import Machine
-from agent.contract.messages import Sighting
-from agent.events import (
+from agent.channels import (
     CHANNELS,
-    MAX_SIGHTINGS,
+    Channel,
     ChannelRead,
-    Reading,
-    Window,
     explain_error,
-    first_record,
-    parse_event,
-    sort_events,
+    explain_loss,
+    find_loss,
+    name_state,
+    query_of,
 )
+from agent.contract.messages import Sighting
+from agent.events import Window, parse_event, sort_events
 
-_RECORD = re.compile(r"<EventRecordID>\s*([0-9]{1,18})\s*<")
+BATCH = 100
+MAX_EVENTS = 5_000
+"""So many events of one channel are looked at in one cycle."""
 
-ReadChannel = Callable[[str, tuple[int, ...], int, int], ChannelRead]
-"""Channel, event ids, the record after which to begin, and how many at most."""
+_RECORD = re.compile(r"<EventRecordID>\s*([0-9]{1,16})\s*<")
+
+ReadChannel = Callable[[str, str, int], ChannelRead]
+"""The channel's name, the query, and how many events at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the channels gave in one cycle: sightings, where to go on, what was left out, and findings for a person.
+
+    `states`: by channel's key, how it stands: `read`, `behind` (more waits for the next cycle), `overwritten`,
+    `cleared`, `denied` or `error N`; channels that the machine does not have are not in it.
+    """
+
+    sightings: tuple[Sighting, ...] = ()
+    records: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_events(
@@ -38,29 +58,75 @@ def read_events(
     went_on = dict(records)
     left_out: dict[str, int] = {}
     findings: list[str] = []
-    for channel, wanted in CHANNELS.items():
-        known = records.get(channel, 0)
-        read = read_channel(channel, wanted, known, MAX_SIGHTINGS)
+    states: dict[str, str] = {}
+    for channel in CHANNELS:
+        found = _read_one(read_channel, channel, records.get(channel.name, 0), machine=machine, sid=sid, windows=windows)
+        sightings += found.sightings
+        went_on |= found.records
+        findings += found.findings
+        states |= found.states
+        _add(left_out, found.left_out)
+    return Reading(
+        sightings=tuple(sightings), records=went_on, left_out=left_out, findings=tuple(findings), states=states
+    )
+
+
+def _read_one(
+    read_channel: ReadChannel,
+    channel: Channel,
+    known: int,
+    *,
+    machine: Machine,
+    sid: str,
+    windows: Sequence[Window],
+) -> Reading:
+    after, state, looked_at, is_first = known, "read", 0, True
+    sightings: list[Sighting] = []
+    left_out: dict[str, int] = {}
+    findings: list[str] = []
+    while True:
+        # No more than may still be told: what is asked for beyond would have to be read again.
+        read = read_channel(channel.name, query_of(channel, after), min(BATCH, channel.most - len(sightings)))
         if read.error:
             finding = explain_error(channel, read.error)
             findings += [finding] if finding else []
-            continue
-        after, lost = first_record(known, read)
-        if lost:
-            findings.append(f"{channel}: {lost}")
-        if after != known:
-            read = read_channel(channel, wanted, after, MAX_SIGHTINGS)
-            went_on[channel] = after
+            state = name_state(read.error)
+            break
+        if is_first:
+            is_first = False
+            after, lost = find_loss(known, read)
+            if lost is not None:
+                findings.append(explain_loss(channel, lost))
+                state = "overwritten" if lost else "cleared"
+                _add(left_out, {"overwritten before they were read": lost} if lost else {})
+            if after != known:
+                continue
         parsed = [parse_event(text) for text in read.events]
         events = [event for event in parsed if event is not None]
-        if len(events) < len(parsed):
-            left_out["unreadable"] = left_out.get("unreadable", 0) + len(parsed) - len(events)
-        found = sort_events(channel, events, machine=machine, sid=sid, windows=windows)
-        sightings += found.sightings
-        for reason, count in found.left_out.items():
-            left_out[reason] = left_out.get(reason, 0) + count
-        # Also what could not be read has been read: it would come again for ever.
+        _add(left_out, {"unreadable": len(parsed) - len(events) + read.unreadable})
+        sorted_ = sort_events(channel.name, events, machine=machine, sid=sid, windows=windows)
+        sightings += sorted_.sightings
+        _add(left_out, sorted_.left_out)
+        # Also what could not be read has been read: it would come again for ever. At the end of the log all up to the
+        # newest has been seen, also what was not asked for: else records long passed would later count as lost.
         seen = [int(record[1]) for text in read.events if (record := _RECORD.search(text))]
-        if seen:
-            went_on[channel] = max(seen)
-    return Reading(sightings=tuple(sightings), records=went_on, left_out=left_out, findings=tuple(findings))
+        after = max((after, *seen, read.newest if read.is_end else 0))
+        looked_at += len(read.events) + read.unreadable
+        if read.is_end:
+            break
+        if len(sightings) >= channel.most or looked_at >= MAX_EVENTS or not seen:
+            state = "behind" if state == "read" else state
+            break
+    return Reading(
+        sightings=tuple(sightings),
+        records={channel.name: after} if after != known or known else {},
+        left_out=left_out,
+        findings=tuple(findings),
+        states={} if state == "absent" else {channel.key: state},
+    )
+
+
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for reason, count in more.items():
+        if count:
+            counts[reason] = counts.get(reason, 0) + count
