@@ -7,11 +7,12 @@ places of a pattern on one machine, `templated` takes everything personal out of
 from agent.catalogue.classify import classify
 from agent.catalogue.expand import Machine, canary_paths, expand, roots
 from agent.catalogue.load import load
-from agent.catalogue.model import Catalogue, Pattern, ProbeSpec, Signer, Workflow
+from agent.catalogue.model import Bucket, Catalogue, Pattern, ProbeSpec, Signer, Workflow
 from agent.catalogue.normalise import normalise
 from agent.catalogue.template import templated, templated_directory
 
 __all__ = [
+    "Bucket",
     "Catalogue",
     "Machine",
     "Pattern",

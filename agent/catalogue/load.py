@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.catalogue.model import Catalogue, Pattern, ProbeSpec, Signer, Workflow
+from agent.catalogue.model import Bucket, Catalogue, Pattern, ProbeSpec, Signer, Workflow
 
 FILE = Path(__file__).with_name("uv_paths.toml")
 
@@ -46,6 +46,7 @@ def parse(data: bytes) -> Catalogue:
         patterns=patterns,
         workflows=workflows,
         signers=tuple(Signer(**_with_tuples(entry)) for entry in document["signer"]),
+        buckets=tuple(Bucket(**entry) for entry in document["bucket"]),
     )
 
 

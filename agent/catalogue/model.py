@@ -95,8 +95,18 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bucket:
+    """A folder of uv's cache. `since` and `until` are the first and the last uv version that writes there."""
+
+    folder: str
+    since: str
+    until: str | None = None
+    holds: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """All patterns in the order in which they are tried, the workflows and the known signers."""
+    """All patterns in the order in which they are tried, the workflows, the known signers, the cache's buckets."""
 
     version: int
     newest_uv: str
@@ -104,6 +114,7 @@ class Catalogue:
     patterns: tuple[Pattern, ...]
     workflows: tuple[Workflow, ...]
     signers: tuple[Signer, ...]
+    buckets: tuple[Bucket, ...] = ()
 
     def pattern(self, pattern_id: str) -> Pattern:
         """The pattern of an id. raises: KeyError"""

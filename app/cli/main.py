@@ -11,6 +11,7 @@ import click
 COMMANDS: dict[str, tuple[str, str]] = {
     "admin": ("app.cli.admin", "Create administrators."),
     "baseline": ("app.cli.baseline", "Record identities of trusted files."),
+    "catalogue": ("app.cli.catalogue", "Look up uv's paths, and what changes between uv versions."),
     "classify": ("app.cli.classify", "Say which of uv's patterns a path belongs to."),
     "db": ("app.cli.db", "Create, migrate and check the database."),
     "diagnose": ("app.cli.diagnose", "Say what an output of uv shows of a policy block."),
