@@ -19,12 +19,28 @@ TOUCH_EVERY = timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRow:
+    """One token of the list."""
+
+    id: int
+    label: str
+    role: Role
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    works: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBearer:
     """The program that is asking, and what it may do."""
 
     token_id: int
     label: str
     role: Role
+    is_due_for_touch: bool = False
 
     @property
     def permissions(self) -> frozenset[Permission]:
@@ -76,14 +92,22 @@ def create_token(
 
 
 def find_bearer(session: Session, token: str) -> TokenBearer | None:
-    """The bearer of a token that is neither expired nor revoked."""
+    """The bearer of a token that is neither expired nor revoked. Only reads."""
     now = datetime.now(UTC)
     row = session.scalar(select(ApiToken).where(ApiToken.token_hash == hash_token(token)))
     if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
         return None
-    if row.last_used_at is None or now - row.last_used_at > TOUCH_EVERY:
-        row.last_used_at = now
-    return TokenBearer(token_id=row.id, label=row.label, role=Role(row.role))
+    return TokenBearer(
+        token_id=row.id,
+        label=row.label,
+        role=Role(row.role),
+        is_due_for_touch=row.last_used_at is None or now - row.last_used_at > TOUCH_EVERY,
+    )
+
+
+def touch_token(session: Session, token_id: int) -> None:
+    """Note that a token is in use."""
+    session.execute(update(ApiToken).where(ApiToken.id == token_id).values(last_used_at=datetime.now(UTC)))
 
 
 def revoke_token(session: Session, token_id: int, *, actor: Actor) -> bool:
@@ -94,3 +118,22 @@ def revoke_token(session: Session, token_id: int, *, actor: Actor) -> bool:
     session.execute(update(ApiToken).where(ApiToken.id == token_id).values(revoked_at=datetime.now(UTC)))
     record(session, actor, "token.revoked", label)
     return True
+
+
+def list_tokens(session: Session, *, limit: int = 200) -> tuple[TokenRow, ...]:
+    """The newest tokens first."""
+    now = datetime.now(UTC)
+    return tuple(
+        TokenRow(
+            id=row.id,
+            label=row.label,
+            role=Role(row.role),
+            created_at=row.created_at,
+            created_by=row.created_by,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+            last_used_at=row.last_used_at,
+            works=row.revoked_at is None and (row.expires_at is None or row.expires_at > now),
+        )
+        for row in session.scalars(select(ApiToken).order_by(ApiToken.id.desc()).limit(limit))
+    )

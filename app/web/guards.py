@@ -16,9 +16,10 @@ from sqlalchemy.exc import OperationalError
 
 from app.accounts.roles import Permission
 from app.accounts.sessions import Person, find_person, touch_session
+from app.accounts.tokens import TokenBearer, find_bearer, touch_token
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, find_setting
-from app.errors import AppError, ForbiddenError
+from app.errors import AppError, ForbiddenError, UnauthenticatedError
 from app.web.transport import is_https
 
 logger = logging.getLogger("wayleave.web")
@@ -42,7 +43,7 @@ class Guard:
     def __init__(self, permission: Permission) -> None:
         self.permission = permission
 
-    def __call__(self, request: Request) -> Person:
+    def __call__(self, request: Request) -> Person | TokenBearer:
         person = signed_in_person(request)
         if person is None:
             raise LoginRequired("Sign in to open this page.")
@@ -52,6 +53,27 @@ class Guard:
         return person
 
 
+class ApiGuard(Guard):
+    """The same for programs: an API token in the Authorization header, or the session of somebody signed in.
+
+    raises: UnauthenticatedError, ForbiddenError.
+    """
+
+    def __call__(self, request: Request) -> Person | TokenBearer:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        caller: Person | TokenBearer | None
+        if scheme.lower() == "bearer":
+            caller = token_bearer(request, token.strip())
+        else:
+            caller = signed_in_person(request)
+        if caller is None:
+            raise UnauthenticatedError("Send an API token: Authorization: Bearer wlt_...")
+        if self.permission not in caller.permissions:
+            raise ForbiddenError(f"The role {caller.role} does not include this.")
+        return caller
+
+
+ApiViewFleet = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_FLEET))]
 OwnAccount = Annotated[Person, Depends(Guard(Permission.OWN_ACCOUNT))]
 ViewFleet = Annotated[Person, Depends(Guard(Permission.VIEW_FLEET))]
 DraftRules = Annotated[Person, Depends(Guard(Permission.DRAFT_RULES))]
@@ -76,6 +98,20 @@ def signed_in_person(request: Request) -> Person | None:
         except OperationalError:
             logger.warning("could not note that a session is in use; the next request will", exc_info=True)
     return person
+
+
+def token_bearer(request: Request, token: str) -> TokenBearer | None:
+    """The bearer of the API token that came with the request."""
+    engine = request.app.state.engine
+    with session_scope(engine, writes=False) as session:
+        bearer = find_bearer(session, token)
+    if bearer is not None and bearer.is_due_for_touch:
+        try:
+            with session_scope(engine) as session:
+                touch_token(session, bearer.token_id)
+        except OperationalError:
+            logger.warning("could not note that a token is in use; the next request will", exc_info=True)
+    return bearer
 
 
 def cookie_name(request: Request) -> str:

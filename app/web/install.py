@@ -12,12 +12,27 @@ from app.web.cross_site import RefuseCrossSite
 from app.web.errors import install_error_pages
 from app.web.headers import SecurityHeaders
 from app.web.limits import LimitForms
-from app.web.pages import account, accounts, agents, audit, export, exports, hosts, login, overview, patterns, versions
+from app.web.pages import (
+    account,
+    accounts,
+    agents,
+    api,
+    audit,
+    export,
+    exports,
+    host_files,
+    hosts,
+    login,
+    overview,
+    patterns,
+    versions,
+)
 
 ROUTERS = (
     login.router,
     overview.router,
     patterns.router,
+    host_files.router,
     hosts.router,
     versions.router,
     export.router,
@@ -26,6 +41,7 @@ ROUTERS = (
     accounts.router,
     agents.router,
     audit.router,
+    api.router,
 )
 
 

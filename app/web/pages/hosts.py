@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from agent.catalogue import load as load_catalogue
@@ -25,28 +25,33 @@ COUNT_LIMIT = 1000
 OUTCOMES = ("blocked", "denied", "allowed", "audited", "absent", "unknown", "error")
 
 
-@router.get("/hosts")
-def show_hosts(
-    person: ViewFleet,  # noqa: ARG001 - the guard
-    request: Request,
-    session: SessionDep,
+def read_filter(
     q: Annotated[str, Query(max_length=100)] = "",
     group: Annotated[str, Query(pattern=r"^\d{0,9}$")] = "",
     pattern: Annotated[str, Query(max_length=80)] = "",
     outcome: Annotated[str, Query(max_length=20)] = "",
     version: Annotated[str | None, Query(max_length=64)] = None,
     standing: Annotated[str, Query(max_length=20)] = "",
-    cursor: Annotated[str, Query(max_length=800)] = "",
-) -> Response:
-    """`version` empty: hosts without a uv; an empty form field is sent as `any`."""
-    wanted = HostFilter(
+) -> HostFilter:
+    """The filter of an address. `version` empty: hosts without a uv."""
+    return HostFilter(
         name=q.strip(),
         group_id=int(group) if group else None,
         pattern=pattern or None,
         outcome=outcome if outcome in OUTCOMES else "blocked",
-        version=None if version == "any" else version,
+        version=version,
         standing=Standing[standing.upper()] if standing.upper() in Standing.__members__ else None,
     )
+
+
+@router.get("/hosts")
+def show_hosts(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    wanted: Annotated[HostFilter, Depends(read_filter)],
+    cursor: Annotated[str, Query(max_length=800)] = "",
+) -> Response:
     catalogue = load_catalogue()
     groups = {group.id: group.name for group in list_groups(session)}
     filters = _filters(wanted)
@@ -68,6 +73,7 @@ def show_hosts(
             for keys, text in _chips(wanted, groups)
         ],
         first_page=_address(filters),
+        file_query=f"?{urlencode(filters)}" if filters else "",
         next_page=lambda next_cursor: _address({**filters, "cursor": next_cursor}),
         is_first_page=not cursor,
         is_filtered=bool(filters),

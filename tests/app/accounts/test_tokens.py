@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.accounts.errors import AccountError
 from app.accounts.roles import Permission
 from app.accounts.tables import ApiToken
-from app.accounts.tokens import create_token, find_bearer, revoke_token
+from app.accounts.tokens import create_token, find_bearer, revoke_token, touch_token
 from app.all_tables import metadata
 from app.audit.record import COMMAND_LINE
 from app.audit.tables import AuditEntry
@@ -39,7 +39,13 @@ def test_a_token_carries_its_role_and_only_its_hash_is_stored(session: Session) 
     assert Permission.MANAGE_ACCOUNTS not in bearer.permissions
     row = session.scalars(select(ApiToken)).one()
     assert token.encode() not in row.token_hash
+    assert bearer.is_due_for_touch
+    touch_token(session, bearer.token_id)
+    session.expire_all()
     assert row.last_used_at is not None
+    again = find_bearer(session, token)
+    assert again is not None
+    assert not again.is_due_for_touch
     assert [entry.action for entry in session.scalars(select(AuditEntry))] == ["token.created"]
     assert token not in str(session.scalars(select(AuditEntry)).one().detail)
 

@@ -1,0 +1,142 @@
+"""The JSON API for programs: what the pages show, for bearers of a token. Described by /api/v1/openapi.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request
+
+from agent.catalogue import load as load_catalogue
+from app.db.session import SessionDep
+from app.errors import InvalidError
+from app.fleet.queries import HeatMap, Overview, PatternDetail, read_heat_map, read_overview, read_pattern
+from app.fleet.queries_hosts import HostDetail, HostFilter, HostLine, get_host, list_hosts
+from app.fleet.standing import Standing
+from app.policies.record_export import RecordedExport, list_exports
+from app.web.guards import ApiViewFleet
+
+router = APIRouter(prefix="/api/v1", tags=["fleet"])
+
+MAX_ROWS = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CataloguePattern:
+    """A pattern of the catalogue, as far as a reader needs it."""
+
+    id: str
+    group: str
+    title: str
+    path: str
+    collections: tuple[str, ...]
+    is_executed: bool
+    rule_kinds: tuple[str, ...]
+    applocker_paths: tuple[str, ...]
+    since: str | None
+    until: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPage:
+    """Some hosts, and the cursor to ask the next with (null: these are the last)."""
+
+    hosts: tuple[HostLine, ...]
+    next_cursor: str | None
+
+
+@router.get("/overview")
+def get_overview(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+) -> Overview:
+    """The fleet, or one group: patterns by outcome, uv commands by verdict, uv versions."""
+    return read_overview(session, group)
+
+
+@router.get("/heat-map")
+def get_heat_map(caller: ApiViewFleet, session: SessionDep) -> HeatMap:  # noqa: ARG001 - the guard
+    """Shares of users who are blocked, by pattern and group."""
+    return read_heat_map(session)
+
+
+@router.get("/patterns")
+def get_patterns(caller: ApiViewFleet) -> list[CataloguePattern]:  # noqa: ARG001 - the guard
+    """The patterns of the catalogue."""
+    return [
+        CataloguePattern(
+            id=one.id,
+            group=one.group,
+            title=one.title,
+            path=one.default_path,
+            collections=one.collections,
+            is_executed=one.is_executed,
+            rule_kinds=one.rule_kinds,
+            applocker_paths=one.applocker_paths,
+            since=one.since,
+            until=one.until,
+        )
+        for one in load_catalogue().patterns
+    ]
+
+
+@router.get("/patterns/{pattern_id}")
+def get_pattern(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    pattern_id: Annotated[str, Path(max_length=100)],
+) -> PatternDetail:
+    """One pattern, fleet-wide and by group."""
+    return read_pattern(session, pattern_id)
+
+
+@router.get("/hosts")
+def get_hosts(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    name: Annotated[str, Query(max_length=255)] = "",
+    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+    pattern: Annotated[str | None, Query(max_length=80)] = None,
+    outcome: Annotated[str, Query(max_length=20)] = "blocked",
+    version: Annotated[str | None, Query(max_length=64)] = None,
+    standing: Annotated[str | None, Query(max_length=20)] = None,
+    cursor: Annotated[str | None, Query(max_length=800)] = None,
+    rows: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 50,
+) -> HostPage:
+    """Hosts by name, filtered. `name`: how it begins; `version`: empty for hosts without a uv."""
+    if standing is not None and standing.upper() not in Standing.__members__:
+        raise InvalidError(f"Choose one of {', '.join(Standing.__members__).lower()}.", field="standing")
+    wanted = HostFilter(
+        name=name,
+        group_id=group,
+        pattern=pattern,
+        outcome=outcome,
+        version=version,
+        standing=None if standing is None else Standing[standing.upper()],
+    )
+    page = list_hosts(session, wanted, cursor, rows)
+    return HostPage(hosts=page.rows, next_cursor=page.next_cursor)
+
+
+@router.get("/hosts/{host_id}")
+def get_one_host(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    host_id: Annotated[int, Path(ge=1, le=2**62)],
+) -> HostDetail:
+    """One host with its users, what they reported last, and what changed."""
+    return get_host(session, host_id)
+
+
+@router.get("/exports")
+def get_exports(caller: ApiViewFleet, session: SessionDep) -> list[RecordedExport]:  # noqa: ARG001 - the guard
+    """The newest exports of rules."""
+    return list(list_exports(session))
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def get_description(caller: ApiViewFleet, request: Request) -> dict[str, Any]:  # noqa: ARG001 - the guard
+    """This API, described for programs that make clients."""
+    description: dict[str, Any] = request.app.openapi()
+    return description
