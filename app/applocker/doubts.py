@@ -151,6 +151,12 @@ DENY_ONLY = _doubt(
     "Do deny-only SIDs count for deny rules, and not for allow rules?",
     f"{_FORSHAW}; Windows Internals",
 )
+APP_CONTAINER = _doubt(
+    "token-app-container",
+    _MEDIUM,
+    "Do Exe and Dll collections allow app containers (ALL APPLICATION PACKAGES) without a rule?",
+    _FORSHAW,
+)
 MODE_ABSENT = _doubt(
     "mode-absent",
     _MEDIUM,

@@ -51,6 +51,9 @@ COLLECTION_OF_EXTENSION = {
 
 _ORDER = attrgetter("order")
 
+APP_PACKAGES = "S-1-15-2-1"
+"""ALL APPLICATION PACKAGES: in the token of every app container."""
+
 NOT_CONTROLLED = "none"
 """Given as the collection: no collection judges this file."""
 
@@ -155,6 +158,8 @@ class CompiledPolicy:
         # Unelevated administrators: programs are judged by the linked full token, everything else is not.
         enabled = token.sids | linked if linked and collection == "Exe" else token.sids
         deciders = _deciders(matched, enabled, token.deny_only)
+        if not deciders and APP_PACKAGES in token.sids and collection in ("Exe", "Dll"):
+            return outcomes.of_app_container(judge.collection)
         decision = judge.decision(deciders, facts)
         if collection == "Appx":
             decision = outcomes.of_installer(decision, facts.path)

@@ -113,6 +113,12 @@ def no_collection(path: str) -> Decision:
     return _uncontrolled(reason, (doubts.EXTENSION,))
 
 
+def of_app_container(collection: Collection) -> Decision:
+    """The decision for an app container, which Exe and Dll collections allow besides their rules."""
+    reason = "Windows allows app containers (ALL APPLICATION PACKAGES) besides the rules, where none denies."
+    return _decision(collection, Verdict.ALLOWED, Effect.RUNS, reason, found=(doubts.APP_CONTAINER,))
+
+
 def of_installer(decision: Decision, path: str) -> Decision:
     """The same decision with the event of an installation, if the file is a packaged app's installer."""
     if decision.event_id not in _INSTALLER_EVENTS or not _INSTALLER.search(path):
@@ -127,9 +133,14 @@ def _consequence(collection: Collection) -> str:
         case Mode.AUDIT_ONLY:
             return "; the collection is only audited, so it runs and the denial is logged"
         case Mode.ENABLED:
-            return ""
+            found = ""
         case _:
-            return "; the mode is not configured, and rules are enforced all the same"
+            found = "; the mode is not configured, and rules are enforced all the same"
+    return (
+        f"{found}; PowerShell runs its scripts in Constrained Language Mode instead"
+        if collection.type == "Script"
+        else found
+    )
 
 
 def _uncontrolled(reason: str, found: tuple[Doubt, ...]) -> Decision:

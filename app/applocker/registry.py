@@ -26,12 +26,15 @@ from app.applocker.model import (
     in_order,
 )
 from app.applocker.read import parse_policy
+from app.applocker.read_rules import MAX_PROBLEMS
 from app.applocker.write import render_rule
 from app.applocker.xmltree import MAX_BYTES
 
 SIGNATURE = b"PReg\x01\x00\x00\x00"
 KEY = "Software\\Policies\\Microsoft\\Windows\\SrpV2"
-MAX_REGISTRY_BYTES = 4 * MAX_BYTES
+MAX_REGISTRY_BYTES = 2 * MAX_BYTES
+"""The same texts in UTF-16."""
+MAX_ENTRIES = 200_000
 
 T = TypeVar("T")
 
@@ -58,7 +61,12 @@ def parse_registry_pol(data: bytes) -> Policy:
     """
     found: dict[str, _Found] = {}
     problems: list[Problem] = []
-    for entry in entries(data):
+    for number, entry in enumerate(entries(data)):
+        if number >= MAX_ENTRIES:
+            raise _damaged(f"it holds more than {MAX_ENTRIES} values")
+        if len(problems) > MAX_PROBLEMS:
+            problems.append(_problem(KEY, f"{MAX_PROBLEMS} problems so far; reading stopped here"))
+            break
         type, rule_key = _place(entry.key)
         if type is None:
             continue

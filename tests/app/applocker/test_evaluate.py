@@ -274,6 +274,21 @@ def test_deny_only_sids_count_for_deny_alone() -> None:
     assert (decision.verdict, decision.rule_id, decision.confidence) == (D, "d", MEDIUM)
 
 
+def test_app_containers_run_where_no_rule_denies() -> None:
+    container = Token(sids=STANDARD_USER.sids | {"S-1-15-2-1"})
+    rules = policy(path("%WINDIR%\\*"), path("D:\\*", Action.DENY, id="d"))
+    decision = evaluate(rules, File(path="C:\\a.exe"), container)
+    assert (decision.verdict, decision.rule_id, decision.confidence) == (A, None, MEDIUM)
+    assert evaluate(rules, File(path="D:\\a.exe"), container).verdict == D
+    scripts = policy(path("%WINDIR%\\*"), type="Script")
+    assert evaluate(scripts, File(path="C:\\a.ps1"), container).verdict == N
+
+
+def test_the_reason_speaks_of_powershell() -> None:
+    reason = evaluate(policy(path("%WINDIR%\\*"), type="Script"), File(path="C:\\a.ps1"), STANDARD_USER).reason
+    assert "Constrained Language Mode" in reason
+
+
 # Modes and collections
 
 
