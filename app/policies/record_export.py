@@ -82,14 +82,6 @@ def list_exports(session: Session, *, limit: int = 100) -> tuple[RecordedExport,
     return tuple(_recorded(session, row) for row in rows)
 
 
-def get_export(session: Session, export_id: int) -> RecordedExport:
-    """One export as it left. raises: NotFoundError"""
-    row = session.get(ExportRow, export_id)
-    if row is None:
-        raise NotFoundError(f"There is no export {export_id}.")
-    return _recorded(session, row)
-
-
 def get_export_file(session: Session, export_id: int) -> tuple[str, str]:
     """File name and text of an export, as it left. raises: NotFoundError"""
     row = session.get(ExportRow, export_id)

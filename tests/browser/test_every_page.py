@@ -77,7 +77,7 @@ def test_pages_for_people_who_are_signed_in(
         page.get_by_role("button", name="Download wayleave-rules").click()
     page.goto("/export")
     page.get_by_role("link", name="wayleave-rules").first.click()
-    page.get_by_text("have not arrived anywhere").wait_for()
+    page.get_by_text("How far it has come").wait_for()
     problems += problems_of(page, f"export-arrival-{look}")
     page.goto("/export?pattern=venv-python")
     page.get_by_label("SID of a group").fill("Developers")

@@ -16,12 +16,11 @@ from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
 from app.errors import InvalidError
 from app.fleet.queries import Overview
-from app.policies.arrival import read_arrival
 from app.policies.baselines import list_baseline_files
 from app.policies.bundle import Delivery, build_bundle
 from app.policies.choices import COLLECTIONS, RULE_KINDS
 from app.policies.export import Export, plan_export
-from app.policies.record_export import get_export, get_export_file, list_exports, record_export
+from app.policies.record_export import get_export_file, list_exports, record_export
 from app.policies.whatif import simulate_export
 from app.web.glossary import GROUP_TITLES
 from app.web.guards import DraftRules, ViewFleet
@@ -156,23 +155,6 @@ def download_export(
         return _page(request, session, choice, problem=error, status=422)
     record_export(session, planned, actor=person.actor)
     return _attachment(planned.file_name, planned.xml.encode(), "application/xml")
-
-
-@router.get("/export/{export_id}")
-def show_arrival(
-    person: ViewFleet,  # noqa: ARG001 - the guard
-    request: Request,
-    session: SessionDep,
-    export_id: Annotated[int, Path(ge=1, le=2**31)],
-) -> Response:
-    """How far an export has come."""
-    return render(
-        request,
-        "export/arrival.html",
-        arrival=read_arrival(session, export_id),
-        export=get_export(session, export_id),
-        patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
-    )
 
 
 @router.get("/export/{export_id}/file")

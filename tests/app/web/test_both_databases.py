@@ -70,7 +70,7 @@ def test_every_form(client: TestClient, server: FastAPI) -> None:
     client.post("/login", data={"email": "ada@example.com", "password": PASSWORD})
     choice = {"pattern": ["venv-python"], "sid": SID}
     assert client.post("/export/file", data=choice).status_code == 200
-    assert client.get("/export/1").status_code == 200
+    assert client.get("/exports/1").status_code == 200
     new = {"current": PASSWORD, "password": PASSWORD + "!", "repeated": PASSWORD + "!"}
     assert "Your password is changed" in client.post("/account/password", data=new).text
     assert client.post("/logout").url.path == "/login"

@@ -54,7 +54,7 @@ def test_the_file_is_valid_the_one_reviewed_and_kept(signed_in: Callable[[str], 
         entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "export.made")).one()
         assert entry.actor == "analyst@example.com"
     assert client.get(f"/export/{kept.id}/file").content == answer.content
-    assert f'href="/export/{kept.id}"' in client.get("/export").text
+    assert f'href="/exports/{kept.id}"' in client.get("/export").text
 
 
 def test_the_package_is_a_zip_with_the_rules_and_its_checksums(
@@ -77,18 +77,6 @@ def test_a_package_for_no_known_delivery_is_refused(signed_in: Callable[[str], T
     assert "There is no delivery" in answer.text
     with session_scope(engine, writes=False) as session:
         assert session.scalars(select(ExportRow)).all() == []
-
-
-def test_an_exports_page_says_whether_it_has_arrived(signed_in: Callable[[str], TestClient]) -> None:
-    client = signed_in("analyst")
-    client.post("/export/file", data=CHOICE)
-    page = client.get("/export").text
-    link = re.search(r'href="(/export/\d+)"', page)
-    assert link is not None
-    arrival = client.get(link[1])
-    assert arrival.status_code == 200
-    assert "Nobody who counts has reported a policy yet" in arrival.text
-    assert client.get("/export/77").status_code == 404
 
 
 def test_reviewing_keeps_nothing(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
