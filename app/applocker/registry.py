@@ -34,7 +34,8 @@ SIGNATURE = b"PReg\x01\x00\x00\x00"
 KEY = "Software\\Policies\\Microsoft\\Windows\\SrpV2"
 MAX_REGISTRY_BYTES = 2 * MAX_BYTES
 """The same texts in UTF-16."""
-MAX_ENTRIES = 200_000
+MAX_ENTRIES = 100_000
+MAX_RULE_BYTES = 4 * 1024 * 1024
 
 T = TypeVar("T")
 
@@ -197,6 +198,9 @@ def _choice(entry: Entry, choices: dict[int, T]) -> T:
 def _rule(entry: Entry, rule_key: str, type: str) -> Rule:
     if entry.type != _SZ:
         raise AppLockerError((_problem(entry.key, "a rule's Value must be a text (REG_SZ)"),))
+    if len(entry.data) > MAX_RULE_BYTES:
+        message = f"the rule's text is larger than {MAX_RULE_BYTES // 1024 // 1024} MB"
+        raise AppLockerError((_problem(entry.key, message),))
     try:
         xml = entry.data.decode("utf-16-le").rstrip("\0")
     except UnicodeDecodeError as error:

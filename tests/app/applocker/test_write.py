@@ -179,3 +179,35 @@ def test_supplemental_paths(path: str, carried: list[str], note: str | None) -> 
 def test_supplemental_needs_a_base() -> None:
     with pytest.raises(AppLockerError, match="must be a GUID"):
         render_supplemental(Policy(), base_policy_id="x", name="x")
+
+
+# registry.pol
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((b"PReg", b"PRex"), "signature"),
+        ((b"[\0S\0", b"{\0S\0"), r"expected '\['"),
+        (("FilePathRule".encode("utf-16-le"), "FileFootRule".encode("utf-16-le")), "not well-formed"),
+        (("Action".encode("utf-16-le"), "Aktion".encode("utf-16-le")), "no attribute Action"),
+        (("921cc481-".encode("utf-16-le"), "921cc482-".encode("utf-16-le")), "not its key's name"),
+        (("SrpV2\\Exe".encode("utf-16-le"), "SrpV2\\Foo".encode("utf-16-le")), "no rule collection 'Foo'"),
+    ],
+)
+def test_damaged_registry_files(change: tuple[bytes, bytes], message: str) -> None:
+    data = (GOLDEN / "registry.pol").read_bytes()
+    before, after = change
+    place = data.rfind(before) if b"9\x002\x001" in before or b"A\x00c" in before else data.find(before)
+    with pytest.raises(AppLockerError, match=message):
+        parse_registry_pol(data[:place] + after + data[place + len(before) :])
+
+
+def test_other_values_of_a_registry_file_are_ignored() -> None:
+    data = (GOLDEN / "registry.pol").read_bytes()
+    foreign = "[Software\\Other\0;Name\0;".encode("utf-16-le") + b"\4\0\0\0;\0\4\0\0\0;\0\1\0\0\0]\0"
+    assert parse_registry_pol(data + foreign) == parse_registry_pol(data)
+    exe = parse_registry_pol(data).collection("Exe")
+    assert exe is not None
+    assert (exe.mode, exe.services, len(exe.rules)) == (Mode.ENABLED, "Enabled", 3)
+    assert "extensions of the collection Exe: f:New" in left_out(parse_policy(GOOD))
