@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 if sys.platform == "win32":
+    from agent._events_windows import read_channel
     from agent._windows import (
         CANARY,
         CREATION_FLAGS,
@@ -13,7 +14,6 @@ if sys.platform == "win32":
         is_link,
         mode_allows_start,
         open_lock,
-        read_channel,
         read_host,
         read_machine_id,
         read_machine_variables,

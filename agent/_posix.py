@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO, Literal
 
 from agent.canary import LINUX_CANARY
+from agent.channels import ERROR_CHANNEL_NOT_FOUND, ChannelRead
 from agent.contract.facts import HostFacts
-from agent.events import ERROR_CHANNEL_NOT_FOUND, ChannelRead
 from agent.policy import PolicyInForce
 from agent.principals import Principal
 
@@ -155,7 +155,7 @@ def read_policy() -> PolicyInForce:
     return PolicyInForce(collections=None)
 
 
-def read_channel(_channel: str, _event_ids: tuple[int, ...], _after: int, _limit: int) -> ChannelRead:
+def read_channel(_channel: str, _query: str, _limit: int) -> ChannelRead:
     """Linux has no AppLocker to tell of."""
     return ChannelRead(error=ERROR_CHANNEL_NOT_FOUND)
 

@@ -26,7 +26,9 @@ class Channel:
 
 CHANNELS: tuple[Channel, ...] = (
     Channel(name="Microsoft-Windows-AppLocker/EXE and DLL", key="applocker-exe", event_ids=(8003, 8004), most=200),
-    Channel(name="Microsoft-Windows-AppLocker/MSI and Script", key="applocker-script", event_ids=(8006, 8007), most=100),
+    Channel(
+        name="Microsoft-Windows-AppLocker/MSI and Script", key="applocker-script", event_ids=(8006, 8007), most=100
+    ),
     Channel(name="Microsoft-Windows-CodeIntegrity/Operational", key="code-integrity", event_ids=(3076, 3077), most=100),
     Channel(
         name="Application",

@@ -128,7 +128,7 @@ def parse_event(text: str) -> Event | None:
 
 
 def _read_values(root: ElementTree.Element) -> tuple[dict[str, str], list[str]]:
-    """Every element's text by local name, or by its `Name` in EventData, the first of each; and EventData's in order."""
+    """Every element's text by local name, EventData's by their `Name`, the first of each; and EventData's in order."""
     values: dict[str, str] = {}
     data: list[str] = []
     for element in root.iter():
@@ -182,9 +182,7 @@ def path_digest(path: str) -> str:
     return hashlib.sha256((normalise(path) or path).lower().encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _reason_against(
-    channel: str, event: Event, machine: Machine, sid: str, windows: Sequence[Window]
-) -> str | None:
+def _reason_against(channel: str, event: Event, machine: Machine, sid: str, windows: Sequence[Window]) -> str | None:
     wanted = CHANNELS_BY_NAME.get(channel)
     if wanted is not None and (
         event.event_id not in wanted.event_ids or (wanted.provider is not None and event.provider != wanted.provider)

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent import __version__
@@ -28,7 +28,7 @@ from agent.contract.canonical import Json
 from agent.contract.facts import Engine, FactSet, Method, Outcome, Probe, ProbeSet, Specimen, Why
 from agent.contract.messages import Report
 from agent.discover import Discovery, discover
-from agent.events import MAX_WINDOWS, Reading, Window, path_digest
+from agent.events import MAX_WINDOWS, Window, path_digest
 from agent.occasion import Memory, choose_trials, fingerprint, is_occasion, remember
 from agent.options import Options
 from agent.placement import Journal, new_token
@@ -36,8 +36,8 @@ from agent.policy import PolicyInForce, named_sids, policy_set
 from agent.principals import Principal, reportable_token
 from agent.probe import Surroundings, Trial, plan_trials, run_trials
 from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
-from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number
-from agent.watch import read_events
+from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number, save_progress
+from agent.watch import Reading, read_events
 
 LOCAL_SYSTEM = "S-1-5-18"
 
@@ -79,6 +79,7 @@ def observe(
     journal.sweep()
     catalogue = load()
     policy, principal, host = read_policy(), read_principal(), read_host(__version__)
+    asked_at = time.time()
     discovery = discover(
         catalogue,
         environment,
@@ -86,9 +87,17 @@ def observe(
         search_projects=options.search_projects,
         may_ask=options.ask_uv and principal.sid != LOCAL_SYSTEM,
     )
+    # Asking a uv that is refused makes an event as well.
+    asked = Window(
+        begun=asked_at,
+        ended=time.time(),
+        process_id=os.getpid(),
+        paths=frozenset(path_digest(uv.path) for uv in discovery.uvs),
+    )
+    windows = (*windows, asked)[-MAX_WINDOWS:]
+    surroundings = build_environment(discovery, read_settings(discovery), read_machine_variables())
     sets: list[FactSet] = [
         build_uv(discovery, read_trust),
-        build_environment(discovery, read_settings(discovery), read_machine_variables()),
         policy_set(policy),
         reportable_token(principal, named_sids(policy)),
         host,
@@ -98,7 +107,11 @@ def observe(
     probed = False
     if options.probing:
         trials = plan_trials(catalogue, discovery.machine, new_token(), uvs=[uv.path for uv in discovery.uvs])
-        answers_to = [catalogue.etag, list(discovery.machine.project_roots), *(facts.digest() for facts in sets)]
+        answers_to = [
+            catalogue.etag,
+            list(discovery.machine.project_roots),
+            *(facts.digest() for facts in (surroundings, *sets)),
+        ]
         found = fingerprint([*answers_to, *(_trial_state(trial) for trial in trials)])
         probes = tuple(memory.probes[trial.pattern] for trial in trials if trial.pattern in memory.probes)
         probed = force or is_occasion(memory, found, now=now)
@@ -140,7 +153,14 @@ def observe(
         policy=policy,
         principal=principal,
         probes=probes,
-        facts=facts_of([ProbeSet(catalogue=catalogue.etag, probes=probes), *sets]),
+        # How the logs stand changes no answer of a probe, so it was not among what is asked for a reason to probe.
+        facts=facts_of(
+            [
+                ProbeSet(catalogue=catalogue.etag, probes=probes),
+                replace(surroundings, event_logs=reading.states),
+                *sets,
+            ]
+        ),
         memory=memory,
         probed=probed,
         reading=reading,
@@ -163,7 +183,10 @@ def _trial_state(trial: Trial) -> list[Json]:
 
 
 def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, Observation]:
-    """The report that the next cycle would send, with all bodies; nothing is sent or spooled."""
+    """The report that the next cycle would send, with all bodies; nothing is sent or spooled.
+
+    What was started is remembered, so that the next cycle does not take the events of it for somebody's own.
+    """
     with locked(options.state_dir) as state_dir:
         progress = load_progress(state_dir)
         observation = observe(
@@ -176,6 +199,7 @@ def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, O
             windows=recall_windows(progress),
             force=True,
         )
+        save_progress(state_dir, replace(progress, windows=tuple(window_json(each) for each in observation.windows)))
         report = build_report(
             observation.facts,
             report_id=str(uuid.uuid4()),

@@ -1,4 +1,4 @@
-"""Reading the event logs in one cycle: from where the last cycle ended, in bounded batches, nothing passed in silence."""
+"""Reading the event logs in one cycle: from where the last one ended, in bounded batches, no gap passed in silence."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def read_events(
     findings: list[str] = []
     states: dict[str, str] = {}
     for channel in CHANNELS:
-        found = _read_one(read_channel, channel, records.get(channel.name, 0), machine=machine, sid=sid, windows=windows)
+        found = _read_one(
+            read_channel, channel, records.get(channel.name, 0), machine=machine, sid=sid, windows=windows
+        )
         sightings += found.sightings
         went_on |= found.records
         findings += found.findings

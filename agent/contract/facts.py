@@ -180,25 +180,31 @@ class EnvironmentSet(FactSet):
     """What moves uv's directories: allow-listed variables, uv.toml keys, uv's own answers, and where roots really are.
 
     `answers` maps `cache_dir`, `python_dir`, `python_bin_dir`, `tool_dir`, `tool_bin_dir` to templated paths; `roots`
-    maps a root's name to the AppLocker form that it resolves to (`%OSDRIVE%\\USERS\\*\\...`).
+    maps a root's name to the AppLocker form that it resolves to (`%OSDRIVE%\\USERS\\*\\...`). `event_logs` maps
+    `applocker-exe`, `applocker-script`, `code-integrity` and `srp` to how the log stands: `read`, `behind`,
+    `overwritten`, `cleared`, `denied` or `error N`; a log that the machine does not have is not in it.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     uv_toml: Mapping[str, str] = field(default_factory=dict)
     answers: Mapping[str, str] = field(default_factory=dict)
     roots: Mapping[str, str] = field(default_factory=dict)
+    event_logs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         return "environment"
 
     def to_json(self) -> dict[str, Json]:
-        return {
+        value: dict[str, Json] = {
             "variables": dict(self.variables),
             "uv_toml": dict(self.uv_toml),
             "answers": dict(self.answers),
             "roots": dict(self.roots),
         }
+        if self.event_logs:
+            value["event_logs"] = dict(self.event_logs)
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from agent.contract.facts import ProbeSet
 from agent.contract.messages import Sighting
 from agent.cycle import CycleResult, NotEnrolled, Revoked, has_come, is_due, may_deliver, next_cycle_s, run_cycle
 from agent.delivery import deliver_over_network
-from agent.events import Reading
 from agent.observe import preview
 from agent.options import Options
 from agent.report import facts_of
@@ -32,6 +31,7 @@ from agent.spool import (
     save_identity,
     save_progress,
 )
+from agent.watch import Reading
 from tests.agent.server_double import ServerDouble, refusal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX paths")

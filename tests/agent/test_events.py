@@ -1,25 +1,19 @@
-"""AppLocker's events: read by local names, told only of uv's patterns and of this user, never of our own probes."""
+"""Events are read by local names, and told only of uv's patterns and of this user, never of our own probes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.canary import WINDOWS_AUTHENTICODE_SHA256
 from agent.catalogue import Machine
-from agent.events import (
-    ChannelRead,
-    Window,
-    explain_error,
-    first_record,
-    parse_event,
-    path_digest,
-    sort_events,
-)
-from agent.watch import read_events
+from agent.channels import CHANNELS
+from agent.events import Window, parse_event, path_digest, sort_events
 
-EXE, SCRIPT = "Microsoft-Windows-AppLocker/EXE and DLL", "Microsoft-Windows-AppLocker/MSI and Script"
+EXE, SCRIPT, INTEGRITY, SRP = (channel.name for channel in CHANNELS)
 SID = "S-1-5-21-1-2-3-1001"
 AT = 1_795_000_000.5
 PYTHON = r"%OSDRIVE%\USERS\JANE\APPDATA\LOCAL\UV\CACHE\BUILDS-V0\.TMPAB12CD\SCRIPTS\PYTHON.EXE"
@@ -153,85 +147,150 @@ def test_our_own_probes_are_no_sightings(text: str, windows: Sequence[Window], i
     assert len(told) == (0 if is_own else 1)
 
 
-class Log:
-    """A channel that holds some events, as Windows would answer."""
-
-    def __init__(self, *records: int, oldest: int | None = None, error: int = 0) -> None:
-        self.records, self.error = records, error
-        self.oldest = oldest if oldest is not None else (records[0] if records else 0)
-
-    def __call__(self, channel: str, _wanted: tuple[int, ...], after: int, limit: int) -> ChannelRead:
-        if channel != EXE:
-            return ChannelRead(error=15007)
-        if self.error:
-            return ChannelRead(error=self.error)
-        events = tuple(event(record) for record in self.records if record > after)[:limit]
-        newest = self.records[-1] if self.records else 0
-        return ChannelRead(events=events, oldest=self.oldest, newest=newest)
+CODE_INTEGRITY = (
+    '<Event xmlns="http://schemas.microsoft.com/win/2004/08/events/event"><System>'
+    "<Provider Name='Microsoft-Windows-CodeIntegrity' Guid='{4ee76bd8-3cf4-44a0-a0ac-3937643e37a3}'/>"
+    "<EventID>3077</EventID><TimeCreated SystemTime='2026-11-18T11:06:40.123456700Z'/>"
+    "<EventRecordID>512</EventRecordID><Security UserID='%(user)s'/></System><EventData>"
+    "<Data Name='FileNameLength'>96</Data><Data Name='File Name'>%(path)s</Data>"
+    "<Data Name='Process Name'>\\Device\\HarddiskVolume3\\Windows\\explorer.exe</Data>"
+    "<Data Name='Requested Signing Level'>2</Data><Data Name='Status'>0xc0e90002</Data>"
+    "<Data Name='SHA256 Hash Size'>32</Data><Data Name='SHA256 Hash'>%(hash)s</Data>"
+    "<Data Name='SHA256 Flat Hash'>%(flat)s</Data><Data Name='PolicyGUID'>{a244370e-44c9-4c06-b551-f6016e563076}</Data>"
+    "<Data Name='PolicyName'>VerifiedAndReputableDesktop</Data></EventData></Event>"
+)
+DEVICE = r"\Device\HarddiskVolume3\Users\jane\AppData\Local\uv\cache\builds-v0\.tmpAb12Cd\Scripts\python.exe"
 
 
-def test_reading_goes_on_where_it_ended() -> None:
-    log = Log(3, 4, 9)
-    first = read_events(log, {}, machine=MACHINE, sid=SID)
-    assert [sighting.record for sighting in first.sightings] == [3, 4, 9]
-    assert first.records == {EXE: 9}
-    assert first.findings == ()
-    again = read_events(log, first.records, machine=MACHINE, sid=SID)
-    assert (again.sightings, again.records) == ((), {EXE: 9})
+def code_integrity(path: str = DEVICE, user: str = SID, sha256: str = HASH) -> str:
+    return CODE_INTEGRITY % {"path": path, "user": user, "hash": sha256, "flat": "CD" * 32}
 
 
-def test_what_is_too_much_for_one_cycle_is_read_in_the_next() -> None:
-    log = Log(*range(1, 451))
-    records: dict[str, int] = {}
-    batches = []
-    while found := read_events(log, records, machine=MACHINE, sid=SID):
-        records = dict(found.records)
-        if not found.sightings:
-            break
-        batches.append([sighting.record for sighting in found.sightings])
-    assert [len(batch) for batch in batches] == [200, 200, 50]
-    assert [record for batch in batches for record in batch] == list(range(1, 451))
+def srp(
+    event_id: int, *data: str, provider: str = "Microsoft-Windows-SoftwareRestrictionPolicies", user: str = SID
+) -> str:
+    values = "".join(f"<Data>{value}</Data>" for value in data)
+    return (
+        f"<Event><System><Provider Name='{provider}'/><EventID Qualifiers='0'>{event_id}</EventID>"
+        f"<TimeCreated SystemTime='2026-11-18T11:06:40Z'/><EventRecordID>9</EventRecordID><Security UserID='{user}'/>"
+        f"</System><EventData>{values}</EventData></Event>"
+    )
 
 
-def test_a_log_that_wrapped_is_a_finding_and_no_silence() -> None:
-    found = read_events(Log(50, 51), {EXE: 9}, machine=MACHINE, sid=SID)
-    assert [sighting.record for sighting in found.sightings] == [50, 51]
-    assert "40 records were overwritten" in found.findings[0]
+def one_of(channel: str, text: str) -> tuple[list[str], dict[str, int]]:
+    found = parse_event(text)
+    assert found is not None
+    sorted_ = sort_events(channel, [found], machine=MACHINE, sid=SID)
+    return [sighting.pattern for sighting in sorted_.sightings], dict(sorted_.left_out)
 
 
-def test_a_log_that_was_cleared_is_read_from_its_beginning() -> None:
-    found = read_events(Log(1, 2), {EXE: 900}, machine=MACHINE, sid=SID)
-    assert [sighting.record for sighting in found.sightings] == [1, 2]
-    assert found.records == {EXE: 2}
-    assert "cleared" in found.findings[0]
+def test_an_event_of_app_control_is_read() -> None:
+    found = parse_event(code_integrity())
+    assert found is not None
+    assert (found.record, found.event_id, found.at, found.path) == (512, 3077, "2026-11-18T11:06:40.123Z", DEVICE)
+    assert (found.sha256, found.user, found.collection, found.rule_id) == (HASH.lower(), SID, None, None)
+    (sighting,) = sort_events(INTEGRITY, [found], machine=MACHINE, sid=SID).sightings
+    assert (sighting.pattern, sighting.channel) == ("cache-builds-venv-python", INTEGRITY)
+    assert "jane" not in str(sighting.to_json()).lower()
 
 
-def test_an_empty_log_is_nothing_at_all() -> None:
-    assert read_events(Log(), {EXE: 9}, machine=MACHINE, sid=SID).findings == ()
-    assert first_record(9, ChannelRead()) == (9, None)
+def test_the_canary_is_known_to_app_control_by_its_hash() -> None:
+    assert one_of(INTEGRITY, code_integrity(sha256=WINDOWS_AUTHENTICODE_SHA256.upper())) == ([], {"own probe": 1})
 
 
-def test_a_missing_right_is_a_finding_with_its_cure() -> None:
-    found = read_events(Log(error=5), {EXE: 9}, machine=MACHINE, sid=SID)
-    assert found.records == {EXE: 9}
-    assert "S-1-5-32-573" in found.findings[0]
-    assert explain_error(SCRIPT, 15007) is None
-    assert explain_error(SCRIPT, 1734) == f"{SCRIPT}: error 1734"
+@pytest.mark.parametrize(
+    ("event_id", "data"),
+    [
+        (865, (FULL,)),
+        (866, (FULL, "{191cd7fa-f240-4a17-8986-94d480a6c8ca}", r"%USERPROFILE%\AppData")),
+        (868, ("{191cd7fa-f240-4a17-8986-94d480a6c8ca}", FULL)),
+        (882, (FULL, "{191cd7fa-f240-4a17-8986-94d480a6c8ca}")),
+    ],
+)
+def test_an_event_of_srp_is_read(event_id: int, data: Sequence[str]) -> None:
+    assert one_of(SRP, srp(event_id, *data)) == (["cache-builds-venv-python"], {})
 
 
-def test_events_that_cannot_be_read_are_counted() -> None:
-    def broken(channel: str, _wanted: tuple[int, ...], _after: int, _limit: int) -> ChannelRead:
-        return ChannelRead(events=("<Event", event(8)), oldest=7, newest=8) if channel == EXE else ChannelRead()
-
-    found = read_events(broken, {}, machine=MACHINE, sid=SID)
-    assert found.left_out == {"unreadable": 1}
-    assert found.records == {EXE: 8}
+def test_other_providers_and_ids_are_not_asked_for_and_counted() -> None:
+    assert one_of(SRP, srp(865, FULL, provider="Somebody Else")) == ([], {"not asked for": 1})
+    assert one_of(EXE, event(event_id=8002)) == ([], {"not asked for": 1})
+    assert one_of(SCRIPT, event(event_id=8005)) == ([], {"not asked for": 1})
+    assert one_of(SCRIPT, event(event_id=8004)) == ([], {"not asked for": 1})
 
 
-def test_events_that_cannot_be_read_do_not_stop_the_reading() -> None:
-    cut = "<Event><System><EventRecordID>41</EventRecordID>"
+@pytest.mark.parametrize("user", ["S-1-5-18", ""])
+def test_an_event_that_names_no_user_is_told_by_whose_profile_it_is_in(user: str) -> None:
+    assert one_of(INTEGRITY, code_integrity(user=user)) == (["cache-builds-venv-python"], {})
+    others = DEVICE.replace("jane", "janet")
+    assert one_of(INTEGRITY, code_integrity(path=others, user=user)) == ([], {"of an unknown user": 1})
+    assert one_of(EXE, event(TargetUser=user)) == (["cache-builds-venv-python"], {})
+    shared = r"C:\src\app\.venv\Scripts\python.exe"
+    assert one_of(EXE, event(TargetUser=user, FullFilePath=shared)) == ([], {"of an unknown user": 1})
+    assert one_of(EXE, event(FullFilePath=shared)) == (["venv-python"], {})
 
-    def broken(channel: str, _wanted: tuple[int, ...], _after: int, _limit: int) -> ChannelRead:
-        return ChannelRead(events=(cut,), oldest=41, newest=41) if channel == EXE else ChannelRead()
 
-    assert read_events(broken, {}, machine=MACHINE, sid=SID).records == {EXE: 41}
+def test_a_path_too_long_for_a_report_is_not_told() -> None:
+    assert parse_event(event(FullFilePath=FULL.replace("jane", "j" * 1000))) is None
+
+
+PIECES = st.sampled_from(
+    [
+        "<Event>",
+        "</Event>",
+        "<System>",
+        "</System>",
+        "<EventID>8004</EventID>",
+        "<EventID>3077</EventID>",
+        "<EventID>865</EventID>",
+        "<EventID>99999999999999999999</EventID>",
+        "<EventRecordID>7</EventRecordID>",
+        "<EventRecordID>\u0667</EventRecordID>",
+        "<TimeCreated SystemTime='2026-11-18T11:06:40Z'/>",
+        "<TimeCreated SystemTime='0001-01-01T00:00:00Z'/>",
+        "<TimeCreated SystemTime='2026-99-99T99:99:99Z'/>",
+        "<EventData>",
+        "</EventData>",
+        f"<Data>{FULL}</Data>",
+        f"<Data Name='File Name'>{FULL}</Data>",
+        "<Data Name='EventID'>8004</Data>",
+        "<UserData><FullFilePath>",
+        "</FullFilePath></UserData>",
+        "<!DOCTYPE a [<!ENTITY b 'c'>]>",
+        "<![CDATA[",
+        "]]>",
+        "&lol;",
+        "&#0;",
+        "\x00",
+        "\ud800",
+        "<a:b>",
+    ]
+)
+
+
+@given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=25).map("".join)))
+def test_no_text_breaks_the_reader(text: str) -> None:
+    found = parse_event(text)
+    assert found is None or (0 <= found.record <= 2**53 and found.path and found.at.endswith("Z"))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["PolicyName", "RuleId", "TargetUser", "TargetProcessId", "FilePath", "FileHash", "Fqbn"]),
+        st.text(st.characters(exclude_characters="<&", exclude_categories=["Cs", "Cc"]), max_size=60),
+    )
+)
+def test_no_value_of_an_event_breaks_the_report(values: dict[str, str]) -> None:
+    found = parse_event(event(**values))
+    assert found is not None
+    for sighting in sort_events(EXE, [found], machine=MACHINE, sid=SID).sightings:
+        told = str(sighting.to_json())
+        assert "jane" not in told.lower()
+        assert all(
+            word not in told for word in (values.get("RuleId"), values.get("TargetUser")) if word and len(word) > 12
+        )
+
+
+def test_entities_are_not_expanded() -> None:
+    bomb = "<!DOCTYPE a [" + "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 9)) + "]>"
+    assert parse_event(bomb + event(FilePath="&a8;")) is None
+    assert parse_event(event(FilePath="&unknown;", FullFilePath="&unknown;")) is None
