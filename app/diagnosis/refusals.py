@@ -108,6 +108,9 @@ def _numbered_soon(lines: list[str], at: int) -> bool:
 
 def _texts(line: str, at: int) -> list[_Seen]:
     found = []
+    # A wrapped message was cut at a space; a path, in backticks, may have been cut anywhere.
+    parts = line.split("`")
+    line = "`".join(part if number % 2 else part.replace(JOINT, " ") for number, part in enumerate(parts))
     for error in load_errors():
         match = error.match.search(line)
         if match:

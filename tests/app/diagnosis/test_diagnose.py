@@ -62,6 +62,50 @@ def test_outputs_that_people_reported(name: str, path: str, pattern: str, certai
     assert found.advice[0].audience == "administrator"
 
 
+MANAGED = r"C:\users\alice\AppData\Roaming\uv\python\cpython-3.13.2-windows-x86_64-none\python.exe"
+CACHE = r"C:\users\alice\AppData\Local\uv\cache"
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "pattern", "workflow"),
+    [
+        ("venv-newest", MANAGED, "managed-python-exe", "venv"),
+        ("venv-0.7.12", MANAGED, "managed-python-exe", "venv"),
+        (
+            "tool-run-0.7.12",
+            rf"{CACHE}\archive-v0\HR1XxLYn6N1L0vvtJPJ0q\Scripts\python.exe",
+            "cache-archive-env-python",
+            "uvx",
+        ),
+        (
+            "pip-install-newest",
+            rf"{CACHE}\builds-v0\.tmp6hKXcS\Scripts\python.exe",
+            "cache-builds-venv-python",
+            "sync-build",
+        ),
+        (
+            "pip-install-0.7.12",
+            rf"{CACHE}\builds-v0\.tmpxEr0Rg\Scripts\python.exe",
+            "cache-builds-venv-python",
+            "sync-build",
+        ),
+    ],
+)
+def test_outputs_recorded_on_the_windows_bench(name: str, path: str, pattern: str, workflow: str) -> None:
+    answer = diagnose((OUTPUTS / f"bench-{name}.txt").read_text("utf-8"))
+    assert (answer.blocked, answer.engine, answer.error_code) == (True, "applocker-or-srp", 1260)
+    found = only(answer)
+    assert (found.path, found.pattern, found.certainty, found.workflow) == (path, pattern, "certain", workflow)
+
+
+def test_a_launcher_that_ran_but_whose_python_did_not() -> None:
+    answer = diagnose((OUTPUTS / "bench-run-launcher-newest.txt").read_text("utf-8"))
+    assert (answer.blocked, answer.engine, answer.error_code) == (True, "unknown", None)
+    found = only(answer)
+    assert (found.path, found.certainty) == (None, "possible")
+    assert "pyvenv.cfg" in found.explanation
+
+
 def test_a_reported_output_about_permissions() -> None:
     answer = diagnose((OUTPUTS / "run-hello-remove-directory.txt").read_text("utf-8"))
     assert (answer.blocked, answer.engine, answer.error_code, answer.findings) == (False, None, 5, ())
