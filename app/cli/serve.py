@@ -60,14 +60,35 @@ def command(host: str | None, port: int | None, workers: int) -> None:
         host=settings.host,
         port=port,
     )
-    click.echo(f"Wayleave listens on {settings.public_url} (Ctrl+C ends it).")
-    if workers > 1:
-        Multiprocess(config, sockets=[listener]).run()
+    said = f"Wayleave listens on {settings.public_url} (Ctrl+C ends it)."
+    server = _Announcing(config, said)
+    try:
+        if workers > 1:
+            click.echo(said)
+            Multiprocess(config, sockets=[listener]).run()
+            return
+        server.run(sockets=[listener])
+    except KeyboardInterrupt:
+        # The signal is raised once more after an orderly end.
         return
-    server = uvicorn.Server(config)
-    server.run(sockets=[listener])
-    if not server.started:
+    if server.has_failed:
         raise click.ClickException("The server could not start; the lines above say why.")
+
+
+class _Announcing(uvicorn.Server):
+    """Says where it listens once it does."""
+
+    def __init__(self, config: uvicorn.Config, said: str) -> None:
+        super().__init__(config)
+        self._said = said
+        self.has_failed = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            click.echo(self._said)
+        else:
+            self.has_failed = True
 
 
 def greet(engine: Engine, settings: Settings) -> None:

@@ -1,0 +1,156 @@
+"""The commands that a script needs, run as a person would: in a process of their own, on real databases."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.settings import Settings
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    return {
+        **os.environ,
+        "WAYLEAVE_DATA_DIR": str(settings.data_dir),
+        "WAYLEAVE_DATABASE_URL": settings.database_url,
+        "PYTHONWARNINGS": "default",
+    }
+
+
+def wayleave(settings: Settings, *arguments: str, given: str = "", code: int = 0) -> str:
+    """What a command printed; it must end with this exit code."""
+    run = subprocess.run(
+        [sys.executable, "-m", "app.cli.main", *arguments],
+        input=given,
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == code, run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    return run.stdout + run.stderr
+
+
+@contextmanager
+def serving(settings: Settings, *arguments: str) -> Iterator[tuple[str, str]]:
+    """A running server: its address, and what it said before."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli.main", "serve", "--port", "0", *arguments],
+        env=environment(settings),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if match := re.search(r"listens on (http://\S+)", line):
+                yield match[1], said
+                return
+        raise AssertionError(f"the server did not start: {said}")
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def get(url: str) -> httpx.Response:
+    with httpx.Client(transport=httpx.HTTPTransport(retries=10), timeout=30) as client:
+        return client.get(url)
+
+
+def test_the_first_start_says_how_to_get_in_and_the_next_does_not(settings: Settings) -> None:
+    with serving(settings) as (url, said):
+        link = re.search(r"http://\S+/invitation/\S+", said)
+        assert link is not None
+        assert "wayleave-agent enrol --server " + url in said
+        assert get(link[0]).status_code == 200
+        assert get(f"{url}/readyz").text == "ready\n"
+        assert get(f"{url}/healthz").text == "ok\n"
+    wayleave(
+        settings, "admin", "create", "--email", "a@example.com", "--password-stdin", given="correct horse battery\n"
+    )
+    with serving(settings) as (_url, said):
+        assert "invitation" not in said
+        assert "enrol" not in said
+
+
+def test_the_key_is_for_its_owner_alone(settings: Settings) -> None:
+    with serving(settings):
+        pass
+    key = settings.data_dir / "server.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    assert len(key.read_text().strip()) == 64
+
+
+def test_several_workers_need_postgresql(settings: Settings) -> None:
+    if settings.is_sqlite:
+        said = wayleave(settings, "serve", "--workers", "2", code=2)
+        assert "needs PostgreSQL" in said
+    else:
+        with serving(settings, "--workers", "2") as (url, _said):
+            assert get(f"{url}/readyz").status_code == 200
+
+
+def test_secrets_tokens_and_checks(settings: Settings) -> None:
+    assert re.fullmatch(
+        r"wle_1_\S{20,}\n", wayleave(settings, "enrol-secret", "create", "--uses", "2", "--expires", "7d")
+    )
+    assert wayleave(settings, "token", "create", "--role", "viewer").strip()
+    assert "All counts are right." in wayleave(settings, "db", "check")
+    assert "up to date" in wayleave(settings, "db", "upgrade")
+    assert "Made 50 workstations" in wayleave(settings, "fleet", "make", "--hosts", "50")
+    assert "There are 50 hosts already" in wayleave(settings, "fleet", "make", "--hosts", "5", code=1)
+    assert "All counts are right." in wayleave(settings, "db", "check")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("enrol-secret", "create", "--expires", "soon"), "give 30m"),
+        (("enrol-secret", "create", "--network", "nowhere"), "Not a network"),
+        (("token", "create", "--role", "king"), "king"),
+        (("admin", "create", "--email", "nobody", "--password-stdin"), "nobody"),
+    ],
+)
+def test_bad_input_is_one_sentence(settings: Settings, arguments: tuple[str, ...], said: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "app.cli.main", *arguments],
+        input="short\n",
+        env=environment(settings),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode in (1, 2)
+    assert "Traceback" not in run.stderr
+    assert run.stderr.strip()
+
+
+def test_a_database_that_is_away_is_one_sentence(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url="postgresql://nobody@127.0.0.1:1/none")
+    assert "The database does not answer" in wayleave(settings, "db", "check", code=1)
+
+
+def test_a_bad_setting_is_named(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "app.cli.main", "db", "check"],
+        env={**os.environ, "WAYLEAVE_DATA_DIR": str(tmp_path), "WAYLEAVE_NEXT_REPORT_S": "often"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 1
+    assert "WAYLEAVE_NEXT_REPORT_S" in run.stderr
