@@ -14,6 +14,11 @@ from agent.catalogue.normalise import lookup, lower_ascii, normalise
 
 _TOKEN = re.compile(r"<([A-Z_]+)>")
 _NEVER = r"(?!)"
+# Forms that name a volume but not its letter: the machine's own directories tell which it may be.
+_WITHOUT_LETTER = re.compile(
+    r"^[\s\"']*(?:[\\/][^:]*?device[\\/]harddisk|[\\/]{2}[?.][\\/]volume\{|%(?:removable|hot)%)", re.I
+)
+_DRIVE = re.compile(r"^(?:[\\/]{2}[?.][\\/])?([A-Za-z]:)")
 
 # What fills a `<NAME>` of an expression: every one of these variables that the machine has.
 _TOKENS: dict[str, tuple[str, ...]] = {
@@ -86,9 +91,14 @@ def classify(path: str, context: Mapping[str, object] | None = None, machine: Ma
     if plain is None:
         return None
     lowered = lower_ascii(plain)
-    for pattern in _matcher_for(env, known, machine).matching(lowered):
-        if _evidence_allows(pattern, known):
-            return pattern.id
+    matcher = _matcher_for(env, known, machine)
+    texts = [lowered]
+    if _WITHOUT_LETTER.match(path):
+        texts += [drive + lowered[2:] for drive in _drives(env, machine)]
+    for text in texts:
+        for pattern in matcher.matching(text):
+            if _evidence_allows(pattern, known):
+                return pattern.id
     return None
 
 
@@ -106,6 +116,13 @@ def expressions(values: tuple[tuple[str, str], ...] = ()) -> tuple[Expression, .
         if needs is not None:
             found.append(Expression(pattern=pattern, regex=re.compile(source, re.ASCII), needs=needs))
     return tuple(found)
+
+
+def _drives(env: Mapping[str, str], machine: Machine | None) -> list[str]:
+    """The drives on which this machine's directories lie, as `d:`."""
+    places = [*(env[name] for name in sorted(_VARIABLES & env.keys())), *(machine.answers.values() if machine else ())]
+    found = (_DRIVE.match(place) for place in places)
+    return list(dict.fromkeys(drive[1].lower() for drive in found if drive))
 
 
 def _read_env(context: Mapping[str, object], machine: Machine | None) -> dict[str, str]:

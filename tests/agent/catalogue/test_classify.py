@@ -227,6 +227,24 @@ def test_paths_outside_relocated_directories(env: dict[str, str], path: str) -> 
     assert classify(path, {"env": env}) is None
 
 
+@pytest.mark.parametrize(
+    "volume",
+    [
+        r"\Device\HarddiskVolume4",
+        r"\\?\GLOBALROOT\Device\HarddiskVolume4",
+        r"\\?\Volume{4c1b02c1-d990-11dc-99ae-806e6f6e6963}",
+        "%REMOVABLE%",
+        "%HOT%",
+    ],
+)
+def test_a_volume_without_a_letter_may_be_any_drive_of_the_machine(volume: str) -> None:
+    context = {"env": {"UV_CACHE_DIR": r"D:\uvc", "UV_TOOL_BIN_DIR": r"\\?\E:\b"}}
+    assert classify(volume + r"\uvc\.tmpJu1K2g\a.dll", context) == "cache-wheel-staging-temp"
+    assert classify(volume + r"\b\ruff.exe", context) == "tool-bin-exe"
+    assert classify(volume + r"\c\ruff.exe", context) is None
+    assert classify(r"C:\uvc\.tmpJu1K2g\a.dll", context) is None
+
+
 def test_answers_of_uv_itself() -> None:
     machine = Machine(answers={"cache_dir": r"D:\uvc", "tool_bin_dir": r"D:\b", "python_dir": r"D:\p"})
     assert classify(r"D:\uvc\.tmpJu1K2g\a.dll", machine=machine) == "cache-wheel-staging-temp"
