@@ -25,6 +25,7 @@ from app.web.pages import (
     login,
     overview,
     patterns,
+    tokens,
     versions,
 )
 
@@ -40,6 +41,7 @@ ROUTERS = (
     account.router,
     accounts.router,
     agents.router,
+    tokens.router,
     audit.router,
     api.router,
 )

@@ -94,6 +94,14 @@ SECTIONS = (
         heading="Settings",
     ),
     Section(
+        key="tokens",
+        title="API tokens",
+        path="/tokens",
+        icon="key",
+        permission=Permission.MANAGE_ACCOUNTS,
+        heading="Settings",
+    ),
+    Section(
         key="audit",
         title="Audit log",
         path="/audit",

@@ -31,6 +31,7 @@ PAGES = {
     "kept-export-what-if": "/exports/1/what-if",
     "agents": "/agents",
     "accounts": "/accounts",
+    "tokens": "/tokens",
     "audit": "/audit",
     "account": "/account",
     "not-found": "/nothing-here",
