@@ -105,6 +105,7 @@ class _Environment(TypedDict, total=False):
     uv_toml: dict[str, _Any]
     answers: dict[str, _Any]
     roots: dict[str, _Any]
+    event_logs: dict[str, _Short]
 
 
 class _Collection(TypedDict, total=False):

@@ -48,6 +48,7 @@ class Reported:
     policy: PolicyInForce | None
     answers: Mapping[str, str]
     variables: Mapping[str, str]
+    event_logs: Mapping[str, str]
     absent: int
 
 
@@ -67,6 +68,7 @@ def read_reported(sets: Mapping[str, Any]) -> Reported:
         policy=_policy(sets["policy"]) if "policy" in sets else None,
         answers=environment.get("answers", {}),
         variables={**environment.get("variables", {}), **environment.get("uv_toml", {})},
+        event_logs=environment.get("event_logs", {}),
     )
 
 

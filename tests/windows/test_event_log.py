@@ -107,6 +107,7 @@ def test_events_come_in_batches_and_end_with_a_bookmark() -> None:
         ("*[System[(EventID=8003 or EventID=8004) and EventRecordID >= 10]]", EVENTS[3:]),
         ("*[System[(EventID=8003)]]", EVENTS[2:3]),
         ("*[System[(EventID=1)]]", []),
+        ("*[System[Provider[@Name='P'] and (EventID=8004) and (EventRecordID > 1)]]", []),
     ],
 )
 def test_queries_choose_by_record_and_id(query: str, found: list[str]) -> None:

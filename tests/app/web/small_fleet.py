@@ -77,7 +77,11 @@ class Machine:
         return [
             ProbeSet(catalogue=load().etag, probes=probes),
             UvSet(found=found, preferred=path if found else None),
-            EnvironmentSet(answers={"cache_dir": "%LOCALAPPDATA%\\uv\\cache"}, variables={"UV_NATIVE_TLS": "1"}),
+            EnvironmentSet(
+                answers={"cache_dir": "%LOCALAPPDATA%\\uv\\cache"},
+                variables={"UV_NATIVE_TLS": "1"},
+                event_logs={"applocker-exe": "overwritten", "code-integrity": "read"},
+            ),
             PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=rules)} if rules else {}),
             TokenSet(sids=("S-1-1-0", "S-1-5-32-545"), administrator=self.administrator),
             HostFacts(

@@ -125,6 +125,7 @@ def test_one_host_tells_what_was_tried_there(viewer: TestClient) -> None:
     assert "Exe: 1 rule (Enabled)" in text
     assert "event 8004" in text
     assert "UV_NATIVE_TLS=1" in text
+    assert "events were overwritten before they were read" in text
     assert small_fleet.SID.format("")[:-1] not in text
     assert viewer.get("/hosts/999").status_code == 404
     assert viewer.get("/hosts/abc").status_code == 404

@@ -10,6 +10,7 @@ from tests.windows.bench.places import on_disk
 APPLOCKER_EXE = "Microsoft-Windows-AppLocker/EXE and DLL"
 APPLOCKER_SCRIPT = "Microsoft-Windows-AppLocker/MSI and Script"
 CODE_INTEGRITY = "Microsoft-Windows-CodeIntegrity/Operational"
+APPLICATION = "Application"
 
 
 def write_channel(channel: str, events: Iterable[str]) -> None:

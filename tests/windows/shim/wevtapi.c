@@ -2,8 +2,8 @@
 // written as %4 (as Windows names its .evtx files). The file holds <Event>...</Event> elements one after another, oldest
 // first, each with its <EventRecordID>. A file CHANNEL.denied beside it makes the channel answer "access denied".
 //
-// What it knows: EvtQuery by channel or by a structured query's first Path, with the conditions EventRecordID > or >= N
-// and EventID=N (joined by "or") of its XPath, forward or in reverse; EvtNext; EvtRender as XML or as a bookmark;
+// What it knows: EvtQuery by channel or by a structured query's first Path, with the conditions Provider[@Name='P'],
+// EventRecordID > or >= N and EventID=N (joined by "or") of its XPath, forward or in reverse; EvtNext; EvtRender as XML or as a bookmark;
 // bookmarks and EvtSeek; the number of records and the oldest one (EvtOpenLog, EvtGetLogInfo); EvtClose.
 #include <windows.h>
 #include <stdio.h>
@@ -49,6 +49,17 @@ static void path_of(const WCHAR *channel, const WCHAR *ending, WCHAR *path) {
 // Whether an event meets the XPath's conditions; one without any is met by all.
 static int meets(const WCHAR *event, const WCHAR *query) {
     unsigned long long record = record_of(event);
+    const WCHAR *provider = query ? wcsstr(query, L"Provider[@Name='") : NULL;
+    if (provider) {
+        WCHAR wanted[300] = L"<Provider Name='";
+        size_t used = wcslen(wanted), length;
+        provider += wcslen(L"Provider[@Name='");
+        length = wcscspn(provider, L"'");
+        if (length > 250) return 0;
+        wcsncat(wanted + used, provider, length);
+        wcscat(wanted, L"'");
+        if (!wcsstr(event, wanted)) return 0;
+    }
     const WCHAR *bound = query ? wcsstr(query, L"EventRecordID") : NULL;
     if (bound) {
         bound += wcslen(L"EventRecordID");
