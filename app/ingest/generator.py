@@ -22,6 +22,9 @@ from app.fleet.made_sets import environment_set, policy_set, probe_set, token_se
 from app.fleet.rows import NewSet
 from app.fleet.tables import KIND_NAMES
 
+# How long a report is tried again: longer than a busy machine takes to start a server anew.
+GIVE_UP_S = 120.0
+
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
 _RETRY = re.compile(rb"\r\n[Rr]etry-[Aa]fter: *(\d+)")
 _CLOSE = re.compile(rb"\r\n[Cc]onnection: *close", re.IGNORECASE)
@@ -200,7 +203,7 @@ class Fleet:
         digests = [f"sha256:{station.sets[kind].digest.hex()}" for kind in kinds] or None
         request = station.request(report_id, station.bodies(digests) if bodies else b"{}")
         began_s = time.perf_counter()
-        for _ in range(50):
+        while time.perf_counter() - began_s < GIVE_UP_S:
             try:
                 answer = await self._ask(request)
             except OSError:
