@@ -283,8 +283,9 @@ def test_no_value_of_an_event_breaks_the_report(values: dict[str, str]) -> None:
     found = parse_event(event(**values))
     assert found is not None
     for sighting in sort_events(EXE, [found], machine=MACHINE, sid=SID).sightings:
-        told = str(sighting.to_json())
-        assert "jane" not in told.lower()
+        assert "jane" not in str(sighting.to_json()).lower()
+        # The publisher is told as it is, and may be any text: also the one that stands elsewhere in the event.
+        told = str({**sighting.to_json(), "fqbn": None})
         assert all(
             word not in told for word in (values.get("RuleId"), values.get("TargetUser")) if word and len(word) > 12
         )
