@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import accumulate, islice
 
 from sqlalchemy import Engine, insert
 
@@ -109,26 +109,26 @@ class Made:
 def plan_hosts(count: int, *, seed: int, profile: str) -> Iterator[MadeHost]:
     """The hosts of a fleet: the same ones for the same seed."""
     chance = random.Random(seed)  # noqa: S311 - not a secret
+    shares = list(accumulate(one.share for one in DEPARTMENTS))
+    versions = {one.code: [version for version, _share in one.versions] for one in DEPARTMENTS}
+    version_shares = {one.code: list(accumulate(share for _version, share in one.versions)) for one in DEPARTMENTS}
+    transient_share = {"uniform": 0.0, "diverse": 0.05, "hostile": 0.9}[profile]
     for number in range(1, count + 1):
-        department = chance.choices(DEPARTMENTS, [one.share for one in DEPARTMENTS])[0]
-        host = MadeHost(
+        department = chance.choices(DEPARTMENTS, cum_weights=shares)[0]
+        code = department.code
+        yield MadeHost(
             number=number,
             department=department,
             policy="audit" if chance.random() < department.audited else "defaults",
             administrator=chance.random() < department.administrators,
-            version=chance.choices(*zip(*department.versions, strict=True))[0],
+            version=chance.choices(versions[code], cum_weights=version_shares[code])[0],
             has_projects=chance.random() < department.has_projects,
             silent=chance.random() < 0.03,
-        )
-        if profile != "uniform":
             # Where every user is in groups of their own and uv lives in many places, fewer sets are shared.
-            host = replace(
-                host,
-                groups=(f"S-1-5-21-1004336348-1177238915-682003330-{100_000 + number}",),
-                place=chance.randrange(10),
-                transient=chance.randrange(1, 40) if chance.random() < (0.05 if profile == "diverse" else 0.9) else 0,
-            )
-        yield host
+            groups=() if profile == "uniform" else (f"S-1-5-21-1004336348-1177238915-682003330-{100_000 + number}",),
+            place=0 if profile == "uniform" else chance.randrange(10),
+            transient=chance.randrange(1, 40) if chance.random() < transient_share else 0,
+        )
 
 
 def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uniform") -> Made:

@@ -16,6 +16,7 @@ from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold, rebuild_derived
 from app.fleet.hosts import move_host, revoke_host
 from app.fleet.make import PROFILES, make_fleet, plan_hosts
+from app.fleet.make_bulk import make_fleet_in_bulk
 from app.fleet.queries import list_groups, read_overview
 from app.fleet.queries_hosts import HostFilter, get_host, list_hosts
 from app.fleet.retention import drop_old, retire_sets, write_daily
@@ -57,6 +58,39 @@ def test_the_same_seed_makes_the_same_fleet() -> None:
 def test_every_profile_counts_right(database: Engine, profile: str) -> None:
     make_fleet(database, 60, profile=profile)
     counts_are_right(database)
+
+
+@pytest.mark.postgresql
+def test_copied_in_bulk_it_is_the_same_fleet(database: Engine) -> None:
+    if database.name != "postgresql":
+        return
+    make_fleet(database, 150, seed=5)
+    with session_scope(database, writes=False) as session:
+        one = read_overview(session)
+        changes = session.scalar(select(func.count()).select_from(Transition)) or 0
+    make_fleet_in_bulk(database, 150, seed=5)
+    counts_are_right(database)
+    with session_scope(database, writes=False) as session:
+        both = read_overview(session)
+        assert session.scalar(select(func.count()).select_from(Transition)) == 2 * changes
+    assert [(g.name, g.counted, g.administrators) for g in both.groups] == [
+        (g.name, 2 * g.counted, 2 * g.administrators) for g in one.groups
+    ]
+    assert {p.pattern: (p.blocked, p.allowed) for p in both.patterns} == {
+        p.pattern: (2 * p.blocked, 2 * p.allowed) for p in one.patterns
+    }
+    assert {v.version: v.subjects for v in both.versions} == {v.version: 2 * v.subjects for v in one.versions}
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("profile", ["diverse", "hostile"])
+def test_copied_in_bulk_every_profile_counts_right(database: Engine, profile: str) -> None:
+    if database.name != "postgresql":
+        return
+    make_fleet_in_bulk(database, 150, profile=profile)
+    counts_are_right(database)
+    with session_scope(database, writes=False) as session:
+        assert len(list_hosts(session, HostFilter()).rows) == 50
 
 
 def test_drift_is_found_and_repaired(database: Engine) -> None:
