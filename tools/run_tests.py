@@ -90,9 +90,10 @@ def run_with_limit(command: list[str], limit_s: int) -> int | None:
         return None
     finally:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+            # An interrupt lets fixtures unmount and stop what they started.
+            os.killpg(process.pid, signal.SIGINT)
             try:
-                process.wait(timeout=30)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
