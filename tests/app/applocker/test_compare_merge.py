@@ -130,6 +130,14 @@ def test_groupings_must_all_allow() -> None:
     assert any("'n' (d)" in note for note in merged.notes)
 
 
+def test_a_rule_must_be_covered_by_every_other_grouping() -> None:
+    covered, free, other = policy(path("C:\\A\\*")), policy(path("C:\\*", id="c")), policy(path("D:\\*", id="d"))
+    assert [rule.id for _, rule in merge_groupings([covered, free]).policy.rules()] == ["a"]
+    merged = merge_groupings([covered, free, other])
+    assert list(merged.policy.rules()) == []
+    assert any("nothing is left" in note for note in merged.notes)
+
+
 def test_an_empty_grouping_allows_nothing() -> None:
     empty = Policy(collections=(Collection(type="Exe", mode=Mode.NOT_CONFIGURED),))
     decision = decide_groupings([compile_policy(empty)], File(path="C:\\a.exe"), STANDARD_USER)

@@ -339,6 +339,8 @@ def test_exe_rules_without_appx_rules_block_packaged_apps() -> None:
     decision = evaluate(policy(path("*")), app, STANDARD_USER, collection="Appx")
     assert (decision.verdict, decision.effect, decision.event_id) == (N, Effect.BLOCKED, 8027)
     assert decision.confidence == HIGH
+    unsaid = evaluate(policy(path("*"), mode=Mode.NOT_CONFIGURED), app, STANDARD_USER, collection="Appx")
+    assert (unsaid.verdict, unsaid.effect, unsaid.event_id) == (N, Effect.BLOCKED, 8027)
     audited = evaluate(policy(path("*"), mode=Mode.AUDIT_ONLY), app, STANDARD_USER, collection="Appx")
     assert (audited.verdict, audited.effect, audited.confidence) == (Verdict.ALLOWED_BY_DEFAULT, Effect.RUNS, LOW)
     assert evaluate(Policy(), app, STANDARD_USER, collection="Appx").verdict == Verdict.ALLOWED_BY_DEFAULT

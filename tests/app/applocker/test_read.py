@@ -213,6 +213,10 @@ FILE_ENTITY = (
 ATTACKS = {
     "entity bomb": (lambda: f'<!DOCTYPE a [<!ENTITY a0 "aa">{BOMB}]><a>&a98;</a>'.encode(), "document type"),
     "external entity": (lambda: FILE_ENTITY, "document type"),
+    "document type alone": (
+        lambda: b'<!DOCTYPE AppLockerPolicy SYSTEM "x.dtd"><AppLockerPolicy Version="1"/>',
+        "document type",
+    ),
     "undeclared entity": (lambda: b'<AppLockerPolicy Version="&x;"/>', "undefined entity"),
     "a hundred megabytes": (lambda: b"<a>" + b"x" * 100_000_000, "larger than 16 MB"),
     "a million levels": (lambda: b"<a>" * 1_000_000, "nested more than 32 deep"),
