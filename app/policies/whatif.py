@@ -105,7 +105,7 @@ def simulate_export(
         base += subjects
     for policy_id, tokens in by_policy.items():
         total = sum(subjects for _, subjects in tokens)
-        policy = _reported_policy(bodies.get(policy_id)) if policy_id is not None else None
+        policy = reported_policy(bodies.get(policy_id)) if policy_id is not None else None
         if policy is None:
             unreadable += total
             continue
@@ -217,7 +217,7 @@ def _with_rules(policy: Policy, rules: Sequence[PlannedRule]) -> Policy:
     return replace(policy, collections=tuple(collections.values()))
 
 
-def _reported_policy(body: str | None) -> Policy | None:
+def reported_policy(body: str | None) -> Policy | None:
     """The GPO policy of a set's body; None if it, or a policy besides it, could not be read."""
     value = json.loads(body) if body is not None else {}
     collections = value.get("gpo")

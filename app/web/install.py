@@ -25,6 +25,7 @@ from app.web.pages import (
     login,
     overview,
     patterns,
+    policies,
     tokens,
     versions,
 )
@@ -36,6 +37,7 @@ ROUTERS = (
     host_files.router,
     hosts.router,
     versions.router,
+    policies.router,
     export.router,
     exports.router,
     account.router,

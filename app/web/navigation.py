@@ -62,6 +62,14 @@ SECTIONS = (
         heading="Fleet",
     ),
     Section(
+        key="policies",
+        title="Policies in force",
+        path="/policies",
+        icon="shield",
+        permission=Permission.VIEW_FLEET,
+        heading="Rules",
+    ),
+    Section(
         key="export",
         title="Export rules",
         path="/export",

@@ -25,6 +25,7 @@ PAGES = {
     "hosts-none": "/hosts?q=nothing-like-it",
     "host": "/hosts/1",
     "versions": "/versions",
+    "policies": "/policies",
     "export": "/export?pattern=venv-python",
     "exports": "/exports",
     "kept-export": "/exports/1",
@@ -99,7 +100,7 @@ def test_pages_of_an_empty_server(
         page.goto(path)
         problems += problems_of(page, f"{name}-{look}")
     sign_in(page, empty_site)
-    for name in ("overview", "hosts", "versions", "exports", "agents"):
+    for name in ("overview", "hosts", "versions", "policies", "exports", "agents"):
         page.goto(PAGES[name])
         problems += problems_of(page, f"empty-{name}-{look}")
     assert problems == []

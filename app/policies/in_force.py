@@ -1,0 +1,199 @@
+"""Policies in force: the distinct policies that hosts report, for how many, what is wrong with each, how two differ."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.applocker.compare import Change, compare
+from app.applocker.findings import Finding, Severity
+from app.applocker.lint import lint
+from app.applocker.model import HashCondition, PathCondition, Policy, PublisherCondition, Rule
+from app.errors import InvalidError, NotFoundError
+from app.fleet.standing import Standing
+from app.fleet.tables import KIND_NUMBERS, FactSet, HostGroup, Tally
+from app.policies.tables import ExportRule
+from app.policies.whatif import reported_policy
+
+MAX_POLICIES = 50
+_SHOWN = (Standing.COUNTED.value, Standing.ADMINISTRATOR.value, Standing.NOT_ENFORCING.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionLine:
+    """One collection of a policy: its mode as reported and how many rules it has."""
+
+    type: str
+    mode: str
+    rules: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyLine:
+    """One distinct policy. `name`: the start of its digest; `problem`: why it could not be judged, else None."""
+
+    id: int
+    name: str
+    subjects: int
+    groups: Mapping[str, int]
+    collections: tuple[CollectionLine, ...]
+    csp: str
+    srp: bool
+    errors: int
+    warnings: int
+    ours: int
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleLine:
+    """One rule for reading. `is_ours`: an export of ours has it."""
+
+    id: str
+    collection: str
+    action: str
+    name: str
+    sid: str
+    matches: str
+    is_ours: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDetail:
+    """One policy with its rules and what lint says of it."""
+
+    line: PolicyLine
+    rules: tuple[RuleLine, ...]
+    findings: tuple[Finding, ...]
+
+
+def list_policies(session: Session) -> tuple[PolicyLine, ...]:
+    """The policies of most subjects first, at most fifty."""
+    subjects_of: defaultdict[int, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+    rows = session.execute(
+        select(Tally.set_id, Tally.group_id, func.sum(Tally.subjects))
+        .join(FactSet, FactSet.id == Tally.set_id)
+        .where(FactSet.kind == KIND_NUMBERS["policy"], Tally.standing.in_(_SHOWN), Tally.subjects > 0)
+        .group_by(Tally.set_id, Tally.group_id)
+    )
+    for set_id, group_id, subjects in rows:
+        subjects_of[set_id][group_id] += int(subjects)
+    most = sorted(subjects_of, key=lambda set_id: (-sum(subjects_of[set_id].values()), set_id))[:MAX_POLICIES]
+    names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416
+    ours = _our_rules(session)
+    sets = {row.id: row for row in session.scalars(select(FactSet).where(FactSet.id.in_(most)))}
+    return tuple(
+        _line(
+            sets[set_id],
+            {names.get(group, f"group {group}"): count for group, count in subjects_of[set_id].items()},
+            ours,
+        )
+        for set_id in most
+        if set_id in sets
+    )
+
+
+def get_policy(session: Session, policy_id: int) -> PolicyDetail:
+    """One policy. raises: NotFoundError"""
+    line = next((one for one in list_policies(session) if one.id == policy_id), None)
+    if line is None:
+        raise NotFoundError("No host reports this policy any more.")
+    policy, findings = _judged(_body(session, policy_id))
+    ours = _our_rules(session)
+    rules: tuple[RuleLine, ...] = ()
+    if policy is not None:
+        rules = tuple(
+            RuleLine(
+                id=rule.id,
+                collection=collection,
+                action=rule.action.value,
+                name=rule.name,
+                sid=rule.sid,
+                matches=matches_of(rule),
+                is_ours=rule.id.lower() in ours,
+            )
+            for collection, rule in policy.rules()
+        )
+    return PolicyDetail(line=line, rules=rules, findings=findings)
+
+
+def compare_policies(session: Session, before_id: int, after_id: int) -> tuple[Change, ...]:
+    """What the second of two reported policies changes. raises: NotFoundError, InvalidError if one can't be read"""
+    policies = []
+    for policy_id in (before_id, after_id):
+        policy = reported_policy(_body(session, policy_id))
+        if policy is None:
+            raise InvalidError("One of these policies could not be read as a whole, so they can't be compared.")
+        policies.append(policy)
+    return compare(*policies)
+
+
+def matches_of(rule: Rule) -> str:
+    """What a rule matches, in one line."""
+    match rule.condition:
+        case PathCondition(path=path):
+            return path
+        case PublisherCondition(publisher=publisher, product=product, binary=binary):
+            return f"{publisher}, product {product}, file {binary}"
+        case HashCondition(hashes=hashes):
+            shown = ", ".join(one.source_name or one.data[:12] for one in hashes[:3])
+            return f"{shown} and {len(hashes) - 3} more files" if len(hashes) > 3 else shown
+    raise AssertionError("there are three kinds of conditions")
+
+
+def _body(session: Session, policy_id: int) -> str:
+    body = session.scalar(select(FactSet.body).where(FactSet.id == policy_id, FactSet.kind == KIND_NUMBERS["policy"]))
+    if body is None:
+        raise NotFoundError("No host reports this policy any more.")
+    return body
+
+
+def _our_rules(session: Session) -> frozenset[str]:
+    return frozenset(session.scalars(select(ExportRule.rule_id).distinct()).all())
+
+
+@lru_cache(maxsize=2 * MAX_POLICIES)
+def _judged(body: str) -> tuple[Policy | None, tuple[Finding, ...]]:
+    """A reported policy and its findings. A set's body never changes, and judging a large one takes its time."""
+    policy = reported_policy(body)
+    return policy, tuple(lint(policy)) if policy is not None else ()
+
+
+def _line(row: FactSet, groups: Mapping[str, int], ours: frozenset[str]) -> PolicyLine:
+    value = json.loads(row.body)
+    gpo = value.get("gpo")
+    policy, findings = _judged(row.body)
+    return PolicyLine(
+        id=row.id,
+        name=bytes(row.digest).hex()[:8],
+        subjects=sum(groups.values()),
+        groups=dict(sorted(groups.items(), key=lambda item: -item[1])),
+        collections=tuple(
+            CollectionLine(type=name, mode=one.get("mode", "") or "NotConfigured", rules=len(one.get("rules", ())))
+            for name, one in sorted((gpo or {}).items())
+        ),
+        csp=value.get("csp", "none"),
+        srp=bool(value.get("srp", False)),
+        errors=sum(one.severity is Severity.ERROR for one in findings),
+        warnings=sum(one.severity is Severity.WARNING for one in findings),
+        ours=_count_ours(policy, ours),
+        problem=_problem(gpo, value.get("csp", "none"), policy),
+    )
+
+
+def _count_ours(policy: Policy | None, ours: frozenset[str]) -> int:
+    return 0 if policy is None else sum(rule.id.lower() in ours for _, rule in policy.rules())
+
+
+def _problem(gpo: object, csp: str, policy: Policy | None) -> str | None:
+    if gpo is None:
+        return "The agent could not read the policy."
+    if csp != "none":
+        return "A policy from Intune is in force besides, which agents cannot read as a whole."
+    return "It has rules that are not valid AppLocker XML." if policy is None else None

@@ -1,0 +1,42 @@
+"""Policies in force: who has which, what lint says of each, and how two differ."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import Response
+
+from app.db.session import SessionDep
+from app.policies.in_force import compare_policies, get_policy, list_policies
+from app.web.guards import ViewFleet
+from app.web.templating import render
+
+router = APIRouter(include_in_schema=False)
+
+PolicyId = Annotated[int, Path(ge=1, le=2**62)]
+
+
+@router.get("/policies")
+def show_policies(person: ViewFleet, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
+    return render(request, "policies/list.html", policies=list_policies(session))
+
+
+@router.get("/policies/{policy_id}")
+def show_policy(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    policy_id: PolicyId,
+    against: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+) -> Response:
+    detail = get_policy(session, policy_id)
+    others = [one for one in list_policies(session) if one.id != policy_id]
+    return render(
+        request,
+        "policies/page.html",
+        detail=detail,
+        others=others,
+        against=next((one for one in others if one.id == against), None),
+        changes=compare_policies(session, against, policy_id) if against is not None else None,
+    )

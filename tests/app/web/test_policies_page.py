@@ -1,0 +1,124 @@
+"""Policies in force: one line for each distinct policy, its lint, its rules, and what differs between two."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from html import unescape
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from agent.contract.facts import CollectionInForce, PolicySet
+from app.accounts.create import create_account
+from app.db.session import session_scope
+
+SPEC = spec_from_file_location("small_fleet", Path(__file__).with_name("small_fleet.py"))
+assert SPEC is not None
+assert SPEC.loader is not None
+small_fleet = module_from_spec(SPEC)
+sys.modules[SPEC.name] = small_fleet  # its dataclasses look themselves up
+SPEC.loader.exec_module(small_fleet)
+
+RULE = (
+    '<FilePathRule Id="{id}" Name="{name}" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions>'
+    '<FilePathCondition Path="{path}"/></Conditions></FilePathRule>'
+)
+WINDOWS = RULE.format(id="a61c8b2c-a319-4cd0-9690-d2177cad7b51", name="Windows", path="%WINDIR%\\*")
+PROGRAMS = RULE.format(id="921cc481-6e17-4653-8f75-050b80acca20", name="Programs", path="%PROGRAMFILES%\\*")
+HOLE = RULE.format(
+    id="11111111-6e17-4653-8f75-050b80acca20", name="<b>Hole</b>".replace("<", "&lt;"), path="%OSDRIVE%\\Users\\*"
+)
+
+
+class PolicyMachine(small_fleet.Machine):  # type: ignore[name-defined,misc]
+    """A workstation whose Exe collection has the given rules; None: its policy can't be read."""
+
+    rules: tuple[str, ...] | None = ()
+
+    def sets(self) -> list[object]:
+        collections = None
+        if self.rules is not None:
+            collections = {"Exe": CollectionInForce(mode="Enabled", rules=self.rules)}
+        return [one for one in super().sets() if one.kind != "policy"] + [PolicySet(collections=collections)]
+
+
+def machine(name: str, rules: tuple[str, ...] | None) -> PolicyMachine:
+    made = PolicyMachine(name=name, group="Sales", blocked=small_fleet.CACHE)
+    made.rules = rules
+    return made
+
+
+FLEET = [
+    ("PC-1", (WINDOWS, PROGRAMS)),
+    ("PC-2", (WINDOWS, PROGRAMS)),
+    ("PC-3", (HOLE, WINDOWS, PROGRAMS)),
+    ("PC-4", None),
+]
+
+
+@pytest.fixture
+def viewer(app: FastAPI, signed_in: Callable[[str], TestClient]) -> TestClient:
+    with TestClient(app, base_url="http://wayleave.example") as agents:
+        small_fleet.report_all(app, agents, [machine(name, rules) for name, rules in FLEET])
+    return signed_in("viewer")
+
+
+def links(client: TestClient) -> list[str]:
+    """The policies' pages, the one of most users first."""
+    return re.findall(r'href="(/policies/\d+)"', client.get("/policies").text)
+
+
+def test_equal_policies_are_one_line(viewer: TestClient) -> None:
+    page = viewer.get("/policies").text
+    assert "<strong>3 policies</strong> are in force for 4 users" in page
+    assert len(links(viewer)) == 3
+    assert "The agent could not read the policy." in page
+    assert 'Exe <span class="quiet">2 rules, Enabled</span>' in page
+
+
+def test_one_policy_shows_its_rules_and_findings(viewer: TestClient) -> None:
+    pages = [unescape(viewer.get(link).text) for link in links(viewer)]
+    hole = next(page for page in pages if "%OSDRIVE%\\Users\\*" in page)
+    assert "What is wrong, and what to do" in hole
+    assert "in force for <strong>1 user</strong> in Sales" in hole
+    assert "<b>Hole" not in viewer.get(links(viewer)[1]).text
+
+
+def test_two_policies_are_compared(viewer: TestClient) -> None:
+    first, *rest = links(viewer)
+    other = next(link for link in rest if "%OSDRIVE%" in viewer.get(link).text)
+    compared = viewer.get(f"{other}?against={first.rpartition('/')[2]}").text
+    assert "1 difference against" in compared
+    assert "Hole" in compared
+
+
+def test_what_can_not_be_read_is_not_compared(viewer: TestClient) -> None:
+    first, *rest = links(viewer)
+    unreadable = next(link for link in rest if "could not read" in viewer.get(link).text)
+    answer = viewer.get(f"{first}?against={unreadable.rpartition('/')[2]}")
+    assert answer.status_code == 422
+    assert "could not be read as a whole" in answer.text
+
+
+def test_an_unknown_policy_is_not_found(viewer: TestClient) -> None:
+    assert viewer.get("/policies/999").status_code == 404
+    assert viewer.get(f"{links(viewer)[0]}?against=999").status_code == 404
+
+
+def test_no_policy_yet(signed_in: Callable[[str], TestClient]) -> None:
+    assert "No policy was reported yet" in signed_in("viewer").get("/policies").text
+
+
+def test_on_both_databases(client: TestClient, server: FastAPI) -> None:
+    with session_scope(server.state.engine) as session:
+        create_account(session, "ada@example.com", "correct horse battery", "viewer")
+    small_fleet.report_all(server, client, [machine(name, rules) for name, rules in FLEET])
+    client.post("/login", data={"email": "ada@example.com", "password": "correct horse battery"})
+    assert "<strong>3 policies</strong>" in client.get("/policies").text
+    for link in links(client):
+        assert client.get(link).status_code == 200
