@@ -93,6 +93,7 @@ def _starts_a_process(refusal: Refusal) -> bool:
 
 def _blocked(blocks: list[Refusal], engine: str | None, lines: list[str], around: Surroundings) -> Diagnosis:
     findings: dict[tuple[str, str | None], Finding] = {}
+    uses_uv_build = re.search(r"uv[_-]build", around.text) is not None
     for refusal in blocks:
         place = _locate(refusal, lines, around)
         finding = Finding(
@@ -105,7 +106,7 @@ def _blocked(blocks: list[Refusal], engine: str | None, lines: list[str], around
                 place.pattern,
                 engine=_engine(refusal),
                 program=place.program,
-                uses_uv_build=re.search(r"uv[_-]build", around.text) is not None,
+                uses_uv_build=uses_uv_build,
             ),
         )
         key = ((place.path or "").lower(), place.pattern)
