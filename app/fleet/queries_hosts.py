@@ -33,6 +33,8 @@ from app.fleet.tables import (
 )
 
 PAGE_ROWS = 50
+FEW_NAMES_FROM = 5
+"""So long a beginning of a name is taken to fit few hosts."""
 MAX_SETS_LISTED = 500
 """With at most so many sets behind a filter their subjects are looked up; with more, hosts are walked in order."""
 
@@ -176,7 +178,7 @@ def get_host(session: Session, host_id: int) -> HostDetail:
 def _fitting(session: Session, wanted: HostFilter) -> Select[int, str]:
     query = select(Host.id, Host.name)
     if wanted.name:
-        query = query.where(_begins_with(wanted.name))
+        query = query.where(_named(wanted.name))
     if wanted.group_id is not None:
         query = query.where(Host.group_id == wanted.group_id)
     if wanted.state is not None:
@@ -188,7 +190,19 @@ def _begins_with(start: str) -> ColumnElement[bool]:
     if len(start) > 255 or "\x00" in start:
         raise InvalidError("Names are at most 255 characters.", field="name")
     pattern = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    return Host.name.ilike(pattern, escape="\\")
+    return func.lower(Host.name).like(pattern.lower(), escape="\\")
+
+
+def _named(start: str) -> ColumnElement[bool]:
+    if len(start) < FEW_NAMES_FROM:
+        return _begins_with(start)
+    return Host.id.in_(_first(select(Host.id).where(_begins_with(start)), "named"))
+
+
+def _first(ids: Select[int], name: str) -> Select[int]:
+    """Ids that are found before hosts are walked in order: for a page of few the planner would rather walk them all."""
+    chosen = ids.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
+    return select(chosen.c[0])
 
 
 def _with_subjects(session: Session, query: Select[int, str], wanted: HostFilter) -> Select[int, str]:
@@ -207,7 +221,7 @@ def _with_subjects(session: Session, query: Select[int, str], wanted: HostFilter
         return query
     if few and (wanted.pattern or wanted.version is not None):
         # Few subjects have it: start from them, by the index on their sets.
-        return query.where(Host.id.in_(select(Subject.host_id).where(*conditions)))
+        return query.where(Host.id.in_(_first(select(Subject.host_id).where(*conditions), "having")))
     # Many have it: walk the hosts in order, the page is full soon.
     return query.where(exists().where(Subject.host_id == Host.id, *conditions))
 
@@ -215,7 +229,7 @@ def _with_subjects(session: Session, query: Select[int, str], wanted: HostFilter
 def _set_conditions(
     session: Session, wanted: HostFilter
 ) -> list[tuple[str, ColumnElement[Any], ColumnElement[bool], bool]]:
-    """Kind, the subject's column, the sets' condition, and whether more than a hundredth of the fleet has it."""
+    """Kind, the subject's column, the sets' condition, and whether more than a tenth of the fleet has it."""
     found: list[tuple[str, ColumnElement[Any], ColumnElement[bool], bool]] = []
     subjects = session.scalar(select(func.sum(Tally.subjects)).where(Tally.set_id == 0)) or 0
     if wanted.pattern:
@@ -228,10 +242,10 @@ def _set_conditions(
                 PatternTally.pattern == wanted.pattern, PatternTally.outcome == wanted.outcome
             )
         )
-        found.append(("probes", Subject.probes_id, _has_mark(session, numbers), (have or 0) * 100 > subjects))  # type: ignore[arg-type]
+        found.append(("probes", Subject.probes_id, _has_mark(session, numbers), (have or 0) * 10 > subjects))  # type: ignore[arg-type]
     if wanted.version is not None:
         have = session.scalar(select(func.sum(VersionTally.subjects)).where(VersionTally.version == wanted.version))
-        common = (have or 0) * 100 > subjects
+        common = (have or 0) * 10 > subjects
         found.append(("uv", Subject.uv_id, _has_mark(session, [version_mark(wanted.version)]), common))  # type: ignore[arg-type]
     return found
 
