@@ -2,8 +2,8 @@
 
     python conformance/make_cases.py            # after a change of the engine; a test compares
 
-Each case is in the form of `wayleave policy test --cases`, with a `make` beside it that tells the script how to lay the
-file out: `plain`, `junction`, `hardlink`, and started by its 8.3 name (`short`), with `/` (`slash`), literally (`long`).
+Each case is in the form of `wayleave policy test --cases`. A `make` beside it tells the script how to lay the file out:
+`plain`, `junction` or `hardlink`; or how to start it: by its `short` name, with a `slash`, or with the `long` prefix.
 """
 
 from __future__ import annotations

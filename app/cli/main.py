@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "policy": ("app.cli.policy", "Show, lint, test, compare, merge and convert AppLocker policies."),
     "serve": ("app.cli.serve", "Run the server."),
     "token": ("app.cli.token", "Create API tokens."),
+    "verified": ("app.cli.verified", "Record what real PCs did with the cases of the conformance kit."),
 }
 
 

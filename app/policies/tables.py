@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base
@@ -58,3 +58,25 @@ class ExportRule(Base):
     collection: Mapped[str] = mapped_column(String(20))
     kind: Mapped[str] = mapped_column(String(20))
     patterns: Mapped[list[str]] = mapped_column(JSON)
+
+
+class VerifiedCase(Base):
+    """What one real PC did with one case, and whether the engine agreed when it was recorded."""
+
+    __tablename__ = "verified_case"
+    __table_args__ = (UniqueConstraint("case_id", "windows_build", "observed_at"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    case_id: Mapped[str] = mapped_column(String(80))
+    windows: Mapped[str] = mapped_column(String(120))
+    windows_build: Mapped[str] = mapped_column(String(40))
+    observed_at: Mapped[datetime]
+    decision: Mapped[str] = mapped_column(String(40))
+    error: Mapped[int | None]
+    """Windows' error number of a real start, 0 for none; None if the file was only judged, not started."""
+    engine_decision: Mapped[str] = mapped_column(String(40))
+    agrees: Mapped[bool]
+    doubts: Mapped[str] = mapped_column(Text)
+    """Codes of the engine's doubts that this case settles, separated by spaces."""
+    recorded_at: Mapped[datetime]
+    recorded_by: Mapped[str] = mapped_column(String(254))
