@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from app.audit.record import COMMAND_LINE
 from app.cli.database import opened_database, read_settings
 from app.db.session import session_scope
 from app.fleet.groups import make_standard_groups
-from app.ingest.enrolment import create_enrolment_secret
+from app.ingest.secrets import make_secret
 
 _SPAN = re.compile(r"(\d{1,5})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -48,7 +49,7 @@ def create(uses: int | None, expires: str | None, group: str | None, network: st
     expires_at = read_expiry(expires) if expires else None
     with opened_database(read_settings()) as engine, session_scope(engine) as session:
         make_standard_groups(session)
-        secret = create_enrolment_secret(
-            session, uses=uses, expires_at=expires_at, network=network, group=group, note=note
+        secret = make_secret(
+            session, uses=uses, expires_at=expires_at, network=network, group=group, note=note, actor=COMMAND_LINE
         )
     click.echo(secret)

@@ -14,6 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.audit.queries import list_entries
+from app.cli.database import opened_database
+from app.db.session import session_scope
 from app.settings import Settings
 
 
@@ -109,6 +112,10 @@ def test_secrets_tokens_and_checks(settings: Settings) -> None:
         r"wle_1_\S{20,}\n", wayleave(settings, "enrol-secret", "create", "--uses", "2", "--expires", "7d")
     )
     assert wayleave(settings, "token", "create", "--role", "viewer").strip()
+    with opened_database(settings) as engine, session_scope(engine) as session:
+        assert {"enrolment_secret.created", "token.created"} <= {
+            entry.action for entry in list_entries(session).entries
+        }
     assert "All counts are right." in wayleave(settings, "db", "check")
     assert "up to date" in wayleave(settings, "db", "upgrade")
     assert "Made 50 workstations" in wayleave(settings, "fleet", "make", "--hosts", "50")
