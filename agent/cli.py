@@ -111,6 +111,11 @@ def _options(parsed: argparse.Namespace) -> Options:
 
 def _probe(parsed: argparse.Namespace, options: Options) -> int:
     report, observation = preview(options, dict(os.environ))
+    for finding in observation.reading.findings:
+        print(finding, file=sys.stderr)
+    if observation.reading.left_out:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(observation.reading.left_out.items()))
+        print(f"events that stay here: {counts}", file=sys.stderr)
     if parsed.format == "wire":
         print(encode_report(report).decode())
     elif parsed.format == "json":

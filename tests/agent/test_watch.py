@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import cli, observe
 from agent.catalogue import Machine
 from agent.channels import CHANNELS, Channel, ChannelRead, explain_error, find_loss, query_of
+from agent.spool import load_progress
 from agent.watch import MAX_EVENTS, Reading, read_events
 from app.ingest.decode import MAX_SIGHTINGS
 
@@ -221,3 +227,23 @@ def test_every_event_is_told_once_however_the_log_grows(kinds: list[str], cuts: 
         assert not reading.findings
         found += told(reading)
     assert found == [number for number, kind in enumerate(kinds, start=1) if kind == OF_UV]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX paths")
+def test_probe_shows_what_stays_and_remembers_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reading = Reading(left_out={"not of uv": 3, "own probe": 2}, findings=("no right to read it",))
+    monkeypatch.setattr(observe, "read_events", lambda *_arguments, **_named: reading)
+    for name in [name for name in os.environ if name.startswith(("UV_", "WAYLEAVE_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WAYLEAVE_AGENT_SEARCH_PROJECTS", "false")
+    assert cli.main(["probe", "--state-dir", str(tmp_path / "state")]) == cli.DONE
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == ["no right to read it", "events that stay here: 3 not of uv, 2 own probe"]
+    assert json.loads(printed.out)["sightings"] == []
+    progress = load_progress(tmp_path / "state")
+    assert len(progress.windows) == 2  # asking uv, and trying the patterns
+    assert progress.records == {}
+    assert all(window["process_id"] == os.getpid() for window in progress.windows)
