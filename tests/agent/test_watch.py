@@ -108,6 +108,13 @@ def test_noise_does_not_keep_the_agent_behind() -> None:
     assert found.states == {"applocker-exe": "read"}
 
 
+def test_noise_among_them_lets_no_more_be_told_than_a_report_may_hold() -> None:
+    log = Log({record: event(record, OTHER) for record in range(1, 51)} | blocked(*range(51, 351)))
+    first = read(log)
+    assert told(first) == list(range(51, 251))
+    assert told(read(log, first.records)) == list(range(251, 351))
+
+
 def test_a_cycle_looks_at_a_bounded_number_of_events() -> None:
     log = Log({record: event(record, OTHER) for record in range(1, MAX_EVENTS + 500)})
     found = read(log)
