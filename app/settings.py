@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     database_pool: Annotated[int, Field(ge=1, le=200)] = 10
     """Database connections of one process for pages; the report writer has its own."""
 
+    blocked_page: bool = True
+    """Whether anybody may have uv's output read at /blocked, without signing in."""
+
     next_report_s: Annotated[int, Field(ge=10, le=7 * 86400)] = 900
     """How often an agent reports."""
     quarantine_new_hosts: bool = False

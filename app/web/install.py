@@ -18,6 +18,7 @@ from app.web.pages import (
     agents,
     api,
     audit,
+    blocked,
     export,
     exports,
     host_files,
@@ -29,9 +30,11 @@ from app.web.pages import (
     tokens,
     versions,
 )
+from app.web.pages.blocked import prepare_blocked
 
 ROUTERS = (
     login.router,
+    blocked.router,
     overview.router,
     patterns.router,
     host_files.router,
@@ -66,6 +69,7 @@ def install(app: FastAPI) -> None:
     app.mount(STATIC_PATH, HashedStaticFiles(bundled("static")), name="static")
     for router in ROUTERS:
         app.include_router(router)
+    prepare_blocked(app)
     install_error_pages(app)
     # The one added last is asked first.
     app.add_middleware(CompressPages)

@@ -37,6 +37,7 @@ PAGES = {
     "account": "/account",
     "not-found": "/nothing-here",
 }
+REFUSED = "> uv run ruff check\nerror: Failed to spawn: `ruff`\n  Caused by: blockiert (os error 1260)\n"
 LOOKS = {
     "light": ("light", DESKTOP),
     "dark": ("dark", DESKTOP),
@@ -96,7 +97,7 @@ def test_pages_of_an_empty_server(
     theme, size = LOOKS[look]
     page, _ = open_page(empty_site, theme=theme, size=size)
     problems = []
-    for name, path in (("login", "/login"), ("invitation-gone", "/invitation/invented")):
+    for name, path in (("login", "/login"), ("invitation-gone", "/invitation/invented"), ("blocked", "/blocked")):
         page.goto(path)
         problems += problems_of(page, f"{name}-{look}")
     sign_in(page, empty_site)
@@ -104,6 +105,25 @@ def test_pages_of_an_empty_server(
         page.goto(PAGES[name])
         problems += problems_of(page, f"empty-{name}-{look}")
     assert problems == []
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("javascript", [True, False], ids=["with-javascript", "without-javascript"])
+def test_an_output_is_read_for_somebody_who_is_not_signed_in(
+    empty_site: object, open_page: Callable[..., tuple[Page, object]], look: str, javascript: bool
+) -> None:
+    theme, size = LOOKS[look]
+    page, _ = open_page(empty_site, theme=theme, size=size, javascript=javascript)
+    page.goto("/blocked")
+    page.get_by_label("Output of uv").fill(REFUSED)
+    page.get_by_role("button", name="Find out").click()
+    page.get_by_text("A policy blocked this").wait_for()
+    assert page.locator("#text").input_value() == (REFUSED if javascript else "")
+    if javascript:  # axe is JavaScript itself
+        assert problems_of(page, f"blocked-answer-{look}") == []
+        page.get_by_label("Output of uv").fill("x" * 300_000)
+        page.get_by_role("button", name="Find out").click()
+        page.get_by_text("more than can be read here").wait_for()
 
 
 def test_a_made_fleet_says_so(

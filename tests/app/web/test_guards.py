@@ -21,6 +21,7 @@ PUBLIC = {
     "/readyz",
     "/login",
     "/invitation/{token}",
+    "/blocked",
     "/static",
     # Where machines talk: each route checks the host's token or an enrolment secret itself.
     "/api/v1/enrol",
