@@ -114,12 +114,16 @@ def test_a_real_report_arrives_through_the_proxy(fleet: Fleet) -> None:
         listing = fleet.browser.get("/hosts", params={"os": "linux"}).raise_for_status().text
         found = re.search(r'href="(/hosts/[^"?/]+)"[^>]*>\s*demo-workstation', listing)
         assert found, "no demo-workstation in the list of hosts"
-        return fleet.browser.get(found[1]).raise_for_status().text
+        page = fleet.browser.get(found[1]).raise_for_status().text
+        assert "no user has reported from it yet" not in page
+        return page
 
-    page = wait_for(host_page, "the demo agent's host")
+    page = wait_for(host_page, "the demo agent's report")
     # What the noexec mount over uv's cache makes of its build environments.
-    assert "cache-builds-venv-python" in page
-    assert re.search(r"blocked", page, re.IGNORECASE)
+    row = re.search(r'<th scope="row"><a href="/patterns/cache-builds-venv-python">.*?</tr>', page, re.DOTALL)
+    assert row, page
+    assert "blocked" in row[0]
+    assert ">13<" in row[0]  # EACCES
 
 
 def test_strangers_see_the_login_alone(fleet: Fleet) -> None:
