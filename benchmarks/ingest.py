@@ -87,11 +87,11 @@ def measure_ingest(cluster: Cluster) -> dict[str, float]:
     with session_scope(engine) as session:
         make_standard_groups(session)
         secret = create_enrolment_secret(session, uses=None)
-    home = tempfile.mkdtemp(prefix="wayleave-bench-data-")
-    environment = {**os.environ, "WAYLEAVE_DATABASE_URL": url, "WAYLEAVE_DATA_DIR": home}
     wayleave = [sys.executable, "-m", "app.cli.main", "serve", "--port", "0"]
-    with served(wayleave, environment) as (address, pid):
-        figures = asyncio.run(measure_server(address, secret, pid, cluster))
+    with tempfile.TemporaryDirectory(prefix="wayleave-bench-data-") as home:
+        environment = {**os.environ, "WAYLEAVE_DATABASE_URL": url, "WAYLEAVE_DATA_DIR": home}
+        with served(wayleave, environment) as (address, pid):
+            figures = asyncio.run(measure_server(address, secret, pid, cluster))
     with engine.connect() as connection:
         while fold(connection, ContributionCache()):
             pass
