@@ -60,9 +60,9 @@ def _rule(pattern: Pattern | None, engine: str | None) -> Advice:
     if "covered-by" in pattern.rule_kinds and pattern.covered_by:
         return _rule(load().pattern(pattern.covered_by), engine)
     if pattern.rule_kinds[0] in ("avoid", "none"):
-        return _administrator("configure", f"No rule is advised for “{pattern.title}”: {pattern.rule_advice}.")
+        return _administrator("configure", f"No rule is advised for “{pattern.title}”. {pattern.rule_advice}")
     kinds = [_RULES[kind] for kind in pattern.rule_kinds if kind in _RULES]
-    text = f"Allow “{pattern.title}” with {', else '.join(kinds)} ({pattern.rule_advice})."
+    text = f"Allow “{pattern.title}” with {', else '.join(kinds)}. {pattern.rule_advice}"
     if pattern.applocker_paths and "path" in pattern.rule_kinds:
         text += f" As a path: {', '.join(pattern.applocker_paths[:3])}."
     return _administrator("rule", text)

@@ -179,12 +179,11 @@ def rule_giver(catalogue: Catalogue, pattern: Pattern) -> Pattern:
         return catalogue.pattern(pattern.covered_by)
     if not kinds or kinds[0] == "none" or not pattern.is_executed:
         raise InvalidError(
-            f"{pattern.id} needs no rule: {advice.removeprefix('no rule needed ') or 'nothing is started there'}.",
+            f"{pattern.id} needs no rule. {advice}",
             field="patterns",
         )
     if not any(kind in RULE_KINDS for kind in kinds) or kinds[0] == "avoid":
-        instead = advice.removeprefix("avoid: ") or "change how uv is used"
-        raise InvalidError(f"{pattern.id} should not get a rule. Instead: {instead}.", field="patterns")
+        raise InvalidError(f"{pattern.id} should not get a rule. {advice}", field="patterns")
     return pattern
 
 

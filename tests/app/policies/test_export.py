@@ -174,7 +174,7 @@ def test_files_can_be_chosen_for_a_pattern_that_names_none(developers: str, trus
         ("no-cache-temp-root", "UV_CACHE_DIR"),
         ("self-replace-temp-exe", "needs no rule"),
         ("cache-wheel-staging-temp", "needs no rule"),
-        ("pip-target-entrypoint-exe", "Instead"),
+        ("pip-target-entrypoint-exe", "should not get a rule. Install into an environment"),
         ("no-such-pattern", "no pattern"),
     ],
 )
