@@ -12,6 +12,7 @@ class Permission(StrEnum):
     VIEW_FLEET = "view_fleet"
     DRAFT_RULES = "draft_rules"
     APPROVE_RULES = "approve_rules"
+    ANSWER_REQUESTS = "answer_requests"
     VIEW_AUDIT = "view_audit"
     MANAGE_AGENTS = "manage_agents"
     MANAGE_ACCOUNTS = "manage_accounts"
@@ -28,7 +29,7 @@ class Role(StrEnum):
 
 _VIEWER = frozenset({Permission.OWN_ACCOUNT, Permission.VIEW_FLEET})
 _ANALYST = _VIEWER | {Permission.DRAFT_RULES}
-_APPROVER = _ANALYST | {Permission.APPROVE_RULES, Permission.VIEW_AUDIT}
+_APPROVER = _ANALYST | {Permission.APPROVE_RULES, Permission.ANSWER_REQUESTS, Permission.VIEW_AUDIT}
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,
@@ -40,7 +41,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 DESCRIPTIONS: dict[Role, str] = {
     Role.VIEWER: "Sees the fleet's state.",
     Role.ANALYST: "Also drafts rules and exports them.",
-    Role.APPROVER: "Also approves rules and reads the audit log.",
+    Role.APPROVER: "Also approves rules, answers requests for access and reads the audit log.",
     Role.ADMINISTRATOR: "Also manages agents and accounts.",
 }
 

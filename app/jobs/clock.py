@@ -14,6 +14,7 @@ from app.db.engine import DRIVER_ERRORS
 from app.fleet.fold import ContributionCache, fold, rebuild_if_catalogue_changed
 from app.fleet.retention import drop_old, retire_sets, write_daily
 from app.fleet.sweep import mark_silent
+from app.requests.record import drop_old_requests
 
 log = logging.getLogger("wayleave.jobs")
 
@@ -67,3 +68,4 @@ class Clock:
             self._daily_at_s = time.monotonic() + DAY_S
             drop_old(connection, now(), days=self._retention_days)
             retire_sets(connection, now())
+            drop_old_requests(connection, now())

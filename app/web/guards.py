@@ -77,6 +77,7 @@ ApiViewFleet = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_
 OwnAccount = Annotated[Person, Depends(Guard(Permission.OWN_ACCOUNT))]
 ViewFleet = Annotated[Person, Depends(Guard(Permission.VIEW_FLEET))]
 DraftRules = Annotated[Person, Depends(Guard(Permission.DRAFT_RULES))]
+AnswerRequests = Annotated[Person, Depends(Guard(Permission.ANSWER_REQUESTS))]
 ViewAudit = Annotated[Person, Depends(Guard(Permission.VIEW_AUDIT))]
 ManageAgents = Annotated[Person, Depends(Guard(Permission.MANAGE_AGENTS))]
 ManageAccounts = Annotated[Person, Depends(Guard(Permission.MANAGE_ACCOUNTS))]

@@ -27,6 +27,7 @@ from app.web.pages import (
     overview,
     patterns,
     policies,
+    requests,
     tokens,
     versions,
 )
@@ -35,6 +36,7 @@ from app.web.pages.blocked import prepare_blocked
 ROUTERS = (
     login.router,
     blocked.router,
+    requests.router,
     overview.router,
     patterns.router,
     host_files.router,

@@ -86,6 +86,14 @@ SECTIONS = (
         heading="Rules",
     ),
     Section(
+        key="requests",
+        title="Requests",
+        path="/requests",
+        icon="message-circle",
+        permission=Permission.ANSWER_REQUESTS,
+        heading="Rules",
+    ),
+    Section(
         key="agents",
         title="Agents",
         path="/agents",

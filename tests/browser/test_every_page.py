@@ -30,6 +30,7 @@ PAGES = {
     "exports": "/exports",
     "kept-export": "/exports/1",
     "kept-export-what-if": "/exports/1/what-if",
+    "requests": "/requests",
     "agents": "/agents",
     "accounts": "/accounts",
     "tokens": "/tokens",
@@ -101,7 +102,7 @@ def test_pages_of_an_empty_server(
         page.goto(path)
         problems += problems_of(page, f"{name}-{look}")
     sign_in(page, empty_site)
-    for name in ("overview", "hosts", "versions", "policies", "exports", "agents"):
+    for name in ("overview", "hosts", "versions", "policies", "exports", "agents", "requests"):
         page.goto(PAGES[name])
         problems += problems_of(page, f"empty-{name}-{look}")
     assert problems == []
@@ -109,8 +110,12 @@ def test_pages_of_an_empty_server(
 
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("javascript", [True, False], ids=["with-javascript", "without-javascript"])
-def test_an_output_is_read_for_somebody_who_is_not_signed_in(
-    empty_site: object, open_page: Callable[..., tuple[Page, object]], look: str, javascript: bool
+def test_an_output_is_read_and_a_request_answered(
+    empty_site: object,
+    open_page: Callable[..., tuple[Page, object]],
+    sign_in: Callable[..., None],
+    look: str,
+    javascript: bool,
 ) -> None:
     theme, size = LOOKS[look]
     page, _ = open_page(empty_site, theme=theme, size=size, javascript=javascript)
@@ -118,12 +123,32 @@ def test_an_output_is_read_for_somebody_who_is_not_signed_in(
     page.get_by_label("Output of uv").fill(REFUSED)
     page.get_by_role("button", name="Find out").click()
     page.get_by_text("A policy blocked this").wait_for()
+    page.get_by_label("How to reach you").fill("bob@example.com")
+    page.get_by_label("What you need it for").fill("The linter of our repository.")
     assert page.locator("#text").input_value() == (REFUSED if javascript else "")
     if javascript:  # axe is JavaScript itself
         assert problems_of(page, f"blocked-answer-{look}") == []
+    page.get_by_role("button", name="Ask for access").click()
+    page.get_by_text("You are the first to ask").wait_for()
+    if javascript:
+        assert problems_of(page, f"blocked-asked-{look}") == []
         page.get_by_label("Output of uv").fill("x" * 300_000)
         page.get_by_role("button", name="Find out").click()
         page.get_by_text("more than can be read here").wait_for()
+    sign_in(page, empty_site)
+    page.goto("/requests")
+    if javascript:
+        assert problems_of(page, f"requests-{look}") == []
+    page.get_by_label("Answer to all who ask").fill("A rule comes on Monday.")
+    page.get_by_label("State").select_option("answered")
+    page.get_by_role("button", name="Save the answer").click()
+    page.get_by_text("No request for access waits").wait_for()
+    page.goto("/blocked")
+    page.get_by_label("Output of uv").fill(REFUSED)
+    page.get_by_role("button", name="Find out").click()
+    page.get_by_text("A rule comes on Monday.").wait_for()
+    if javascript:
+        assert problems_of(page, f"blocked-answered-{look}") == []
 
 
 def test_a_made_fleet_says_so(

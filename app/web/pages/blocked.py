@@ -1,10 +1,12 @@
 """The page "Blocked?", open to everybody: somebody pastes what uv printed and reads what was refused and what helps.
 
-Nothing of the text is stored or logged, and none of it comes back but the path of the file that was refused.
+Nothing of the text is stored or logged, and none of it comes back but the path of the file that was refused. A
+request for access, which the person sends with a button, carries the pattern and the engine, not the text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anyio import CapacityLimiter, to_thread
@@ -13,8 +15,11 @@ from starlette.responses import Response
 
 from agent.catalogue import Workflow
 from agent.catalogue import load as load_catalogue
-from app.diagnosis import Advice, Diagnosis, Finding, diagnose
+from app.db.session import session_scope
+from app.diagnosis import Advice, Diagnosis, Finding, diagnose, without_advice
 from app.errors import NotFoundError, TooLargeError
+from app.requests.queries import Group, find_groups
+from app.requests.record import ENGINES, MAX_CONTACT_CHARS, MAX_MESSAGE_CHARS
 from app.web.guards import client_address, signed_in_person
 from app.web.pasted import parse_fields, read_body, visible
 from app.web.rate import RateLimit
@@ -29,6 +34,9 @@ MAX_FINDINGS = 12
 BURST = 20
 EVERY_S = 6.0
 READERS = 2
+# A dozen requests a day of one client are enough.
+ASK_BURST = 5
+ASK_EVERY_S = 2 * 3600.0
 
 TOO_LARGE = (
     "This is more than can be read here. Paste the end of the output, from the command you typed to the error: "
@@ -77,9 +85,21 @@ class Answer:
     left_out: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskForm:
+    """A request for access as the form has it. `patterns`: ids, "" for a file that is none of uv's."""
+
+    engine: str
+    patterns: tuple[str, ...]
+    workflow: str
+    contact: str = ""
+    message: str = ""
+
+
 def prepare_blocked(app: FastAPI) -> None:
-    """Give an application its own bounds: how often one client may have a text read, and how many are at once."""
+    """Give an application its own bounds: how often one client may ask, and how many texts are read at once."""
     app.state.blocked_limit = RateLimit(burst=BURST, every_s=EVERY_S)
+    app.state.ask_limit = RateLimit(burst=ASK_BURST, every_s=ASK_EVERY_S)
     app.state.blocked_readers = CapacityLimiter(READERS)
 
 
@@ -110,7 +130,26 @@ def _answer(request: Request, body: bytes) -> Response:
         return _refuse_length(request, 422)
     if not text.strip():
         return page(request, status=422, problem=EMPTY)
-    return page(request, answer=in_words(diagnose(text)))
+    diagnosis = diagnose(text)
+    ask = form_for(diagnosis)
+    known: dict[str, Group] = {}
+    if ask is not None:
+        with session_scope(request.app.state.engine, writes=False) as session:
+            known = find_groups(session, ask.engine, ask.patterns)
+    return page(request, answer=in_words(diagnosis), ask=ask, known=known)
+
+
+def form_for(diagnosis: Diagnosis) -> AskForm | None:
+    """What a person can ask access for; None if nothing was blocked, or by what no rule opens."""
+    bare = without_advice(diagnosis)
+    if bare.engine not in ENGINES or not bare.findings:
+        return None
+    shown = bare.findings[:MAX_FINDINGS]
+    return AskForm(
+        engine=bare.engine,
+        patterns=tuple(dict.fromkeys(one.pattern or "" for one in shown)),
+        workflow=next((one.workflow for one in shown if one.workflow), ""),
+    )
 
 
 def in_words(diagnosis: Diagnosis) -> Answer:
@@ -187,15 +226,35 @@ def _refuse_length(request: Request, status: int) -> Response:
     return response
 
 
-def page(request: Request, *, status: int = 200, problem: str | None = None, answer: Answer | None = None) -> Response:
-    """The page with what it says; in the frame of the site for somebody who is signed in."""
+def page(
+    request: Request,
+    *,
+    status: int = 200,
+    problem: str | None = None,
+    answer: Answer | None = None,
+    ask: AskForm | None = None,
+    ask_problem: str | None = None,
+    known: Mapping[str, Group] | None = None,
+    sent: int | None = None,
+    fragment: str = "answer",
+) -> Response:
+    """The page with what it says; in the frame of the site for somebody who is signed in.
+
+    `known`: what was asked and answered for the patterns of `ask`; `sent`: how many ask for what was just asked for.
+    """
     request.state.person = signed_in_person(request)
     return render(
         request,
         "blocked/page.html",
-        fragment="answer",
+        fragment=fragment,
         status=status,
         problem=problem,
         answer=answer,
+        ask=ask,
+        ask_problem=ask_problem,
+        known=known or {},
+        sent=sent,
         max_chars=MAX_TEXT_CHARS,
+        max_contact=MAX_CONTACT_CHARS,
+        max_message=MAX_MESSAGE_CHARS,
     )

@@ -39,6 +39,7 @@ PAGES = {
     "/agents": "<strong>27 hosts</strong>",
     "/accounts": "<strong>1 person</strong>",
     "/audit?q=LOGIN": "login.succeeded",
+    "/requests": "Nobody has asked yet",
     "/account": "ada@example.com",
 }
 

@@ -22,6 +22,7 @@ PUBLIC = {
     "/login",
     "/invitation/{token}",
     "/blocked",
+    "/blocked/ask",
     "/static",
     # Where machines talk: each route checks the host's token or an enrolment secret itself.
     "/api/v1/enrol",
