@@ -45,3 +45,5 @@ def test_memory_is_bounded_and_who_asks_on_is_remembered() -> None:
         limit.take(f"198.51.100.{number}")
         assert limit.take("192.0.2.1") == 60
         assert len(limit) <= 10
+    assert limit.take("203.0.113.1") == 0
+    assert limit.take("203.0.113.1") == 60
