@@ -71,6 +71,21 @@ def test_asking_is_counted_and_read_by_who_answers(
     assert 'href="/export?pattern=venv-entrypoint-exe"' in page
 
 
+def test_rules_are_drafted_only_for_what_applocker_rules_open(
+    anonymous: TestClient, signed_in: Callable[[str], TestClient]
+) -> None:
+    client = signed_in("administrator")
+    anonymous.post("/blocked/ask", data=REQUEST | {"engine": "wdac", "pattern": ["venv-python"]})
+    anonymous.post("/blocked/ask", data=REQUEST | {"pattern": [""]})
+    assert "/export?" not in client.get("/requests").text
+    anonymous.post("/blocked/ask", data=REQUEST | {"pattern": ["venv-entrypoint-exe", "tool-bin-exe"]})
+    page = unescape(client.get("/requests").text)
+    link = re.search(r'href="(/export\?[^"]*)"[^>]*>.*Draft rules for these 2 patterns', page)
+    assert link is not None
+    chosen = client.get(link[1]).text
+    assert len(re.findall(r'name="pattern" value="[\w-]+"[^>]* checked', chosen)) == 2
+
+
 def test_one_answer_reaches_all_who_read_the_page(
     anonymous: TestClient, signed_in: Callable[[str], TestClient], engine: Engine
 ) -> None:
