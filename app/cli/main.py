@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "enrol-secret": ("app.cli.enrol_secret", "Create secrets with which agents enrol."),
     "export": ("app.cli.export", "Write AppLocker rules for patterns."),
     "fleet": ("app.cli.fleet", "Make a fleet to try Wayleave with."),
-    "host": ("app.cli.host", "Erase what is kept of a workstation."),
+    "host": ("app.cli.host", "Approve, move, revoke or erase workstations."),
     "policy": ("app.cli.policy", "Show, lint, test, compare, merge and convert AppLocker policies."),
     "serve": ("app.cli.serve", "Run the server."),
     "token": ("app.cli.token", "Create API tokens."),

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.audit.record import Actor, record
 from app.db.base import now
-from app.errors import NotFoundError
+from app.fleet.hosts import get_host, lock_subjects
 from app.fleet.standing import Standing
 from app.fleet.sweep import set_standing
 from app.fleet.tables import Host, Pulse, Sighting, Subject, Transition
@@ -39,16 +39,8 @@ def forget_host(session: Session, host_id: int, *, actor: Actor) -> Forgotten:
 
     raises: NotFoundError.
     """
-    if session.get(Host, host_id) is None:
-        raise NotFoundError("There is no such host.", field="host")
-    locked = (
-        select(Pulse.subject_id)
-        .join(Subject, Subject.id == Pulse.subject_id)
-        .where(Subject.host_id == host_id)
-        .order_by(Pulse.subject_id)
-        .with_for_update(of=Pulse)
-    )
-    ids = list(session.scalars(locked))
+    get_host(session, host_id)
+    ids = lock_subjects(session, host_id)
     if ids:
         set_standing(session.connection(), ids, Standing.REVOKED, now())  # out of all counts first
     subjects = select(Subject.id).where(Subject.host_id == host_id)

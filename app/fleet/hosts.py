@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.audit.record import Actor, record
 from app.db.base import now
-from app.errors import NotFoundError
+from app.errors import ConflictError, NotFoundError
 from app.fleet import rows_postgresql, rows_sqlite
 from app.fleet.record import count_move
 from app.fleet.rows import DeltaRow
@@ -23,8 +23,8 @@ def revoke_host(session: Session, host_id: int, *, actor: Actor) -> None:
 
     raises: NotFoundError.
     """
-    host = _get_host(session, host_id)
-    ids = _lock_subjects(session, host_id)
+    host = get_host(session, host_id)
+    ids = lock_subjects(session, host_id)
     session.execute(update(Host).where(Host.id == host_id).values(state=HostState.REVOKED.value))
     if ids:
         set_standing(session.connection(), ids, Standing.REVOKED, now())
@@ -34,10 +34,12 @@ def revoke_host(session: Session, host_id: int, *, actor: Actor) -> None:
 def approve_host(session: Session, host_id: int, *, actor: Actor) -> None:
     """It leaves quarantine; its users are counted from their next report on.
 
-    raises: NotFoundError.
+    raises: NotFoundError; ConflictError for a host that is not in quarantine, as one that was revoked.
     """
-    host = _get_host(session, host_id)
-    ids = _lock_subjects(session, host_id)
+    host = get_host(session, host_id)
+    if host.state != HostState.QUARANTINED:
+        raise ConflictError("This host is not in quarantine.", field="host")
+    ids = lock_subjects(session, host_id)
     session.execute(update(Host).where(Host.id == host_id).values(state=HostState.ACTIVE.value))
     session.execute(update(Pulse).where(Pulse.subject_id.in_(ids)).values(said=b""))
     record(session, actor, "host.approved", host.name)
@@ -48,11 +50,11 @@ def move_host(session: Session, host_id: int, group_id: int, *, actor: Actor) ->
 
     raises: NotFoundError for the host or the group.
     """
-    host = _get_host(session, host_id)
+    host = get_host(session, host_id)
     group = session.get(HostGroup, group_id)
     if group is None:
         raise NotFoundError("There is no such group.", field="group")
-    ids = _lock_subjects(session, host_id)
+    ids = lock_subjects(session, host_id)
     session.execute(update(Host).where(Host.id == host_id).values(group_id=group_id))
     connection = session.connection()
     rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
@@ -66,15 +68,16 @@ def move_host(session: Session, host_id: int, group_id: int, *, actor: Actor) ->
     record(session, actor, "host.moved", host.name, group=group.name)
 
 
-def _get_host(session: Session, host_id: int) -> Host:
+def get_host(session: Session, host_id: int) -> Host:
+    """The host of an id. raises: NotFoundError."""
     host = session.get(Host, host_id)
     if host is None:
         raise NotFoundError("There is no such host.", field="host")
     return host
 
 
-def _lock_subjects(session: Session, host_id: int) -> list[int]:
-    """Locks the pulses of a host's users, in the order of their ids, as report writers do."""
+def lock_subjects(session: Session, host_id: int) -> list[int]:
+    """The ids of a host's users, their pulses locked in this order, as report writers lock them."""
     query = (
         select(Pulse.subject_id)
         .join(Subject, Subject.id == Pulse.subject_id)
