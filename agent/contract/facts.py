@@ -16,8 +16,6 @@ from agent.contract.canonical import Json, canonical_json, digest
 KINDS = ("probes", "uv", "environment", "policy", "token", "host")
 """All kinds of fact sets. `host` is stored per host, the others are shared."""
 
-SHARED_KINDS = KINDS[:-1]
-
 
 class Outcome(StrEnum):
     """What came of one try at one pattern."""

@@ -98,7 +98,3 @@ def default_rules(collection: str) -> tuple[Rule, ...]:
 def default_collection(type: str, mode: Mode) -> Collection:
     """A collection of Windows' default rules."""
     return Collection(type=type, mode=mode, rules=default_rules(type))
-
-
-DEFAULT_IDS = frozenset(rule.id for type in ("Exe", "Dll", "Script", "Msi", "Appx") for rule in default_rules(type))
-"""The ids of all default rules: the same in every policy that has them."""

@@ -34,14 +34,6 @@ def machine_registry(names: Mapping[str, object]) -> str:
     return found[0]
 
 
-def parse_backup(files: Mapping[str, bytes]) -> Policy:
-    """The policy in a GPO backup, given as paths (with `/`, relative to the folder) and contents.
-
-    raises: AppLockerError.
-    """
-    return parse_registry_pol(files[machine_registry(files)])
-
-
 def _is_machine_registry(name: str) -> bool:
     parts = [part.lower() for part in PurePosixPath(name).parts]
     return parts[-1:] == ["registry.pol"] and (len(parts) == 1 or parts[-2] == "machine")

@@ -8,7 +8,6 @@ source: OWASP XML External Entity Prevention; the limits are several times what 
 
 from __future__ import annotations
 
-import re
 import xml.parsers.expat as expat
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +25,6 @@ MAX_ATTRIBUTES = 64
 MAX_TEXT = 1024 * 1024
 
 _CHUNK_BYTES = 64 * 1024
-_DECLARED = re.compile(r"\s*<\?xml[^>]*\?>")
 
 
 @dataclass(slots=True)

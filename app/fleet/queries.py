@@ -85,10 +85,6 @@ class WorkflowCount:
     def base(self) -> int:
         return self.open + self.blocked
 
-    @property
-    def open_share(self) -> Share:
-        return Share(part=self.open, base=self.base)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionCount:

@@ -45,8 +45,3 @@ def on_disk(path: str) -> Path:
     if windows.drive.upper() != "C:" or not windows.root:
         raise ValueError(f"not an absolute path on C: {path}")
     return DRIVE_C.joinpath(*windows.parts[1:])
-
-
-def as_windows(path: Path) -> str:
-    r"""The path on C: of a file below the bench's drive."""
-    return "C:\\" + "\\".join(path.relative_to(DRIVE_C).parts)
