@@ -19,13 +19,14 @@ PART_BYTES = 65_536
 
 
 class Sender:
-    """Sends parts without end and counts them."""
+    """Sends parts without end, counts them, and objects to being asked for more than the limit and one."""
 
     def __init__(self) -> None:
         self.parts = 0
 
     async def __call__(self) -> Message:
         self.parts += 1
+        assert self.parts <= MAX_BODY_BYTES // PART_BYTES + 1, "read on beyond the limit"
         return {"type": "http.request", "body": bytes(PART_BYTES), "more_body": True}
 
 
