@@ -29,7 +29,7 @@ def make_month_partitions(connection: Connection, at: datetime | None = None) ->
             if connection.execute(text("SELECT to_regclass(:name)"), {"name": name}).scalar() is not None:
                 continue
             held = connection.execute(
-                text(f"SELECT EXISTS (SELECT 1 FROM {table}_default WHERE at >= :start AND at < :end)"),  # noqa: S608
+                text(f"SELECT EXISTS (SELECT 1 FROM {table}_default WHERE at >= :start AND at < :end)"),  # noqa: S608 - our names
                 {"start": to_ms(start), "end": to_ms(end)},
             ).scalar()
             if held:

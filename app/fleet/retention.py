@@ -46,6 +46,7 @@ def _delete_old(connection: Connection, table: str, before: datetime) -> int:
     # On PostgreSQL only the default partition can still hold old rows.
     source = f"{table}_default" if on_postgresql else table
     statement = text(
+        # Names of our own tables and columns; the time is a parameter.
         f"DELETE FROM {source} WHERE {row} IN (SELECT {row} FROM {source} WHERE at < :before LIMIT {BATCH})"  # noqa: S608
     )
     deleted = 0

@@ -220,7 +220,7 @@ class Fleet:
                 request = station.request(report_id, station.bodies(json.loads(answer.body)["missing"]))
             elif answer.status in (503, 429):
                 self.tally.turned_away += 1
-                await asyncio.sleep(random.uniform(0.2, 1.0) * max(answer.retry_after_s, 1))  # noqa: S311
+                await asyncio.sleep(random.uniform(0.2, 1.0) * max(answer.retry_after_s, 1))  # noqa: S311 - not a secret
             else:
                 self.tally.refused += 1
                 return False

@@ -62,10 +62,10 @@ class Choice:
 
 def read_form(
     pattern: Words = [],  # noqa: B006 - FastAPI copies it
-    kind: Words = [],  # noqa: B006
+    kind: Words = [],  # noqa: B006 - FastAPI copies it
     sid: Annotated[str, Form(max_length=400)] = "",
     project_roots: Annotated[str, Form(max_length=10_000)] = "",
-    collection: Words = [],  # noqa: B006
+    collection: Words = [],  # noqa: B006 - FastAPI copies it
     base: Annotated[str, Form()] = "",
     base_file: Annotated[UploadFile | None, File()] = None,
     forget_base: Annotated[bool, Form()] = False,
