@@ -202,6 +202,17 @@ def test_hosts_come_into_the_group_of_their_secret(client: TestClient, server: F
         ]
 
 
+def test_a_known_host_and_user_with_another_secret_are_401(workstation: Workstation, server: FastAPI) -> None:
+    assert workstation.send().status_code == 200
+    before = pulse(server)
+    own = workstation.token
+    workstation.token = own[:-1] + ("A" if own[-1] != "A" else "B")
+    for answer in (workstation.send(bodies=False), workstation.send()):
+        assert (answer.status_code, answer.json()["error"]) == (401, "unknown")
+    after = pulse(server)
+    assert (after.received, after.sequence, after.last_seen_at) == (1, before.sequence, before.last_seen_at)
+
+
 def test_an_unknown_token_is_401_and_a_revoked_host_403(workstation: Workstation, server: FastAPI) -> None:
     good = workstation.token
     for bad in ("wl_1_" + "x" * 43, "wl_999_" + good.split("_", 2)[2], "nonsense", "wl_" + "9" * 30 + "_" + "x" * 43):
