@@ -20,6 +20,10 @@ from app.db.session import session_scope
 from app.settings import Settings
 
 
+# Each test starts processes of its own.
+pytestmark = pytest.mark.slow
+
+
 def environment(settings: Settings) -> dict[str, str]:
     return {
         **os.environ,
