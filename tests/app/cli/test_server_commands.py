@@ -19,7 +19,6 @@ from app.cli.database import opened_database
 from app.db.session import session_scope
 from app.settings import Settings
 
-
 # Each test starts processes of its own.
 pytestmark = pytest.mark.slow
 
