@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
+KILLS ?= 200
 export WAYLEAVE_DATA_DIR ?= var
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help env run demo test check bench lighthouse lock clean
+.PHONY: help env run demo test check bench faults lighthouse lock clean
 
 help: ## List these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -46,6 +47,9 @@ check: env ## Format, lint, types, import contracts and the fast tests, in under
 
 bench: env ## Measure; one JSON line a figure
 	@$(BIN)/python benchmarks/run.py $(ONLY)
+
+faults: env ## Kill the server under load KILLS times (200) on each database
+	@WAYLEAVE_KILLS=$(KILLS) $(BIN)/python -m pytest -n0 --timeout 3600 tests/faults
 
 lighthouse: env ## Lighthouse over the pages of a made fleet (needs Chromium)
 	@$(BIN)/python tools/lighthouse.py $(PAGES)
