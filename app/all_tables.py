@@ -15,6 +15,7 @@ MODULES = (
     "app.accounts.tables",
     "app.audit.tables",
     "app.policies.tables",
+    "app.policies.tables_rule_sets",
     "app.requests.tables",
 )
 
