@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 MAX_INTEGER = 2**53
 MAX_DEPTH = 32
 DIGEST_PREFIX = "sha256:"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 Json = None | bool | int | str | Sequence["Json"] | Mapping[str, "Json"]
 
@@ -66,9 +68,7 @@ def digest(kind: str, body: str) -> str:
 
 def is_digest(text: object) -> bool:
     """Whether a value has a digest's form: `sha256:` and 64 lower-case hex digits."""
-    if not isinstance(text, str) or len(text) != len(DIGEST_PREFIX) + 64 or not text.startswith(DIGEST_PREFIX):
-        return False
-    return all(c in "0123456789abcdef" for c in text[len(DIGEST_PREFIX) :])
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
 def _checked(value: Json, field: str, depth: int) -> Json:

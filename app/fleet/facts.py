@@ -6,21 +6,28 @@ refused with the place of the fault.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from agent.contract.canonical import MAX_DEPTH, ContractError, parse_canonical
-from agent.contract.facts import Engine, Outcome
+from app.fleet.probes import (
+    MAX_PROBES,
+    PatternFact,
+    ProbesShape,
+    decide,
+    find_known,
+    mark,
+    read_probe,
+    remember_probes,
+)
 
-MAX_PROBES = 400
 MAX_FOUND = 100
 
 
@@ -32,14 +39,6 @@ class Flag(IntFlag):
     BLOCKING = 4
 
 
-class PatternFact(NamedTuple):
-    """What came of one pattern: the real file's outcome before the canary's, the worst of its collections."""
-
-    pattern: str
-    outcome: str
-    engine: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetFacts:
     """What counts need of one shared set."""
@@ -47,13 +46,8 @@ class SetFacts:
     flags: int = 0
     patterns: tuple[PatternFact, ...] = ()
     version: str | None = None
-
-    @property
-    def marks(self) -> list[int] | None:
-        """One number per pattern or version, by which the database finds the sets that have it."""
-        if self.version is not None:
-            return [version_mark(self.version)]
-        return [mark(fact.pattern, fact.outcome, fact.engine) for fact in self.patterns] or None
+    marks: list[int] | None = None
+    """One number per pattern or version, by which the database finds the sets that have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,21 +67,7 @@ class HostColumns:
 _Line = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Short = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Unit = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
-_Pattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,79}$")]
 _Any = Annotated[str, StringConstraints(max_length=4096)]
-
-
-class _Probe(TypedDict, total=False):
-    pattern: _Pattern
-    specimen: _Short
-    outcome: _Short
-    engine: _Short | None
-    error: int | None
-    collection: _Short | None
-
-
-class _Probes(TypedDict, total=False):
-    probes: list[_Probe]
 
 
 class _Found(TypedDict, total=False):
@@ -138,7 +118,7 @@ class _Host(TypedDict, total=False):
 
 
 _SHAPES: Mapping[str, TypeAdapter[Any]] = {
-    "probes": TypeAdapter(_Probes),
+    "probes": TypeAdapter(ProbesShape),
     "uv": TypeAdapter(_Uv),
     "environment": TypeAdapter(_Environment),
     "policy": TypeAdapter(_Policy),
@@ -146,41 +126,15 @@ _SHAPES: Mapping[str, TypeAdapter[Any]] = {
     "host": TypeAdapter(_Host),
 }
 
-_OUTCOMES = frozenset(Outcome)
-_ENGINES = frozenset(Engine)
-# The worst first: of a pattern's several collections, the closed one decides whether uv gets through.
-_RANK = {
-    name: rank for rank, name in enumerate(("blocked", "denied", "audited", "allowed", "error", "unknown", "absent"))
-}
-_OUTCOME_NUMBERS = {name: number for number, name in enumerate(_RANK)}
-_POLICY_ENGINES = frozenset({"applocker", "srp", "wdac", "unknown"})
 _AUDIT_MODES = frozenset({"0", "audit", "auditonly"})
 _LONG_NUMBER = re.compile(r"[0-9]{16}")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _EMPTY_BRACKETS = re.compile(rb"\[\]|\{\}")
 
 
-def mark(pattern: str, outcome: str, engine: str) -> int:
-    """A number for an outcome at a pattern: 28 bits of a hash of pattern and engine, 3 of the outcome; 31 in all."""
-    code = _CODES.get((pattern, engine))
-    if code is None:
-        code = int.from_bytes(hashlib.sha256(f"{pattern} {engine}".encode()).digest()[:4], "big") >> 4
-        if len(_CODES) < 10_000:
-            _CODES[pattern, engine] = code
-    return code << 3 | _OUTCOME_NUMBERS[outcome]
-
-
-def marks_of(pattern: str, outcome: str) -> list[int]:
-    """The numbers of an outcome at a pattern, whichever engine it came from."""
-    return [mark(pattern, outcome, engine) for engine in ("", *Engine)]
-
-
 def version_mark(version: str) -> int:
     """A number for a version of uv."""
     return mark(f"uv {version}", "allowed", "")
-
-
-_CODES: dict[tuple[str, str], int] = {}
 
 
 def parse_body(body: str) -> Any:
@@ -221,13 +175,12 @@ def read_set(kind: str, body: str) -> SetFacts:
 
     raises: ContractError with the place within the body.
     """
-    value = _shaped(kind, body)
     if kind == "probes":
-        patterns = _pattern_facts(value.get("probes", ()))
-        blocking = any(fact.outcome == "blocked" and fact.engine in _POLICY_ENGINES for fact in patterns)
-        return SetFacts(flags=Flag.BLOCKING if blocking else 0, patterns=patterns)
+        return _read_probes(body)
+    value = _shaped(kind, body)
     if kind == "uv":
-        return SetFacts(version=_preferred_version(value))
+        version = _preferred_version(value)
+        return SetFacts(version=version, marks=[version_mark(version)])
     if kind == "policy":
         return SetFacts(flags=Flag.ENFORCING if _enforces(value) else 0)
     if kind == "token":
@@ -269,23 +222,18 @@ def _shaped(kind: str, body: str) -> Any:
     return value
 
 
-def _pattern_facts(probes: list[_Probe]) -> tuple[PatternFact, ...]:
-    best: dict[str, tuple[tuple[bool, int], str, str]] = {}
-    for index, probe in enumerate(probes):
-        pattern = probe.get("pattern")
-        if pattern is None:
-            raise ContractError("a probe needs a pattern", f"probes.{index}.pattern")
-        outcome = probe.get("outcome", "unknown")
-        if outcome not in _OUTCOMES:
-            outcome = "unknown"
-        rank = _RANK[outcome]
-        judged_real = probe.get("specimen") == "real" and rank < _RANK["error"]
-        key = (not judged_real, rank)
-        known = best.get(pattern)
-        if known is None or key < known[0]:
-            engine = probe.get("engine") or ""
-            best[pattern] = (key, outcome, engine if engine in _ENGINES or not engine else "unknown")
-    return tuple(PatternFact(pattern, outcome, engine) for pattern, (_key, outcome, engine) in sorted(best.items()))
+def _read_probes(body: str) -> SetFacts:
+    probes = find_known(body)
+    if probes is None:
+        value = _shaped("probes", body)
+        probes = [read_probe(probe, index) for index, probe in enumerate(value.get("probes", ()))]
+        remember_probes(body)
+    decided = decide(probes)
+    return SetFacts(
+        flags=Flag.BLOCKING if any(probe.blocks for probe in decided) else 0,
+        patterns=tuple([probe.fact for probe in decided]),
+        marks=[probe.mark for probe in decided] or None,
+    )
 
 
 def _preferred_version(value: _Uv) -> str:

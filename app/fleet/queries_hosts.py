@@ -16,7 +16,8 @@ from sqlalchemy.types import Integer
 from app.db.base import from_ms
 from app.db.paging import Page, decode_cursor, encode_cursor
 from app.errors import InvalidError, NotFoundError
-from app.fleet.facts import PatternFact, marks_of, read_set, version_mark
+from app.fleet.facts import read_set, version_mark
+from app.fleet.probes import PatternFact, marks_of
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NAMES,

@@ -10,7 +10,8 @@ from hypothesis import given, strategies
 from agent import catalogue
 from agent.contract.canonical import ContractError, canonical_json, parse_canonical
 from agent.contract.facts import Engine, Outcome
-from app.fleet.facts import Flag, mark, parse_body, read_set
+from app.fleet.facts import Flag, parse_body, read_set
+from app.fleet.probes import mark
 
 values = strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers(-(2**60), 2**60) | strategies.text(max_size=8),
