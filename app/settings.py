@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Reports being received or written at once, per process."""
     requests_in_flight: Annotated[int, Field(ge=1, le=200)] = 20
     """Other requests worked on at once, per process."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 20.0
+    """How long a request may take to arrive, and a second more for each 4 KiB of it."""
 
     @model_validator(mode="after")
     def _key_is_long_enough(self) -> Self:

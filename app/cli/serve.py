@@ -16,6 +16,7 @@ from app.cli.database import opened_database, read_settings
 from app.db.session import session_scope
 from app.fleet.groups import make_standard_groups
 from app.fleet.tables import Host
+from app.ingest.connections import BoundedProtocol
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.keys import load_keys
 from app.settings import Settings
@@ -51,6 +52,8 @@ def command(host: str | None, port: int | None, workers: int) -> None:
         "app.main:create_app",
         factory=True,
         workers=workers,
+        http=BoundedProtocol,
+        ws="none",
         access_log=False,
         server_header=False,
         log_level="warning",

@@ -1,0 +1,145 @@
+"""HTTP connections that end: how long a request may take to arrive, how large its head may be, how long answers wait.
+
+uvicorn bounds none of these with httptools: a head of a gigabyte would be read to its end, and a client that sends a
+byte a minute would hold its connection for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from functools import cache
+from http import HTTPStatus
+
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.settings import Settings
+
+MAX_HEAD_BYTES = 32_768
+SLOWEST_BYTES_S = 4096
+"""A request may take a second longer for each of these: what is large may come slowly, what trickles may not."""
+UNREAD_ANSWER_S = 60.0
+LOOK_AGAIN_S = 1.0
+
+
+@cache
+def _timeout_s() -> float:
+    return Settings().request_timeout_s
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's connection with one timer of its own, which looks now and then whether somebody keeps it waiting."""
+
+    # When the wait for a whole request began; None while there is one to answer, or none is due.
+    _since_s: float | None = None
+    _unread_since_s: float | None = None
+    _watch: asyncio.TimerHandle | None = None
+    _is_in_head = False
+    # What came since the last whole head, piece of a body or whole request: heads, trailers, blank lines.
+    _empty_bytes = 0
+    _arrived_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        # Who connects has something to say.
+        self._since_s = self.loop.time()
+        self._watch = self.loop.call_later(_timeout_s(), self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        size = len(data)
+        self._empty_bytes += size
+        self._arrived_bytes += size
+        super().data_received(data)
+        if self._empty_bytes > MAX_HEAD_BYTES:
+            self._refuse(431)
+        elif self._since_s is None and (self.cycle is None or self.cycle.response_complete):
+            # What came begins no request (blank lines), but has stopped the timer of idle connections.
+            self._since_s = self.loop.time()
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        if self._since_s is None:
+            self._since_s = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        # Only where much has come at once can the head be too large, and is it worth measuring.
+        if self._empty_bytes > MAX_HEAD_BYTES and self._measure_head() > MAX_HEAD_BYTES:
+            served, self.app = self.app, _answer_431
+            super().on_headers_complete()
+            self.app = served
+        else:
+            super().on_headers_complete()
+        self._empty_bytes = 0
+
+    def on_body(self, body: bytes) -> None:
+        self._empty_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._since_s = None
+        self._empty_bytes = self._arrived_bytes = 0
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        self._unread_since_s = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._unread_since_s = None
+        super().resume_writing()
+
+    def _measure_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _look(self) -> None:
+        """Ends a connection that keeps us waiting, or looks again when it may."""
+        if self.transport.is_closing():
+            return
+        now_s = self.loop.time()
+        if self._unread_since_s is not None and now_s - self._unread_since_s >= UNREAD_ANSWER_S:
+            self.transport.abort()
+            return
+        left_s = allowed_s = _timeout_s() + self._arrived_bytes / SLOWEST_BYTES_S
+        if self._since_s is not None:
+            left_s = self._since_s + allowed_s - now_s
+            # While we don't read, it is not the client who keeps us waiting.
+            if left_s <= 0 and not self.flow.read_paused:
+                self._refuse(408)
+                return
+        self._watch = self.loop.call_later(max(left_s, LOOK_AGAIN_S), self._look)
+
+    def _refuse(self, status: int) -> None:
+        """Ends the connection, and says why where a request is unanswered."""
+        begun = self._is_in_head or (self.cycle is not None and self.cycle.more_body)
+        answered = not self._is_in_head and self.cycle is not None and self.cycle.response_started
+        if begun and not answered and not self.pipeline:
+            head, body = _refusal(status)
+            lines = b"".join(b"%b: %b\r\n" % header for header in head)
+            phrase = HTTPStatus(status).phrase.encode()
+            self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, phrase, lines, body))
+        self.transport.close()
+
+
+def _refusal(status: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    code, message = {
+        408: ("timeout", "The request did not arrive in time."),
+        431: ("head_too_large", f"The request's head is larger than {MAX_HEAD_BYTES} bytes."),
+    }[status]
+    body = json.dumps({"error": code, "message": message, "field": None}).encode()
+    length = str(len(body)).encode()
+    return [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close")], body
+
+
+async def _answer_431(_scope: Scope, _receive: Receive, send: Send) -> None:
+    head, body = _refusal(431)
+    await send({"type": "http.response.start", "status": 431, "headers": head})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,176 @@
+"""Connections on which a request doesn't arrive, or has no end, are ended; those that are merely slow are not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+
+from app.ingest import connections
+from app.ingest.connections import MAX_HEAD_BYTES, BoundedProtocol
+
+TIMEOUT_S = 0.4
+ENOUGH_S = 5.0
+SEEN: list[str] = []
+
+
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """Reads the body to its end and says how long it was."""
+    size = 0
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            SEEN.append("disconnect")
+            return
+        size += len(message["body"])
+        more = message["more_body"]
+    SEEN.append(scope["path"])
+    said = str(size).encode()
+    headers = [(b"content-length", str(len(said)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": said})
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    monkeypatch.setattr(connections, "_timeout_s", lambda: TIMEOUT_S)
+    monkeypatch.setattr(connections, "LOOK_AGAIN_S", 0.05)
+    SEEN.clear()
+    config = uvicorn.Config(answer, http=BoundedProtocol, ws="none", lifespan="off", log_level="critical")
+    server = uvicorn.Server(config)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    thread.join(30)
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), ENOUGH_S)
+
+
+def until_closed(line: socket.socket) -> bytes:
+    """Everything until the server closes. raises: TimeoutError when it does not."""
+    got = b""
+    while part := line.recv(65_536):
+        got += part
+    return got
+
+
+def trickle(line: socket.socket, parts: Iterator[bytes], *, every_s: float) -> bytes:
+    """What was answered to parts sent one by one, until the server closes or they end."""
+    try:
+        for part in parts:
+            line.sendall(part)
+            time.sleep(every_s)
+    except OSError:
+        pass
+    try:
+        return until_closed(line)
+    except ConnectionResetError:
+        return b""
+
+
+GET = b"GET /whole HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_a_half_head_is_answered_408(port: int) -> None:
+    with connected(port) as line:
+        line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-")
+        assert until_closed(line).startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert SEEN == []
+
+
+def test_a_half_body_is_answered_408_and_the_application_let_go(port: int) -> None:
+    for sent in (b"", b"half"):
+        with connected(port) as line:
+            line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n" + sent)
+            assert until_closed(line).startswith(b"HTTP/1.1 408 ")
+    until_s = time.monotonic() + ENOUGH_S
+    while SEEN != ["disconnect", "disconnect"] and time.monotonic() < until_s:
+        time.sleep(0.02)
+    assert SEEN == ["disconnect", "disconnect"]
+
+
+@pytest.mark.parametrize("said", [b"", b"\r\n"])
+def test_who_says_nothing_is_not_waited_for(port: int, said: bytes) -> None:
+    with connected(port) as line:
+        line.sendall(said)
+        assert until_closed(line) == b""
+    with connected(port) as line:
+        line.sendall(GET)
+        assert line.recv(1000).endswith(b"\r\n\r\n0")
+        if said:
+            line.sendall(said)
+            assert until_closed(line) == b""
+
+
+def test_a_trickle_is_ended(port: int) -> None:
+    began_s = time.monotonic()
+    with connected(port) as line:
+        answered = trickle(line, (b"X" for _ in range(1000)), every_s=0.02)
+    assert b"200" not in answered
+    assert time.monotonic() - began_s < ENOUGH_S
+
+
+def test_what_is_large_may_come_slowly(port: int) -> None:
+    body = bytes(40_000)
+    with connected(port) as line:
+        line.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40000\r\n\r\n")
+        parts = (body[at : at + 4000] for at in range(0, 40_000, 4000))
+        assert trickle(line, parts, every_s=0.15).endswith(b"\r\n\r\n40000")
+
+
+def test_an_idle_connection_is_kept(port: int) -> None:
+    with connected(port) as line:
+        for _ in range(3):
+            line.sendall(GET)
+            assert line.recv(1000).endswith(b"\r\n\r\n0")
+            time.sleep(TIMEOUT_S * 1.5)
+    assert SEEN == ["/whole"] * 3
+
+
+def test_a_large_head_is_answered_431(port: int) -> None:
+    lines = b"".join(b"X-%d: %s\r\n" % (number, b"v" * 500) for number in range(80))
+    for head in (lines, b"Cookie: " + b"c" * MAX_HEAD_BYTES + b"\r\n"):
+        with connected(port) as line:
+            line.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+            assert until_closed(line).startswith(b"HTTP/1.1 431 ")
+    assert SEEN == []
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ",
+        b"GET /",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Trailer: ",
+    ],
+)
+def test_a_head_without_end_is_not_read_on(port: int, begun: bytes) -> None:
+    """However fast it comes, so that a deadline alone would let it fill memory."""
+    sent = 0
+    with connected(port) as line:
+        line.sendall(begun)
+        try:
+            while sent < 50_000_000:
+                sent += line.send(b"x" * 16_384)
+        except OSError:
+            pass
+    # What the kernel's buffers hold was sent, but not read.
+    assert sent < 20_000_000
+
+
+def test_a_large_body_in_one_piece_is_no_large_head(port: int) -> None:
+    with connected(port) as line:
+        line.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n" + bytes(200_000)
+        )
+        assert until_closed(line).endswith(b"\r\n\r\n200000")
