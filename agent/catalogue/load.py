@@ -47,6 +47,7 @@ def parse(data: bytes) -> Catalogue:
         workflows=workflows,
         signers=tuple(Signer(**_with_tuples(entry)) for entry in document["signer"]),
         buckets=tuple(Bucket(**entry) for entry in document["bucket"]),
+        starts_nothing=tuple(document.get("starts_nothing", ())),
     )
 
 

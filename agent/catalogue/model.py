@@ -69,13 +69,17 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """A uv command as a person types it, and the patterns that must be open for it (`optional`: for parts of it)."""
+    """A uv command as a person types it, and the patterns that must be open for it (`optional`: for parts of it).
+
+    `also`: the other commands that start the same.
+    """
 
     id: str
     command: str
     title: str
     needs: tuple[str, ...]
     optional: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     since: str | None = None
     note: str = ""
 
@@ -106,7 +110,10 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
-    """All patterns in the order in which they are tried, the workflows, the known signers, the cache's buckets."""
+    """All patterns in the order in which they are tried, the workflows, the known signers, the cache's buckets.
+
+    `starts_nothing`: uv's commands that start no program from any pattern's places.
+    """
 
     version: int
     newest_uv: str
@@ -115,6 +122,7 @@ class Catalogue:
     workflows: tuple[Workflow, ...]
     signers: tuple[Signer, ...]
     buckets: tuple[Bucket, ...] = ()
+    starts_nothing: tuple[str, ...] = ()
 
     def pattern(self, pattern_id: str) -> Pattern:
         """The pattern of an id. raises: KeyError"""

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from agent import catalogue
 from agent.contract.canonical import ContractError
 from agent.contract.facts import Engine, Outcome
-from app.fleet.facts import PatternFact, mark, read_set
+from app.fleet.facts import read_set
+from app.fleet.probes import PatternFact, mark
 from app.fleet.tables import KIND_NAMES
-
-OPEN_OUTCOMES = frozenset({"allowed", "audited"})
-CLOSED_OUTCOMES = frozenset({"blocked", "denied"})
+from app.fleet.workflows import judge_workflows, tallied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,26 +42,8 @@ def _of_patterns(facts: tuple[PatternFact, ...]) -> Contribution:
         return Contribution()
     return Contribution(
         patterns=facts,
-        workflows=tuple(workflow_verdicts(facts).items()),
+        workflows=tallied(judge_workflows(facts)),
     )
-
-
-def workflow_verdicts(facts: Iterable[PatternFact]) -> Mapping[str, str]:
-    """Of each workflow: `open` when every pattern it needs is, `blocked` when one is closed, else `unknown`.
-
-    A workflow that needs no pattern starts nothing from where uv writes: it is open.
-    """
-    outcomes = {fact.pattern: fact.outcome for fact in facts}
-    verdicts = {}
-    for workflow in catalogue.load().workflows:
-        needed = [outcomes.get(pattern, "unknown") for pattern in workflow.needs]
-        if any(outcome in CLOSED_OUTCOMES for outcome in needed):
-            verdicts[workflow.id] = "blocked"
-        elif all(outcome in OPEN_OUTCOMES for outcome in needed):
-            verdicts[workflow.id] = "open"
-        else:
-            verdicts[workflow.id] = "unknown"
-    return verdicts
 
 
 def _known_marks() -> Mapping[int, PatternFact]:

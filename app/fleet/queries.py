@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from agent import catalogue
 from app.errors import NotFoundError
-from app.fleet.derive import CLOSED_OUTCOMES
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import NO_SET, Host, HostGroup, PatternTally, Tally, VersionTally, WorkflowTally
+from app.fleet.workflows import CLOSED_OUTCOMES
 
 JUDGED_OUTCOMES = ("allowed", "blocked", "audited", "denied")
 """Outcomes that say something about a pattern; the others say that nothing was tried or learnt."""

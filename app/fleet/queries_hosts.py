@@ -32,6 +32,7 @@ from app.fleet.tables import (
     Transition,
     VersionTally,
 )
+from app.fleet.workflow_filter import count_workflow, sets_with_verdict
 
 PAGE_ROWS = 50
 FEW_NAMES_FROM = 5
@@ -42,7 +43,7 @@ MAX_SETS_LISTED = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFilter:
-    """What to list. `name`: how the host's name begins; `pattern` and `outcome` go together."""
+    """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`."""
 
     name: str = ""
     group_id: int | None = None
@@ -51,6 +52,8 @@ class HostFilter:
     pattern: str | None = None
     outcome: str = "blocked"
     version: str | None = None
+    workflow: str | None = None
+    verdict: str = "blocked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +223,7 @@ def _with_subjects(session: Session, query: Select[int, str], wanted: HostFilter
             few = False
     if not conditions:
         return query
-    if few and (wanted.pattern or wanted.version is not None):
+    if few and (wanted.pattern or wanted.workflow or wanted.version is not None):
         # Few subjects have it: start from them, by the index on their sets.
         return query.where(Host.id.in_(_first(select(Subject.host_id).where(*conditions), "having")))
     # Many have it: walk the hosts in order, the page is full soon.
@@ -244,6 +247,10 @@ def _set_conditions(
             )
         )
         found.append(("probes", Subject.probes_id, _has_mark(session, numbers), (have or 0) * 10 > subjects))  # type: ignore[arg-type]
+    if wanted.workflow:
+        have = session.scalar(count_workflow(wanted.workflow, wanted.verdict))
+        condition = sets_with_verdict(wanted.workflow, wanted.verdict, lambda numbers: _has_mark(session, numbers))
+        found.append(("probes", Subject.probes_id, condition, (have or 0) * 10 > subjects))  # type: ignore[arg-type]
     if wanted.version is not None:
         have = session.scalar(select(func.sum(VersionTally.subjects)).where(VersionTally.version == wanted.version))
         common = (have or 0) * 10 > subjects
@@ -254,7 +261,7 @@ def _set_conditions(
 def _has_mark(session: Session, numbers: list[int]) -> ColumnElement[bool]:
     """Whether a set has one of the numbers."""
     if session.get_bind().dialect.name == "postgresql":
-        return FactSet.facts.op("&&")(cast(numbers, ARRAY(Integer)))
+        return FactSet.facts.bool_op("&&")(cast(numbers, ARRAY(Integer)))
     each = func.json_each(FactSet.facts).table_valued("value")
     return exists(select(1).select_from(each).where(each.c.value.in_(numbers)))
 

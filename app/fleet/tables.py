@@ -232,7 +232,10 @@ class PatternTally(Base):
 
 
 class WorkflowTally(Base):
-    """How many subjects can (`open`), can't (`blocked`) or may not be able to (`unknown`) run a uv command."""
+    """How many subjects can (`open`), can't (`blocked`) or may not be able to (`unknown`) run a uv command.
+
+    `partly` counts those of the `open` ones once more for whom something is closed that parts of the command need.
+    """
 
     __tablename__ = "workflow_tally"
 

@@ -15,6 +15,7 @@ from app.fleet.queries_hosts import HostFilter, count_fitting, get_host, list_ho
 from app.fleet.queries_sightings import list_sightings
 from app.fleet.reported import read_reported
 from app.fleet.standing import Standing
+from app.fleet.workflows import VERDICTS
 from app.web.glossary import STANDING_WORDS
 from app.web.guards import ViewFleet
 from app.web.templating import render
@@ -32,6 +33,8 @@ def read_filter(
     outcome: Annotated[str, Query(max_length=20)] = "",
     version: Annotated[str | None, Query(max_length=64)] = None,
     standing: Annotated[str, Query(max_length=20)] = "",
+    workflow: Annotated[str, Query(max_length=80)] = "",
+    verdict: Annotated[str, Query(max_length=20)] = "",
 ) -> HostFilter:
     """The filter of an address. `version` empty: hosts without a uv."""
     return HostFilter(
@@ -41,6 +44,8 @@ def read_filter(
         outcome=outcome if outcome in OUTCOMES else "blocked",
         version=version,
         standing=Standing[standing.upper()] if standing.upper() in Standing.__members__ else None,
+        workflow=workflow if workflow in {one.id for one in load_catalogue().workflows} else None,
+        verdict=verdict if verdict in VERDICTS else "blocked",
     )
 
 
@@ -110,6 +115,9 @@ def _filters(wanted: HostFilter) -> dict[str, str]:
     if wanted.pattern:
         filters["pattern"] = wanted.pattern
         filters["outcome"] = wanted.outcome
+    if wanted.workflow:
+        filters["workflow"] = wanted.workflow
+        filters["verdict"] = wanted.verdict
     if wanted.version is not None:
         filters["version"] = wanted.version
     if wanted.standing is not None:
@@ -126,11 +134,20 @@ def _chips(wanted: HostFilter, groups: dict[int, str]) -> list[tuple[tuple[str, 
         chips.append((("group",), f"group {groups.get(wanted.group_id, 'that is gone')}"))
     if wanted.pattern:
         chips.append((("pattern", "outcome"), f"{wanted.outcome} at {wanted.pattern}"))
+    if wanted.workflow:
+        chips.append((("workflow", "verdict"), workflow_words(wanted.workflow, wanted.verdict)))
     if wanted.version is not None:
         chips.append((("version",), f"uv {wanted.version}" if wanted.version else "no uv found"))
     if wanted.standing is not None:
         chips.append((("standing",), STANDING_WORDS[wanted.standing]))
     return chips
+
+
+def workflow_words(workflow_id: str, verdict: str) -> str:
+    """A command and whether it works, in a chip's few words."""
+    command = load_catalogue().workflow(workflow_id)
+    said = {"works": "works", "partly": "works in part", "blocked": "blocked", "unknown": "could not be tried"}[verdict]
+    return f"{command.command} ({command.title[0].lower()}{command.title[1:]}): {said}"
 
 
 def _address(filters: dict[str, str]) -> str:
