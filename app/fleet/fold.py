@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from agent import catalogue
-from app.db.base import now, to_ms
+from app.db.base import Base, now, to_ms
 from app.db.tables import Setting
+from app.fleet.add_counts import add_counts
 from app.fleet.derive import Contribution, contribution
 from app.fleet.tables import (
     KIND_NUMBERS,
@@ -119,12 +119,8 @@ def _take_deltas(connection: Connection) -> tuple[int, dict[TallyKey, int]]:
 
 def add_to_tallies(connection: Connection, sums: Sums) -> None:
     """Adds to `tally`; counts that reach nothing leave it."""
-    _add(
-        connection,
-        Tally.__table__,
-        ("group_id", "standing", "set_id"),
-        [{"group_id": g, "standing": s, "set_id": i, "subjects": by} for (g, s, i), by in sorted(sums.items())],
-    )
+    keys = ("group_id", "standing", "set_id")
+    add_counts(connection, _table(Tally), keys, [(*key, by) for key, by in sorted(sums.items())])
 
 
 def add_to_derived(connection: Connection, sums: Sums, cache: ContributionCache) -> None:
@@ -145,9 +141,9 @@ def add_to_derived(connection: Connection, sums: Sums, cache: ContributionCache)
                 for row in rows:
                     here[row] += by
     since = to_ms(now())
-    _add_derived(connection, PatternTally.__table__, ("pattern", "outcome", "engine"), patterns, since)
-    _add_derived(connection, WorkflowTally.__table__, ("workflow", "verdict"), workflows, None)
-    _add_derived(connection, VersionTally.__table__, ("version",), versions, None)
+    _add_derived(connection, PatternTally, ("pattern", "outcome", "engine"), patterns, since)
+    _add_derived(connection, WorkflowTally, ("workflow", "verdict"), workflows, None)
+    _add_derived(connection, VersionTally, ("version",), versions, None)
 
 
 def rebuild_derived(connection: Connection, cache: ContributionCache) -> None:
@@ -191,38 +187,22 @@ def rebuild_if_catalogue_changed(connection: Connection, cache: ContributionCach
     return True
 
 
-def _add_derived(connection: Connection, table: Any, names: Sequence[str], counts: _ByPlace, since: int | None) -> None:
-    rows = []
-    for (group_id, standing), here in sorted(counts.items()):
-        for values, by in sorted(here.items()):
-            if by:
-                row = {
-                    "group_id": group_id,
-                    "standing": standing,
-                    "subjects": by,
-                    **dict(zip(names, values, strict=True)),
-                }
-                if since is not None:
-                    row["since_at"] = since
-                rows.append(row)
-    _add(connection, table, ("group_id", "standing", *names), rows)
+def _add_derived(
+    connection: Connection, mapped: type[Base], names: Sequence[str], counts: _ByPlace, since: int | None
+) -> None:
+    began = () if since is None else (since,)
+    rows = [
+        (*place, *values, by, *began)
+        for place, here in sorted(counts.items())
+        for values, by in sorted(here.items())
+        if by
+    ]
+    add_counts(connection, _table(mapped), ("group_id", "standing", *names), rows)
 
 
-def _add(connection: Connection, table: Any, keys: Sequence[str], rows: Sequence[dict[str, Any]]) -> None:
-    """Upserts counts and drops those that became nothing."""
-    if not rows:
-        return
-    assert isinstance(table, Table)  # noqa: S101 - for the type checker; all callers pass mapped tables
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement: Any = make(table)
-    # since_at is a Moment to SQLAlchemy and milliseconds here.
-    rows = [{**row, "since_at": now()} if "since_at" in row else row for row in rows]
-    statement = statement.on_conflict_do_update(
-        index_elements=list(keys), set_={"subjects": table.c.subjects + statement.excluded.subjects}
-    )
-    connection.execute(statement, rows)
-    if any(row["subjects"] < 0 for row in rows):
-        connection.execute(delete(table).where(table.c.subjects == 0))
+def _table(mapped: type[Base]) -> Table:
+    assert isinstance(mapped.__table__, Table)  # noqa: S101 - for the type checker
+    return mapped.__table__
 
 
 def _chunks(values: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
