@@ -118,6 +118,12 @@ def expressions(values: tuple[tuple[str, str], ...] = ()) -> tuple[Expression, .
     return tuple(found)
 
 
+def forget_matchers() -> None:
+    """Make nothing of what was learnt from the catalogue that was in use before."""
+    _machine_matcher.cache_clear()
+    _matcher.cache_clear()
+
+
 def _drives(env: Mapping[str, str], machine: Machine | None) -> list[str]:
     """The drives on which this machine's directories lie, as `d:`."""
     places = [*(env[name] for name in sorted(_VARIABLES & env.keys())), *(machine.answers.values() if machine else ())]

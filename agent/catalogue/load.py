@@ -1,4 +1,4 @@
-"""Reads `uv_paths.toml` into values, once per process."""
+"""Reads `uv_paths.toml` into values, once per process, and holds the catalogue that is in use."""
 
 from __future__ import annotations
 
@@ -19,15 +19,38 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 _FRAGMENT = re.compile(r"\(\?&([a-z_]+)\)")
 
 
-@functools.cache
+_adopted: list[Catalogue] = []
+
+
 def load() -> Catalogue:
+    """The catalogue in use: the one that comes with this release, unless another was adopted."""
+    return _adopted[-1] if _adopted else own()
+
+
+@functools.cache
+def own() -> Catalogue:
     """The catalogue that comes with this release."""
-    return parse(FILE.read_bytes())
+    # Asked of the loader, which also reads from inside the library that a packaged agent lies in.
+    return parse(__loader__.get_data(str(FILE)))  # type: ignore[name-defined]
+
+
+def put_in_use(catalogue: Catalogue | None) -> None:
+    """Make `load` answer another catalogue from now on; None: this release's own again. See `adopt.use`."""
+    _adopted[:] = [] if catalogue is None else [catalogue]
 
 
 def parse(data: bytes) -> Catalogue:
     """A catalogue from the bytes of its TOML. raises: ValueError (tomllib's, or naming the entry that is wrong)."""
-    document = tomllib.loads(data.decode())
+    return read_document(tomllib.loads(data.decode()), etag=etag_of(data))
+
+
+def etag_of(data: bytes) -> str:
+    """The name of a catalogue: the beginning of the digest of its bytes."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def read_document(document: Mapping[str, Any], *, etag: str) -> Catalogue:
+    """A catalogue from its parsed TOML. raises: ValueError, KeyError or TypeError for an entry that is wrong."""
     fragments: Mapping[str, str] = document["fragments"]
     patterns = tuple(
         _read_pattern(entry, number, fragments) for number, entry in enumerate(document["pattern"], start=1)
@@ -42,12 +65,11 @@ def parse(data: bytes) -> Catalogue:
     return Catalogue(
         version=document["version"],
         newest_uv=document["newest_uv"],
-        etag=hashlib.sha256(data).hexdigest()[:32],
+        etag=etag,
         patterns=patterns,
         workflows=workflows,
         signers=tuple(Signer(**_with_tuples(entry)) for entry in document["signer"]),
         buckets=tuple(Bucket(**entry) for entry in document["bucket"]),
-        starts_nothing=tuple(document.get("starts_nothing", ())),
     )
 
 
