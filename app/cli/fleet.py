@@ -37,7 +37,10 @@ def command() -> None:
 )
 @click.option("--force", is_flag=True, help="Also into a database that has hosts already.")
 def make(hosts: int, seed: int, profile: str, force: bool) -> None:
-    """Make workstations of three departments with two weeks of history. Every page will say that they are made."""
+    """Make workstations of three departments with a month of history behind them (two weeks where copied in bulk).
+
+    Every page will say that they are made.
+    """
     settings = read_settings()
     with opened_database(settings) as engine:
         with session_scope(engine, writes=False) as session:
@@ -49,7 +52,10 @@ def make(hosts: int, seed: int, profile: str, force: bool) -> None:
             )
         began = time.monotonic()
         in_bulk = hosts >= BULK_FROM and not settings.is_sqlite
-        made = (make_fleet_in_bulk if in_bulk else make_fleet)(engine, hosts, seed=seed, profile=profile)
+        if in_bulk:
+            made = make_fleet_in_bulk(engine, hosts, seed=seed, profile=profile)
+        else:
+            made = make_fleet(engine, hosts, seed=seed, profile=profile, story=True)
     click.echo(f"Made {made.hosts} workstations with {made.reports} reports in {time.monotonic() - began:.1f} s.")
 
 

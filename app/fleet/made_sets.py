@@ -63,7 +63,14 @@ _ENGINEERS_RULE = _RULE.format(
     path="%OSDRIVE%\\Users\\*\\AppData\\Local\\uv\\cache\\*",
 )
 
-POLICIES = ("defaults", "engineers", "audit")
+_PILOT_RULE = (
+    '<FileHashRule Action="Allow" Description="" Id="0d3b6a0e-6f43-5b0c-8d0b-3a1f9f6f2c10" Name="Python 3.13.1 for a'
+    ' pilot" UserOrGroupSid="S-1-5-21-1004336348-1177238915-682003330-5120"><Conditions><FileHashCondition><FileHash'
+    f' Data="0x{"5D" * 32}" SourceFileLength="104448" SourceFileName="python.exe" Type="SHA256"/></FileHashCondition>'
+    "</Conditions></FileHashRule>"
+)
+
+POLICIES = ("defaults", "pilot", "engineers", "audit")
 
 
 def stored(made: FactSet) -> NewSet:
@@ -76,8 +83,9 @@ def stored(made: FactSet) -> NewSet:
 
 @cache
 def policy_set(policy: str) -> NewSet:
-    """The policy in force: the default rules enforced, with a rule for engineers, or only audited."""
-    rules = (*_DEFAULT_RULES, _ENGINEERS_RULE) if policy == "engineers" else _DEFAULT_RULES
+    """The policy in force: the default rules enforced, with a rule for a pilot or for engineers, or only audited."""
+    added = {"engineers": (_ENGINEERS_RULE,), "pilot": (_PILOT_RULE,)}
+    rules = (*_DEFAULT_RULES, *added.get(policy, ()))
     mode = "AuditOnly" if policy == "audit" else "Enabled"
     return stored(
         PolicySet(
@@ -158,7 +166,7 @@ def _judged(pattern: Pattern, policy: str, administrator: bool) -> Probe:
         return _probe(pattern, Outcome.ALLOWED, why=Why.ADMINISTRATOR, error=0)
     if policy == "audit":
         return _probe(pattern, Outcome.ALLOWED, why=Why.AUDIT_MODE, error=0)
-    if policy == "engineers" and pattern.group in _OPENED_GROUPS:
+    if policy in ("engineers", "pilot") and pattern.group in _OPENED_GROUPS:
         return _probe(pattern, Outcome.ALLOWED, why=Why.RULE, error=0)
     if pattern.group == "uv-binary" and pattern.id != "uv-exe-standalone":
         return _probe(pattern, Outcome.ABSENT)

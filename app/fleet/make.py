@@ -1,6 +1,7 @@
 """A made fleet: workstations of three departments with a history, written through the same path as real reports.
 
-Finance and Research live under AppLocker's default rules, Engineering got rules for uv a week ago. The installation
+Finance and Research live under AppLocker's default rules, Engineering got rules for uv a week ago; as a story there is
+a month before it, with a pilot whose rules a release of uv broke. The installation
 is marked, and every page shows that its fleet was made.
 """
 
@@ -8,23 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate, islice
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Connection, Engine, insert
 
 from agent.contract.canonical import digest
 from agent.contract.facts import HostFacts
-from app.db.base import now, to_ms
+from app.db.base import from_ms, now, to_ms
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, put_setting
+from app.fleet.absence import count_absent
 from app.fleet.facts import HostColumns
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import get_or_make_group, make_standard_groups
 from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set
 from app.fleet.record import Incoming, Limits, record_reports
+from app.fleet.retention import DAY_MS, write_daily
 from app.fleet.rows import SightingRow
 from app.fleet.sets import SetCache
 from app.fleet.standing import HostState
@@ -32,6 +35,9 @@ from app.fleet.tables import Host
 
 PROFILES = ("uniform", "diverse", "hostile")
 GROUP_REPORTS = 1000
+NEWEST, OLDER = "0.13.8", "0.12.4"
+"""The release of uv that came during the story, and what hosts had before it."""
+
 _UNLIMITED = Limits(new_sets=10**9, subjects=10**9, new_sets_multi=10**9, subjects_multi=10**9)
 _EVENT = "Microsoft-Windows-AppLocker/EXE and DLL"
 
@@ -131,8 +137,8 @@ def plan_hosts(count: int, *, seed: int, profile: str) -> Iterator[MadeHost]:
         )
 
 
-def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uniform") -> Made:
-    """Makes a fleet of `count` workstations and folds its counts."""
+def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uniform", story: bool = False) -> Made:
+    """Makes a fleet of `count` workstations and folds its counts. A `story` has a month behind it, else two weeks."""
     began_at = now()
     with session_scope(engine) as session:
         _default, linux_group = make_standard_groups(session)
@@ -143,9 +149,14 @@ def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uni
     while chunk := list(islice(planned, 5000)):
         hosts += zip(_insert_hosts(engine, chunk, groups, began_at), chunk, strict=True)
     sets = SetCache()
+    cache = ContributionCache()
     reports = 0
+    last_at: datetime | None = None
     with engine.connect() as connection:
-        for at, group in _history(hosts, began_at, seed):
+        for at, group in _history(hosts, began_at, seed, story=story):
+            if last_at is not None:
+                _close_days(connection, cache, last_at, at)
+            last_at = at
             outcomes = record_reports(
                 connection, group, now_ms=to_ms(at), sets=sets, linux_group=linux_group, limits=_UNLIMITED
             )
@@ -153,10 +164,19 @@ def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uni
             if refused is not None:
                 raise RuntimeError(f"a made report was refused: {refused}")
             reports += len(group)
-        cache = ContributionCache()
         while fold(connection, cache):
             pass
+        write_daily(connection, began_at)
+        count_absent(connection, began_at)
     return Made(hosts=count, reports=reports)
+
+
+def _close_days(connection: Connection, cache: ContributionCache, last_at: datetime, at: datetime) -> None:
+    """Writes the counts at the end of each day between two groups of reports, as a server that ran then would have."""
+    for day in range(to_ms(last_at) // DAY_MS, to_ms(at) // DAY_MS):
+        while fold(connection, cache):
+            pass
+        write_daily(connection, from_ms((day + 1) * DAY_MS - 1))
 
 
 def _insert_hosts(engine: Engine, chunk: Sequence[MadeHost], groups: dict[str, int], began_at: datetime) -> list[int]:
@@ -166,7 +186,7 @@ def _insert_hosts(engine: Engine, chunk: Sequence[MadeHost], groups: dict[str, i
             "state": HostState.ACTIVE,
             # No secret has this hash: nobody can report for a made host.
             "token_hash": hashlib.sha256(f"made {host.number}".encode()).digest()[:31],
-            "enrolled_at": began_at - timedelta(days=20),
+            "enrolled_at": began_at - timedelta(days=33),
             "name": host.name,
             "platform": "windows",
         }
@@ -177,45 +197,84 @@ def _insert_hosts(engine: Engine, chunk: Sequence[MadeHost], groups: dict[str, i
 
 
 def _history(
-    hosts: Sequence[tuple[int, MadeHost]], until: datetime, seed: int
+    hosts: Sequence[tuple[int, MadeHost]], until: datetime, seed: int, *, story: bool
 ) -> Iterator[tuple[datetime, list[Incoming]]]:
-    """Groups of reports in the order of time: the first ones, the engineers' new policy, and today's."""
+    """Groups of reports in the order of time: the first ones, the engineers' new policy, and today's.
+
+    As a story, engineers are a pilot first, whose rules know one Python by its hash; a release of uv brings another
+    Python, and what worked is blocked; the engineers' policy mends it over some days.
+    """
     chance = random.Random(seed + 1)  # noqa: S311 - not a secret
-    epoch = to_ms(until - timedelta(days=20))
-    policy_at = until - timedelta(days=7)
-    first = [(_report(host_id, host, host.policy, 1, epoch), host) for host_id, host in hosts]
-    yield from _spread([report for report, _host in first], until - timedelta(days=14), timedelta(hours=9))
-    opened = [
-        (host_id, host)
+    epoch = to_ms(until - timedelta(days=33))
+    opened = {
+        host_id
         for host_id, host in hosts
         if host.department.code == "ENG" and host.policy == "defaults" and not host.silent
-    ]
-    changed = {host_id for host_id, _host in opened}
-    yield from _spread(
-        [_report(host_id, host, "engineers", 2, epoch) for host_id, host in opened], policy_at, timedelta(hours=12)
-    )
+    }
+    sequences = dict.fromkeys((host_id for host_id, _host in hosts), 0)
+
+    def report(host_id: int, host: MadeHost, policy: str, **changed: str | None) -> Incoming:
+        sequences[host_id] += 1
+        return _report(host_id, host, policy, sequences[host_id], epoch, **changed)
+
+    if story:
+        yield from _as_story(hosts, opened, until, report)
+    else:
+        first = [report(host_id, host, host.policy) for host_id, host in hosts]
+        yield from _spread(first, until - timedelta(days=14), timedelta(hours=9))
+    mended = [report(host_id, host, "engineers") for host_id, host in hosts if host_id in opened]
+    yield from _spread(mended, until - timedelta(days=7), timedelta(days=4) if story else timedelta(hours=12))
     today = []
     for host_id, host in hosts:
         if host.silent:
             continue
-        engineers = host_id in changed
-        report = _report(host_id, host, "engineers" if engineers else host.policy, 3 if engineers else 2, epoch)
-        if engineers is False and not host.administrator and host.policy == "defaults" and chance.random() < 0.1:
-            report.sightings = (_sighting(host, until, chance),)
-        today.append(report)
+        newest = report(host_id, host, "engineers" if host_id in opened else host.policy)
+        blocked = host_id not in opened and not host.administrator and host.policy == "defaults"
+        if blocked and chance.random() < 0.1:
+            newest.sightings = (_sighting(host, until, chance),)
+        today.append(newest)
     chance.shuffle(today)
     yield from _spread(today, until - timedelta(minutes=15), timedelta(minutes=14))
 
 
+def _as_story(
+    hosts: Sequence[tuple[int, MadeHost]], pilots: set[int], until: datetime, report: Callable[..., Incoming]
+) -> Iterator[tuple[datetime, list[Incoming]]]:
+    """The weeks before the engineers' policy: enrolment by department, and the release that broke the pilot."""
+    before = []
+    for host_id, host in sorted(hosts, key=lambda one: (one[1].department.code, one[0])):
+        version = OLDER if host.version == NEWEST else host.version
+        before.append(report(host_id, host, "pilot" if host_id in pilots else host.policy, version=version))
+    yield from _spread(before, until - timedelta(days=32), timedelta(days=7))
+    released = []
+    for host_id, host in hosts:
+        if host.version == NEWEST and not host.silent:
+            broken = {"policy": "pilot", "probes": "defaults"} if host_id in pilots else {"policy": host.policy}
+            released.append(report(host_id, host, **broken))
+    yield from _spread(released, until - timedelta(days=12), timedelta(days=3))
+
+
 def _spread(reports: list[Incoming], start: datetime, over: timedelta) -> Iterator[tuple[datetime, list[Incoming]]]:
-    for offset in range(0, len(reports), GROUP_REPORTS):
-        yield start + over * (offset / len(reports)), reports[offset : offset + GROUP_REPORTS]
+    # Over several days some come on each.
+    size = min(GROUP_REPORTS, max(1, len(reports) // (2 * over.days))) if over.days else GROUP_REPORTS
+    for offset in range(0, len(reports), size):
+        yield start + over * (offset / len(reports)), reports[offset : offset + size]
 
 
-def _report(host_id: int, host: MadeHost, policy: str, sequence: int, epoch: int) -> Incoming:
+def _report(
+    host_id: int,
+    host: MadeHost,
+    policy: str,
+    sequence: int,
+    epoch: int,
+    *,
+    version: str | None = "",
+    probes: str | None = None,
+) -> Incoming:
+    """A host's report. `version`: another than the host's ('' for its own); `probes`: as under another policy."""
     sets = (
-        probe_set(policy, host.administrator, host.has_projects, host.transient),
-        uv_set(host.version),
+        probe_set(probes or policy, host.administrator, host.has_projects, host.transient),
+        uv_set(host.version if version == "" else version),
         environment_set(host.place),
         policy_set(policy),
         token_set(host.administrator, host.groups),

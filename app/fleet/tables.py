@@ -1,8 +1,8 @@
 """The fleet: what hosts are, what their subjects last said, what changed, and how many say what.
 
-`subject` points to shared fact sets; `pulse` alone is written by every report, so it has no index but its key and
-room on each page for updates in place (PostgreSQL's HOT). Tallies are written by the folder only, from deltas that
-the report path appends. See docs/decisions/0201-fact-sets-and-tallies.md.
+`subject` points to shared fact sets; `pulse` alone is written by every report, so it has no index on what those
+change, and room on each page for updates in place (PostgreSQL's HOT). Tallies are written by the folder only, from
+deltas that the report path appends. See docs/decisions/0201-fact-sets-and-tallies.md.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -115,6 +116,8 @@ class Subject(Base):
         Index(None, "probes_id"),
         Index(None, "uv_id"),
         Index(None, "policy_id"),
+        # Few are silent: they are found without looking at the others.
+        Index("ix_subject_silent", "host_id", postgresql_where=text("standing = 6"), sqlite_where=text("standing = 6")),
     )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
@@ -139,7 +142,11 @@ class Pulse(Base):
     """
 
     __tablename__ = "pulse"
-    __table_args__ = {"postgresql_with": {"fillfactor": 50}}  # noqa: RUF012 - SQLAlchemy reads it as it stands
+    __table_args__ = (
+        # Reports seldom change `missed`, so an index of the few that have it spoils no update in place.
+        Index("ix_pulse_missed", "subject_id", postgresql_where=text("missed > 0"), sqlite_where=text("missed > 0")),
+        {"postgresql_with": {"fillfactor": 50}},
+    )
 
     subject_id: Mapped[int] = mapped_column(
         BigInteger, ForeignKey("subject.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
@@ -271,6 +278,18 @@ class Daily(Base):
     value: Mapped[str] = mapped_column(String(40), primary_key=True)
     """Outcome and engine, or verdict."""
     subjects: Mapped[int] = mapped_column(BigInteger)
+
+
+class Absence(Base):
+    """How many subjects of a group are silent or have gaps in what they sent, counted once an hour."""
+
+    __tablename__ = "absence"
+
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    what: Mapped[str] = mapped_column(String(10), primary_key=True)
+    """`silent` or `gap`."""
+    subjects: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[datetime]
 
 
 PARTITIONED = ("transition", "sighting")

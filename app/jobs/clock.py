@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.base import now
 from app.db.engine import DRIVER_ERRORS
+from app.fleet.absence import count_absent
 from app.fleet.fold import ContributionCache, fold, rebuild_if_catalogue_changed
 from app.fleet.retention import drop_old, retire_sets, write_daily
 from app.fleet.sweep import mark_silent
@@ -63,6 +64,7 @@ class Clock:
         if time.monotonic() >= self._hourly_at_s:
             self._hourly_at_s = time.monotonic() + HOUR_S
             mark_silent(connection, now(), days=self._silent_after_days)
+            count_absent(connection, now())
             write_daily(connection, now())
         if time.monotonic() >= self._daily_at_s:
             self._daily_at_s = time.monotonic() + DAY_S

@@ -97,6 +97,17 @@ def page_exports(session: Session, *, search: str = "", before: int | None = Non
     return ExportPage(lines=lines, next_before=lines[-1].id if len(rows) > PAGE_ROWS else None, total=total)
 
 
+def list_exports_since(session: Session, since: datetime, *, most: int = 20) -> tuple[tuple[int, datetime], ...]:
+    """Ids and times of the exports made since then, the newest first, at most so many."""
+    rows = session.execute(
+        select(ExportRow.id, ExportRow.made_at)
+        .where(ExportRow.made_at >= since)
+        .order_by(ExportRow.made_at.desc())
+        .limit(most)
+    )
+    return tuple((export_id, made_at) for export_id, made_at in rows)
+
+
 def get_kept_export(session: Session, export_id: int) -> KeptExport:
     """One export as it was planned. raises: NotFoundError"""
     row = session.get(ExportRow, export_id)

@@ -26,18 +26,67 @@
     };
   }
 
-  function drawAll() {
-    for (const { chart, kind, data } of charts) chart.setOption({ bars }[kind](data), true);
+  function trend(data) {
+    const day = (text) => new Date(`${text}T12:00:00Z`).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+    const series = [["works", data.open, "--wl-open"], ["unknown", data.unknown, "--wl-unknown"], ["blocked", data.blocked, "--wl-blocked"]];
+    return {
+      animation: false,
+      grid: { left: 8, right: 16, top: 40, bottom: 4, containLabel: true },
+      textStyle: { fontFamily: "inherit" },
+      aria: { decal: { show: true } },
+      legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 14, itemHeight: 10, textStyle: { color: color("--wl-ink") } },
+      tooltip: {
+        trigger: "axis", renderMode: "richText", axisPointer: { type: "line" },
+        backgroundColor: color("--wl-ink"), borderWidth: 0, textStyle: { color: color("--wl-surface") },
+        formatter: (points) => [day(points[0].name), ...points.map((one) => `${one.seriesName}: ${one.value.toLocaleString("en")}`)].join("\n"),
+      },
+      xAxis: {
+        type: "category", data: data.days, boundaryGap: false, axisTick: { show: false },
+        axisLine: { lineStyle: { color: color("--wl-line-strong") } },
+        axisLabel: { color: color("--wl-quiet"), hideOverlap: true, formatter: day },
+      },
+      yAxis: {
+        type: "value", minInterval: 1, axisLabel: { color: color("--wl-quiet") },
+        splitLine: { lineStyle: { color: color("--wl-line") } },
+      },
+      series: series.map(([name, values, tone], index) => ({
+        name, type: "line", stack: "users", data: values, symbol: "none", lineStyle: { width: 1 },
+        itemStyle: { color: color(tone) }, areaStyle: { opacity: 0.75 },
+        markLine: index ? undefined : {
+          symbol: "none", silent: true, lineStyle: { color: color("--wl-ink"), type: "dashed", width: 1 },
+          label: { color: color("--wl-quiet"), formatter: (one) => one.name, fontSize: 11 },
+          data: data.marks.map((mark) => ({ name: mark.text, xAxis: mark.day })),
+        },
+      })),
+    };
   }
 
-  document.addEventListener("DOMContentLoaded", () => {
-    for (const place of document.querySelectorAll("[data-chart]")) {
+  function drawAll() {
+    for (const { chart, kind, data } of charts) chart.setOption({ bars, trend }[kind](data), true);
+  }
+
+  function find(root) {
+    for (const place of root.querySelectorAll("[data-chart]:not([_echarts_instance_])")) {
       const data = JSON.parse(document.getElementById(place.dataset.source).textContent);
       const chart = echarts.init(place, null, { renderer: "svg" });
       charts.push({ chart, kind: place.dataset.chart, data });
       new ResizeObserver(() => chart.resize()).observe(place);
     }
+    for (let index = charts.length - 1; index >= 0; index -= 1) {
+      if (!charts[index].chart.getDom().isConnected) charts.splice(index, 1)[0].chart.dispose();
+    }
     drawAll();
+  }
+
+  // The library is large: it comes when the page is there to be read, and only if there is something to draw.
+  const source = document.currentScript.dataset.library;
+  addEventListener("load", () => {
+    if (!document.querySelector("[data-chart]")) return;
+    const library = document.createElement("script");
+    library.src = source;
+    library.addEventListener("load", () => find(document));
+    document.head.append(library);
   });
+  document.addEventListener("htmx:afterSettle", () => window.echarts && find(document));
   document.addEventListener("wayleave:theme", drawAll);
 })();

@@ -143,7 +143,7 @@ def fleet_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory, flee
 def made_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with the made fleet of `make demo`."""
     with running_site(tmp_path_factory.mktemp("made")) as site:
-        make_fleet(site.app.state.engine, 2000, seed=1)
+        make_fleet(site.app.state.engine, 2000, seed=1, story=True)
         yield site
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
@@ -22,7 +23,10 @@ from app.fleet.queries import (
     read_heat_map,
     read_overview,
 )
+from app.fleet.queries_absence import read_absence
+from app.fleet.queries_trend import NewPolicy, Shifts, TrendDay, list_new_policies, read_shifts, read_trend
 from app.fleet.standing import Standing
+from app.policies.queries_exports import list_exports_since
 from app.web.glossary import STANDING_WORDS
 from app.web.guards import ViewFleet
 from app.web.templating import render
@@ -31,6 +35,9 @@ router = APIRouter(include_in_schema=False)
 
 MAX_GROUPS = 8
 MAX_PATTERNS = 15
+
+TREND_DAYS = (30, 90)
+MAX_SHIFTS = 8
 
 # The commands that say most about whether uv is usable, in the order in which the first sentence prefers them.
 TELLING = ("sync-build", "uvx", "sync-wheels", "run-script", "run-entrypoint", "python-install")
@@ -49,22 +56,57 @@ class Headline:
     tried: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trend:
+    """One command over days, with what happened in them."""
+
+    workflow: str
+    days: int
+    points: tuple[TrendDay, ...]
+    policies: tuple[NewPolicy, ...]
+    exports: tuple[tuple[int, datetime], ...]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the chart draws: days as ISO dates, three series, and marks."""
+        marks = [{"day": one.first_at.date().isoformat(), "text": "new policy"} for one in self.policies]
+        marks += [{"day": at.date().isoformat(), "text": f"export {number}"} for number, at in self.exports]
+        shown = {one.day.isoformat() for one in self.points}
+        return {
+            "days": [one.day.isoformat() for one in self.points],
+            "open": [one.open for one in self.points],
+            "unknown": [one.unknown for one in self.points],
+            "blocked": [one.blocked for one in self.points],
+            "marks": [one for one in marks if one["day"] in shown],
+        }
+
+
 @router.get("/")
 def show_overview(
     person: ViewFleet,  # noqa: ARG001 - the guard
     request: Request,
     session: SessionDep,
     group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+    command: Annotated[str, Query(max_length=80)] = "",
+    days: Annotated[int, Query(ge=1, le=3650)] = TREND_DAYS[0],
 ) -> Response:
+    until = datetime.now(UTC)
     overview = read_shown_overview(session, group)
     heat = read_heat_map(session)
     catalogue = load_catalogue()
+    headline = headline_of(overview, heat)
     columns = sorted(range(len(heat.groups)), key=lambda index: -heat.groups[index].counted)[:MAX_GROUPS]
     return render(
         request,
         "overview/page.html",
+        fragment="trend",
         overview=overview,
-        headline=headline_of(overview, heat),
+        headline=headline,
+        trend=read_shown_trend(session, overview, headline, command, days, until),
+        trend_days=TREND_DAYS,
+        shifts=read_shown_shifts(session, overview, until),
+        max_shifts=MAX_SHIFTS,
+        absence=read_absence(session, None if overview.group is None else overview.group.id),
         apart=apart_of(overview),
         patterns={pattern.id: pattern for pattern in catalogue.patterns},
         workflows={workflow.id: workflow for workflow in catalogue.workflows},
@@ -85,6 +127,39 @@ def read_shown_overview(session: Session, group_id: int | None = None) -> Overvi
         if trials is not None:
             return read_overview(session, trials.id)
     return overview
+
+
+def read_shown_trend(
+    session: Session, overview: Overview, headline: Headline, command: str, days: int, until: datetime
+) -> Trend | None:
+    """The command asked for, or the one of the first sentence; None where no command was tried."""
+    tried = {one.workflow for one in overview.workflows}
+    if not tried:
+        return None
+    told = headline.worst.workflow if headline.worst else next((name for name in TELLING if name in tried), None)
+    workflow = command if command in tried else told or min(tried)
+    chosen = days if days in TREND_DAYS else TREND_DAYS[0]
+    since = until - timedelta(days=chosen)
+    return Trend(
+        workflow=workflow,
+        days=chosen,
+        points=read_trend(
+            session,
+            workflow,
+            days=chosen,
+            until=until,
+            group_id=None if overview.group is None else overview.group.id,
+        ),
+        policies=list_new_policies(session, since),
+        exports=list_exports_since(session, since),
+    )
+
+
+def read_shown_shifts(session: Session, overview: Overview, until: datetime) -> Shifts:
+    """What changed since the day before; of trials no days are kept."""
+    if overview.counted == 0 or (overview.group is not None and overview.group.is_trial):
+        return Shifts(day=None, shifts=())
+    return read_shifts(session, overview, until)
 
 
 def headline_of(overview: Overview, heat: HeatMap) -> Headline:
