@@ -70,6 +70,7 @@ def read_document(document: Mapping[str, Any], *, etag: str) -> Catalogue:
         workflows=workflows,
         signers=tuple(Signer(**_with_tuples(entry)) for entry in document["signer"]),
         buckets=tuple(Bucket(**entry) for entry in document["bucket"]),
+        starts_nothing=tuple(document.get("starts_nothing", ())),
     )
 
 
