@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from app.ingest.routes import Ingest, ReportEndpoint
 from app.ingest.writer import Writer
 from app.jobs.clock import Clock
 from app.settings import Settings
+from app.web.errors import answer_busy
 from app.web.install import install as install_pages
 
 log = logging.getLogger("wayleave")
@@ -71,6 +73,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         writer.start(asyncio.get_running_loop())
         clock.start()
         ingest.writer = writer
+        # What was imported stays for good: the collector needn't walk it again and again.
+        gc.collect()
+        gc.freeze()
         try:
             yield
         finally:
@@ -97,7 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_api_route("/readyz", _readyz, include_in_schema=False)
     install_pages(app)
-    app.add_middleware(AdmissionGate, places=settings.requests_in_flight)
+    app.add_middleware(AdmissionGate, places=settings.requests_in_flight, refuse_people=answer_busy)
     return app
 
 

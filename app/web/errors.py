@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sqlite3
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
+import psycopg
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
+from app.db.engine import DRIVER_ERRORS
 from app.errors import AppError
+from app.ingest.gate import BUSY, RETRY_AFTER_S
 from app.web.guards import LoginRequired, signed_in_person
 from app.web.headers import add_security_headers
 from app.web.templating import render, wants_fragment
@@ -48,6 +53,16 @@ _PAGES: dict[int, tuple[str, str, str]] = {
 }
 
 
+READ_ONLY = "25006"
+"""PostgreSQL's code where a standby is asked to write."""
+_DRIVERS_PASSING = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    sqlite3.OperationalError,
+    sqlite3.InterfaceError,
+)
+
+
 def install_error_pages(app: FastAPI) -> None:
     """Register the handlers for every kind of error."""
     app.add_exception_handler(LoginRequired, _login_required)
@@ -55,6 +70,9 @@ def install_error_pages(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(SQLAlchemyError, _database_error)
+    for kind in DRIVER_ERRORS:
+        # Where rows are written in bulk, without SQLAlchemy between.
+        app.add_exception_handler(kind, _database_error)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -108,7 +126,7 @@ def _invalid_request(request: Request, error: Exception) -> Response:
 
 
 def _database_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, OperationalError | PoolTimeoutError):
+    if not is_passing(error):
         return _unexpected(request, error)
     reference = new_reference()
     logger.error("database error [%s] %s %s", reference, request.method, request.url.path, exc_info=error)
@@ -116,6 +134,15 @@ def _database_error(request: Request, error: Exception) -> Response:
         body = {"error": "busy", "message": "The database can't be reached.", "field": None, "reference": reference}
         return JSONResponse(body, status_code=503, headers={"Retry-After": "5"})
     return _page(request, 503, reference=reference, headers={"Retry-After": "5"}, may_read_database=False)
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether an error is the state of the database (away, locked, full, read-only), not what was asked of it."""
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or getattr(error.orig, "sqlstate", None) == READ_ONLY
+    return isinstance(error, _DRIVERS_PASSING) or getattr(error, "sqlstate", None) == READ_ONLY
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
@@ -131,6 +158,21 @@ def _unexpected(request: Request, error: Exception) -> Response:
     # This answer is made outside the middleware that adds these headers.
     add_security_headers(response.headers, request.scope)
     return response
+
+
+async def answer_busy(scope: Scope, receive: Receive, send: Send) -> None:
+    """The answer of the admission gate to people, as an ASGI application: it asks no thread and no database."""
+    request = Request(scope)
+    request.state.person = None
+    response = _page(
+        request,
+        BUSY.status,
+        message="",
+        headers={"Retry-After": str(RETRY_AFTER_S)},
+        may_read_database=False,
+    )
+    add_security_headers(response.headers, scope)
+    await response(scope, receive, send)
 
 
 def new_reference() -> str:
