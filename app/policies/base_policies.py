@@ -15,7 +15,7 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.applocker.model import AppLockerError, Policy
+from app.applocker.model import Policy
 from app.applocker.read import parse_policy
 from app.applocker.write import render_policy
 from app.applocker.xmltree import decode
@@ -23,10 +23,10 @@ from app.audit.record import Actor, record
 from app.db.base import from_ms, now, to_ms
 from app.errors import InvalidError, NotFoundError
 from app.fleet.tables import KIND_NUMBERS, FactSet
+from app.policies.export import read_base
 from app.policies.tables_rule_sets import BasePolicyRow
 from app.policies.whatif import reported_policy
 
-MAX_BASE_BYTES = 20 * 1024 * 1024
 MAX_NAME_LETTERS = 200
 SHOWN_BASES = 200
 
@@ -140,18 +140,6 @@ def list_base_policies(session: Session) -> tuple[BaseLine, ...]:
         BaseLine(id=base_id, name=name, origin=Origin(origin), sha256=sha256, added_at=added_at)
         for base_id, name, origin, sha256, added_at in rows
     )
-
-
-def read_base(content: bytes | str) -> Policy:
-    """A base policy's text, read. raises: InvalidError about `base` with the first problems and their lines."""
-    if len(content) > MAX_BASE_BYTES:
-        raise InvalidError(f"The base policy is larger than {MAX_BASE_BYTES // 1024 // 1024} MB.", field="base")
-    try:
-        return parse_policy(content)
-    except AppLockerError as error:
-        found = "; ".join(str(problem) for problem in error.problems[:5])
-        more = f" (and {len(error.problems) - 5} more)" if len(error.problems) > 5 else ""
-        raise InvalidError(f"The base policy cannot be read: {found}{more}", field="base") from error
 
 
 def _kept(

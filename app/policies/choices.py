@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from app.errors import InvalidError
 
 RULE_KINDS = ("publisher", "hash", "path")
+PLAN_KINDS = (*RULE_KINDS, "broad", "system")
+"""`broad`: a path rule for the whole folder; `system`: the publisher of a Python that administrators deployed."""
+
 COLLECTIONS = ("Exe", "Dll", "Script", "Msi")
 MAX_FOLDER_LETTERS = 200
 MAX_PROJECT_ROOTS = 20

@@ -47,7 +47,8 @@ class Export:
     `rules`: all that were asked for, those the base has already marked; `left_out`: what got none, and why;
     `stays_closed`: forms of the patterns that the rules do not open; `also_opens`: patterns that nobody asked for and
     the new rules open, at least in part; `notes`: what the reader must know; `comment`: what the file says of itself;
-    `project_roots`, `roots`: the folders given, in AppLocker's words; `base_sha256`: digest of the base as given.
+    `sid`: the groups, with commas between; `project_roots`, `roots`: the folders given, in AppLocker's words;
+    `base_sha256`: digest of the base as given; `added_only`: the base said what is in force, and is not written back.
     """
 
     rules: tuple[PlannedRule, ...]
@@ -65,10 +66,16 @@ class Export:
     project_roots: tuple[str, ...] = ()
     roots: Mapping[str, str] = field(default_factory=dict)
     base_sha256: str | None = None
+    added_only: bool = False
 
     @property
     def is_whole_policy(self) -> bool:
-        return self.base_sha256 is not None
+        return self.base_sha256 is not None and not self.added_only
+
+    @property
+    def sids(self) -> tuple[str, ...]:
+        """The groups that the rules are for."""
+        return tuple(self.sid.split(", "))
 
     @property
     def added(self) -> tuple[PlannedRule, ...]:
@@ -78,26 +85,31 @@ class Export:
 
 def plan_export(
     patterns: Sequence[PatternChoice | str],
-    sid: str,
+    sid: str | Sequence[str],
     *,
     base: bytes | str | None = None,
+    added_only: bool = False,
     baseline: Sequence[TrustedFile] = (),
     project_roots: Sequence[str] = (),
     roots: Mapping[str, str] | None = None,
     collections: Collection[str] | None = None,
     catalogue: Catalogue | None = None,
 ) -> Export:
-    """Plan the rules that open `patterns` (ids, `ID=KIND`, or choices) for a SID, and write them as AppLocker XML.
+    """Plan the rules that open `patterns` (ids, `ID=KIND`, or choices) for SIDs, and write them as AppLocker XML.
 
-    `base`: the policy they are added to, as XML; `baseline`: trusted files; `project_roots`: folders with projects;
+    `base`: the policy they are added to, as XML; `added_only`: don't write it back, it is the sum of several;
+    `baseline`: trusted files; `project_roots`: folders with projects;
     `roots`: where uv's `cache`, `python`, `tools`, `bin` were moved to; `collections`: those in force, if no base says.
     raises: InvalidError with `field` one of patterns, kind, files, sid, base, project_roots, roots, collections.
     """
     catalogue = catalogue or load_catalogue()
     choices = [read_choice(choice) if isinstance(choice, str) else choice for choice in patterns]
-    base_policy = None if base is None else _read_base(base)
+    base_policy = None if base is None else read_base(base)
+    sids = tuple(dict.fromkeys(checked_sid(one) for one in ([sid] if isinstance(sid, str) else sid)))
+    if not sids:
+        raise InvalidError("Say for which group the rules are, by its SID.", field="sid")
     terms = Terms(
-        sid=checked_sid(sid),
+        sid=sids[0],
         in_force=_in_force(base_policy, collections),
         has_base=base_policy is not None,
         baseline=tuple(baseline),
@@ -105,15 +117,17 @@ def plan_export(
         roots=checked_roots(roots or {}),
     )
     plan = plan_rules(catalogue, choices, terms)
+    for other in sids[1:]:
+        plan = replace(plan, rules=(*plan.rules, *plan_rules(catalogue, choices, replace(terms, sid=other)).rules))
     if not plan.rules:
         raise InvalidError(
             "Nothing is left to export: " + " ".join(dict.fromkeys(left.reason for left in plan.left_out)),
             field="collections" if base_policy is None else "base",
         )
-    heading = _heading(plan.rules, terms.sid)
-    if base_policy is None:
-        rules = plan.rules
-        policy = added_rules([rule.suggestion for rule in rules], [heading])
+    heading = _heading(plan.rules, ", ".join(sids))
+    if base_policy is None or added_only:
+        rules = plan.rules if base_policy is None else _marked(plan.rules, base_policy)
+        policy = added_rules([rule.suggestion for rule in rules if not rule.in_base], [heading])
         effect = " ".join(alone_on_a_machine(policy))
     else:
         rules = _marked(plan.rules, base_policy)
@@ -123,10 +137,13 @@ def plan_export(
             policy = replace(policy, comments=(*policy.comments, heading))
         effect = _effect_of_whole_policy(policy)
     xml = _rendered(policy)
-    closed = _find_closed(catalogue, rules, policy, terms)
+    judged = policy if base_policy is None else add(base_policy, [rule.suggestion for rule in rules]).policy
+    closed = tuple(
+        dict.fromkeys(one for sid in sids for one in _find_closed(catalogue, rules, judged, replace(terms, sid=sid)))
+    )
     also = _find_also_opened(catalogue, rules, terms)
     sha256 = hashlib.sha256(xml.encode()).hexdigest()
-    kind = "rules" if base_policy is None else "policy"
+    kind = "rules" if base_policy is None or added_only else "policy"
     return Export(
         rules=rules,
         left_out=plan.left_out,
@@ -135,24 +152,26 @@ def plan_export(
         policy=policy,
         xml=xml,
         comment="\n".join(policy.comments),
-        notes=_notes(rules, plan.left_out, closed, also, terms.sid, base_policy),
+        notes=_notes(rules, plan.left_out, closed, also, sids, base_policy, added_only=added_only),
         effect_on_empty_machine=effect,
         file_name=f"wayleave-{kind}-{sha256[:8]}.xml",
         sha256=sha256,
-        sid=terms.sid,
+        sid=", ".join(sids),
         project_roots=terms.project_roots,
         roots=terms.roots,
+        added_only=added_only and base is not None,
         base_sha256=None
         if base is None
         else hashlib.sha256(base if isinstance(base, bytes) else base.encode()).hexdigest(),
     )
 
 
-def _read_base(base: bytes | str) -> Policy:
-    if len(base) > MAX_BASE_BYTES:
+def read_base(content: bytes | str) -> Policy:
+    """A base policy's text, read. raises: InvalidError about `base` with the first problems and their lines."""
+    if len(content) > MAX_BASE_BYTES:
         raise InvalidError(f"The base policy is larger than {MAX_BASE_BYTES // 1024 // 1024} MB.", field="base")
     try:
-        return parse_policy(base)
+        return parse_policy(content)
     except AppLockerError as error:
         found = "; ".join(str(problem) for problem in error.problems[:5])
         more = f" (and {len(error.problems) - 5} more)" if len(error.problems) > 5 else ""
@@ -250,21 +269,25 @@ def _notes(
     left_out: Sequence[LeftOut],
     closed: Sequence[Closed],
     also: Sequence[Opened],
-    sid: str,
+    sids: Sequence[str],
     base: Policy | None,
+    *,
+    added_only: bool,
 ) -> tuple[str, ...]:
     notes = []
-    if sid in _ALL_USERS:
-        notes.append(
-            f"{sid} is {_ALL_USERS[sid]}: the rules hold for every user. The SID of a developers' group is narrower."
-        )
-    if base is None:
+    for sid in sids:
+        if sid in _ALL_USERS:
+            notes.append(
+                f"{sid} is {_ALL_USERS[sid]}: the rules hold for every user. "
+                "The SID of a developers' group is narrower."
+            )
+    if base is None or added_only:
         notes.append(
             "EnforcementMode is NotConfigured, so the target keeps its own; the rules ARE enforced all the same. "
             "Merge them (Set-AppLockerPolicy -Merge): Import in the policy editor would replace all other rules. "
             "For Intune take a whole policy: a grouping of its own is not added to others, it must allow a file too."
         )
-    else:
+    if base is not None:
         known = sum(rule.in_base for rule in rules)
         if known:
             notes.append(f"{known} of {len(rules)} rules are in the base already and were not added again.")

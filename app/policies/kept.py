@@ -28,6 +28,8 @@ def to_kept(export: Export) -> dict[str, Any]:
         "effect_on_empty_machine": export.effect_on_empty_machine,
         "project_roots": list(export.project_roots),
         "roots": dict(export.roots),
+        "sids": list(export.sids),
+        "added_only": export.added_only,
     }
 
 
@@ -54,10 +56,11 @@ def from_kept(
         effect_on_empty_machine=kept["effect_on_empty_machine"],
         file_name=file_name,
         sha256=sha256,
-        sid=sid,
+        sid=", ".join(kept.get("sids", [sid])),
         project_roots=tuple(kept["project_roots"]),
         roots=dict(kept["roots"]),
         base_sha256=base_sha256,
+        added_only=kept.get("added_only", False),
     )
 
 

@@ -26,7 +26,7 @@ from app.applocker.model import (
 from app.applocker.suggest import Suggestion, hash_rule, path_rule, publisher_rule
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
-from app.policies.choices import COLLECTIONS, DEFAULT_ROOTS, RULE_KINDS, PatternChoice
+from app.policies.choices import COLLECTIONS, DEFAULT_ROOTS, PLAN_KINDS, RULE_KINDS, PatternChoice
 from app.policies.reach import (
     Reach,
     narrower_than_path,
@@ -57,6 +57,18 @@ _LAUNCHERS = {
     "venvlaunchert.exe": "python3.13t.exe",
     "venvwlaunchert.exe": "pythonw3.13t.exe",
 }
+# The patterns whose python.exe is a copy of the base Python's launcher, so signed if that Python is.
+# source: uv 0.13.8, crates/uv-virtualenv/src/virtualenv.rs (copy_launcher_windows)
+LAUNCHER_PATTERNS = frozenset(
+    {
+        "cache-builds-venv-python",
+        "cache-archive-env-python",
+        "cache-script-env-python",
+        "tool-env-python",
+        "venv-python",
+    }
+)
+SYSTEM_SIGNER = "psf"
 _UNSAFE = re.compile(r'[<>"|?\x00-\x1f\x7f]')
 
 
@@ -153,8 +165,8 @@ def plan_rules(catalogue: Catalogue, choices: Sequence[PatternChoice], terms: Te
         if not collections:
             continue
         kind = choice.kind or _best_kind(source, choice, collections, terms)
-        if kind not in RULE_KINDS:
-            raise InvalidError(f"There is no rule kind {kind[:40]!a}; choose {', '.join(RULE_KINDS)}.", field="kind")
+        if kind not in PLAN_KINDS:
+            raise InvalidError(f"There is no rule kind {kind[:40]!a}; choose {', '.join(PLAN_KINDS)}.", field="kind")
         found = [
             replace(condition, pattern=pattern)
             for condition in _conditions(catalogue, source, kind, choice, collections, terms)
@@ -239,10 +251,19 @@ def _conditions(
     collections: frozenset[str],
     terms: Terms,
 ) -> Iterator[_Wanted]:
-    if kind == "path":
+    if kind in ("path", "broad"):
         for collection in sorted(collections):
-            for path in _paths(source, collection, terms):
-                yield _Wanted(pattern=source, collection=collection, kind=kind, condition=PathCondition(path=path))
+            paths = _paths(source, collection, terms)
+            for path in dict.fromkeys(_broadened(path, terms) for path in paths) if kind == "broad" else paths:
+                yield _Wanted(pattern=source, collection=collection, kind="path", condition=PathCondition(path=path))
+        return
+    if kind == "system":
+        if source.id in LAUNCHER_PATTERNS and "Exe" in collections:
+            signer = catalogue.signer(SYSTEM_SIGNER)
+            condition = PublisherCondition(
+                publisher=signer.publisher, product=signer.product or "*", binary=signer.binary or "*"
+            )
+            yield _Wanted(pattern=source, collection="Exe", kind="publisher", condition=condition, signer=SYSTEM_SIGNER)
         return
     if kind == "publisher" and source.signer and choice.files is None:
         signer = catalogue.signer(source.signer)
@@ -284,6 +305,15 @@ def _moved(path: str, roots: Mapping[str, str]) -> str:
         if path.lower().startswith(prefix.lower() + "\\"):
             return folder + path[len(prefix) :]
     return path
+
+
+def _broadened(path: str, terms: Terms) -> str:
+    """All of the folder of uv's, or of the projects, in which a path lies; the path itself where it is in none."""
+    for folder in (*terms.roots.values(), *DEFAULT_ROOTS.values(), *terms.project_roots):
+        if path.lower().startswith(folder.lower() + "\\"):
+            return f"{folder}\\*"
+    before, venv, _ = path.partition("\\.venv\\")
+    return f"{before}{venv}*" if venv else path
 
 
 def _fitting(
@@ -412,6 +442,8 @@ def _why_impossible(source: Pattern, kind: str, collections: frozenset[str]) -> 
             f"No trusted file of the baseline fits {source.id} ({where}): record one with "
             "`wayleave baseline add FILE...`, or choose files."
         )
+    if kind == "system":
+        return f"{source.id} is no Python that a Python of administrators could stand in for."
     if kind == "publisher":
         return (
             f"No publisher is known for {source.id}: neither a known signer of the catalogue nor a signed file of the "

@@ -37,7 +37,7 @@ def record_export(session: Session, export: Export, *, actor: Actor = COMMAND_LI
     row = ExportRow(
         made_at=from_ms(to_ms(now())),  # as precise as it is stored
         made_by=actor.name[:254],
-        sid=export.sid,
+        sid=_shown_sids(export.sids),
         choices={
             "patterns": sorted({pattern for rule in export.rules for pattern in rule.patterns}),
             "kinds": sorted({rule.kind for rule in export.rules}),
@@ -88,6 +88,12 @@ def get_export_file(session: Session, export_id: int) -> tuple[str, str]:
     if row is None:
         raise NotFoundError(f"There is no export {export_id}.")
     return row.file_name, row.content
+
+
+def _shown_sids(sids: tuple[str, ...]) -> str:
+    """The groups as far as they fit; the plan holds all."""
+    text = ", ".join(sids)
+    return text if len(text) <= 200 else f"{sids[0]} and {len(sids) - 1} more"
 
 
 def _recorded(session: Session, row: ExportRow) -> RecordedExport:

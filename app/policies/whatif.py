@@ -121,7 +121,7 @@ def simulate_export(
         classes: dict[frozenset[str], int] = defaultdict(int)
         for token_id, subjects in tokens:
             # Tokens that differ only in SIDs no rule names are judged once.
-            classes[(_sids(bodies.get(token_id)) | {export.sid}) & names] += subjects
+            classes[(_sids(bodies.get(token_id)) | set(export.sids)) & names] += subjects
         for sids, subjects in classes.items():
             token = Token(sids=sids)
             judgements += 2 * len(specimens)
@@ -182,7 +182,7 @@ def _specimens(export: Export, catalogue: Catalogue) -> Iterable[_Specimen]:
             forms = [example_of(form) for form in expand(source, machine)] or [r"C:\Users\anyone\Downloads\file.exe"]
             fitting = [path for path in forms if collection_of(path) == rule.collection] or forms[:1]
             files = [_with_identity(rule, path) for path in fitting]
-            token = Token(sids=STANDARD_USER.sids | {export.sid})
+            token = Token(sids=STANDARD_USER.sids | set(export.sids))
             for file in files:
                 if alone.decide(file, token, rule.collection).verdict is Verdict.ALLOWED:
                     yield _Specimen(name, rule.collection, file)
