@@ -1,0 +1,303 @@
+"""What the pages about rule sets show: the list, and one with its patterns, comments and approvals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from app.errors import NotFoundError
+from app.policies.base_policies import BasePolicy, get_base_policy
+from app.policies.rule_sets import Group, State
+from app.policies.tables_rule_sets import (
+    RuleSetApproval,
+    RuleSetComment,
+    RuleSetExport,
+    RuleSetItem,
+    RuleSetRow,
+    RuleSetSimulation,
+)
+
+PAGE_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSetLine:
+    """One line of the list."""
+
+    id: int
+    name: str
+    state: State
+    owner: str
+    change_number: str
+    review_by: datetime | None
+    updated_at: datetime
+    patterns: int
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSetPage:
+    """Lines of one page. `next_before`: the id that the next page begins below; `states`: how many of each."""
+
+    lines: tuple[RuleSetLine, ...]
+    next_before: int | None
+    total: int
+    states: Mapping[State, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One pattern of a rule set, what was chosen for it, and why it is in."""
+
+    pattern: str
+    kind: str | None
+    files: tuple[int, ...] | None
+    origins: tuple[str, ...]
+    added_at: datetime
+    added_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comment:
+    """What somebody said."""
+
+    id: int
+    at: datetime
+    author: str
+    text: str
+    rule_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """Somebody's yes, and whether it still holds."""
+
+    id: int
+    at: datetime
+    approved_by: str
+    digest: str
+    note: str
+    voided_at: datetime | None
+    voided_why: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """The newest run against the fleet. `result`: as `simulate` keeps it, once `state` is done."""
+
+    id: int
+    state: str
+    asked_at: datetime
+    asked_by: str
+    ended_at: datetime | None
+    done: int
+    total: int
+    draft_sha256: str
+    sha256: str | None
+    result: dict[str, Any] | None
+    problem: str | None
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.state in ("waiting", "running")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleSet:
+    """One rule set with what it is made of."""
+
+    id: int
+    name: str
+    purpose: str
+    state: State
+    base: BasePolicy | None
+    groups: tuple[Group, ...]
+    pilot: tuple[Group, ...]
+    project_roots: tuple[str, ...]
+    roots: Mapping[str, str]
+    owner: str
+    change_number: str
+    review_by: datetime | None
+    slider: int
+    revision: int
+    authors: tuple[str, ...]
+    created_at: datetime
+    created_by: str
+    updated_at: datetime
+    items: tuple[Item, ...]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still be changed."""
+        return self.state is not State.RETIRED
+
+
+def page_rule_sets(session: Session, *, search: str = "", state: str = "", before: int | None = None) -> RuleSetPage:
+    """Rule sets whose name, owner or change number contain `search`, newest first."""
+    fits = []
+    if search:
+        texts = (RuleSetRow.name, RuleSetRow.owner, RuleSetRow.change_number)
+        fits.append(or_(*(func.lower(text).contains(search.lower(), autoescape=True) for text in texts)))
+    states = {
+        State(name): count
+        for name, count in session.execute(
+            select(RuleSetRow.state, func.count()).where(*fits).group_by(RuleSetRow.state)
+        )
+    }
+    if state:
+        fits.append(RuleSetRow.state == state)
+    patterns = select(func.count()).where(RuleSetItem.rule_set_id == RuleSetRow.id).scalar_subquery()
+    query = select(RuleSetRow, patterns).where(*fits)
+    if before is not None:
+        query = query.where(RuleSetRow.id < before)
+    rows = session.execute(query.order_by(RuleSetRow.id.desc()).limit(PAGE_ROWS + 1)).all()
+    lines = tuple(
+        RuleSetLine(
+            id=row.id,
+            name=row.name,
+            state=State(row.state),
+            owner=row.owner,
+            change_number=row.change_number,
+            review_by=row.review_by,
+            updated_at=row.updated_at,
+            patterns=count,
+            groups=_groups(row.sids),
+        )
+        for row, count in rows[:PAGE_ROWS]
+    )
+    total = sum(states.values()) if not state else states.get(State(state), 0)
+    return RuleSetPage(
+        lines=lines, next_before=lines[-1].id if len(rows) > PAGE_ROWS else None, total=total, states=states
+    )
+
+
+def list_open_rule_sets(session: Session, *, limit: int = 50) -> tuple[tuple[int, str], ...]:
+    """Ids and names of the rule sets that patterns may be put into, last changed first."""
+    rows = session.execute(
+        select(RuleSetRow.id, RuleSetRow.name)
+        .where(RuleSetRow.state != State.RETIRED.value)
+        .order_by(RuleSetRow.updated_at.desc(), RuleSetRow.id.desc())
+        .limit(limit)
+    )
+    return tuple((rule_set_id, name) for rule_set_id, name in rows)
+
+
+def get_rule_set(session: Session, rule_set_id: int) -> RuleSet:
+    """One rule set. raises: NotFoundError"""
+    row = session.get(RuleSetRow, rule_set_id)
+    if row is None:
+        raise NotFoundError(f"There is no rule set {rule_set_id}.")
+    items = session.scalars(
+        select(RuleSetItem).where(RuleSetItem.rule_set_id == rule_set_id).order_by(RuleSetItem.id)
+    ).all()
+    return RuleSet(
+        id=row.id,
+        name=row.name,
+        purpose=row.purpose,
+        state=State(row.state),
+        base=None if row.base_id is None else get_base_policy(session, row.base_id),
+        groups=_groups(row.sids),
+        pilot=_groups(row.pilot_sids),
+        project_roots=tuple(row.project_roots),
+        roots=dict(row.roots),
+        owner=row.owner,
+        change_number=row.change_number,
+        review_by=row.review_by,
+        slider=row.slider,
+        revision=row.revision,
+        authors=tuple(row.authors),
+        created_at=row.created_at,
+        created_by=row.created_by,
+        updated_at=row.updated_at,
+        items=tuple(
+            Item(
+                pattern=item.pattern,
+                kind=item.kind,
+                files=None if item.files is None else tuple(item.files),
+                origins=tuple(item.origins),
+                added_at=item.added_at,
+                added_by=item.added_by,
+            )
+            for item in items
+        ),
+    )
+
+
+def list_comments(session: Session, rule_set_id: int, *, limit: int = 200) -> tuple[Comment, ...]:
+    """What was said about a rule set, oldest first; of very many the newest."""
+    rows = session.scalars(
+        select(RuleSetComment)
+        .where(RuleSetComment.rule_set_id == rule_set_id)
+        .order_by(RuleSetComment.id.desc())
+        .limit(limit)
+    ).all()
+    return tuple(
+        Comment(id=row.id, at=row.at, author=row.author, text=row.text, rule_id=row.rule_id) for row in reversed(rows)
+    )
+
+
+def list_approvals(session: Session, rule_set_id: int, *, limit: int = 50) -> tuple[Approval, ...]:
+    """Approvals of a rule set, newest first, voided ones too."""
+    rows = session.scalars(
+        select(RuleSetApproval)
+        .where(RuleSetApproval.rule_set_id == rule_set_id)
+        .order_by(RuleSetApproval.id.desc())
+        .limit(limit)
+    ).all()
+    return tuple(
+        Approval(
+            id=row.id,
+            at=row.at,
+            approved_by=row.approved_by,
+            digest=row.digest,
+            note=row.note,
+            voided_at=row.voided_at,
+            voided_why=row.voided_why,
+        )
+        for row in rows
+    )
+
+
+def find_simulation(session: Session, rule_set_id: int) -> Simulation | None:
+    """The newest simulation of a rule set, None if there was none."""
+    row = session.scalar(
+        select(RuleSetSimulation)
+        .where(RuleSetSimulation.rule_set_id == rule_set_id)
+        .order_by(RuleSetSimulation.id.desc())
+        .limit(1)
+    )
+    if row is None:
+        return None
+    return Simulation(
+        id=row.id,
+        state=row.state,
+        asked_at=row.asked_at,
+        asked_by=row.asked_by,
+        ended_at=row.ended_at,
+        done=row.done,
+        total=row.total,
+        draft_sha256=row.draft_sha256,
+        sha256=row.sha256,
+        result=row.result,
+        problem=row.problem,
+    )
+
+
+def list_rule_set_exports(session: Session, rule_set_id: int) -> tuple[RuleSetExport, ...]:
+    """What a rule set gave so far, newest first."""
+    return tuple(
+        session.scalars(
+            select(RuleSetExport)
+            .where(RuleSetExport.rule_set_id == rule_set_id)
+            .order_by(RuleSetExport.export_id.desc())
+        )
+    )
+
+
+def _groups(stored: list[list[str]]) -> tuple[Group, ...]:
+    return tuple(Group(sid=sid, name=name) for sid, name in stored)
