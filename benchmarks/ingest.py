@@ -178,11 +178,25 @@ def take_policy(station: Station, policy: str) -> None:
 BASE_PROBES = json.loads(probe_set("defaults", False, True).body)
 
 
+def text_of(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+CHOICES = [
+    [
+        text_of({**one, "outcome": "blocked", "engine": "applocker", "error": 1260}),
+        text_of({**one, "outcome": "allowed", "engine": None, "error": 0, "why": "rule"}),
+    ]
+    for one in BASE_PROBES["probes"][:40]
+]
+"""What may come of each of forty probes."""
+
+
 def new_probes(station: Station, number: int) -> bool:
-    """Forty probes as nobody else has them."""
-    value = {"catalogue": f"bench{number:010x}", "probes": BASE_PROBES["probes"][:40]}
-    body = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    station.sets["probes"] = stored(_Made(body))
+    """Forty probes whose outcomes nobody else has: the number's bits say which are blocked."""
+    scattered = number * 0x9E3779B97F % 2**40
+    probes = ",".join(choice[scattered >> at & 1] for at, choice in enumerate(CHOICES))
+    station.sets["probes"] = stored(_Made(f'{{"catalogue":"{BASE_PROBES["catalogue"]}","probes":[{probes}]}}'))
     station.say()
     return True
 
