@@ -31,10 +31,12 @@ from app.fleet.retention import DAY_MS, write_daily
 from app.fleet.rows import SightingRow
 from app.fleet.sets import SetCache
 from app.fleet.standing import HostState
+from app.fleet.sweep import mark_silent
 from app.fleet.tables import Host
 
 PROFILES = ("uniform", "diverse", "hostile")
 GROUP_REPORTS = 1000
+SILENT_AFTER_DAYS = 14
 NEWEST, OLDER = "0.13.8", "0.12.4"
 """The release of uv that came during the story, and what hosts had before it."""
 
@@ -164,6 +166,7 @@ def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uni
             if refused is not None:
                 raise RuntimeError(f"a made report was refused: {refused}")
             reports += len(group)
+        mark_silent(connection, began_at, days=SILENT_AFTER_DAYS)
         while fold(connection, cache):
             pass
         write_daily(connection, began_at)
@@ -214,7 +217,8 @@ def _history(
     sequences = dict.fromkeys((host_id for host_id, _host in hosts), 0)
 
     def report(host_id: int, host: MadeHost, policy: str, **changed: str | None) -> Incoming:
-        sequences[host_id] += 1
+        # Of some hosts' reports one got lost on its way.
+        sequences[host_id] += 2 if story and sequences[host_id] and host.number % 83 == 0 else 1
         return _report(host_id, host, policy, sequences[host_id], epoch, **changed)
 
     if story:
@@ -223,7 +227,7 @@ def _history(
         first = [report(host_id, host, host.policy) for host_id, host in hosts]
         yield from _spread(first, until - timedelta(days=14), timedelta(hours=9))
     mended = [report(host_id, host, "engineers") for host_id, host in hosts if host_id in opened]
-    yield from _spread(mended, until - timedelta(days=7), timedelta(days=4) if story else timedelta(hours=12))
+    yield from _spread(mended, until - timedelta(days=7), timedelta(days=6, hours=18) if story else timedelta(hours=12))
     today = []
     for host_id, host in hosts:
         if host.silent:
