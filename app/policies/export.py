@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from agent.catalogue import Catalogue
 from agent.catalogue import load as load_catalogue
+from app.applocker.coverage import covers
 from app.applocker.export import add, added_rules, alone_on_a_machine
 from app.applocker.identify import rule_id
-from app.applocker.model import EVERYONE, AppLockerError, Policy
+from app.applocker.model import EVERYONE, Action, AppLockerError, Machine, Policy
 from app.applocker.read import parse_policy
 from app.applocker.write import render_policy
 from app.errors import InvalidError
@@ -88,6 +89,7 @@ def plan_export(
     sid: str | Sequence[str],
     *,
     base: bytes | str | None = None,
+    base_policy: Policy | None = None,
     added_only: bool = False,
     baseline: Sequence[TrustedFile] = (),
     project_roots: Sequence[str] = (),
@@ -97,14 +99,14 @@ def plan_export(
 ) -> Export:
     """Plan the rules that open `patterns` (ids, `ID=KIND`, or choices) for SIDs, and write them as AppLocker XML.
 
-    `base`: the policy they are added to, as XML; `added_only`: don't write it back, it is the sum of several;
+    `base`: the policy they are added to, as XML (`base_policy`: the same, read already); `added_only`: don't write it back, it is the sum of several;
     `baseline`: trusted files; `project_roots`: folders with projects;
     `roots`: where uv's `cache`, `python`, `tools`, `bin` were moved to; `collections`: those in force, if no base says.
     raises: InvalidError with `field` one of patterns, kind, files, sid, base, project_roots, roots, collections.
     """
     catalogue = catalogue or load_catalogue()
     choices = [read_choice(choice) if isinstance(choice, str) else choice for choice in patterns]
-    base_policy = None if base is None else read_base(base)
+    base_policy = None if base is None else base_policy or read_base(base)
     sids = tuple(dict.fromkeys(checked_sid(one) for one in ([sid] if isinstance(sid, str) else sid)))
     if not sids:
         raise InvalidError("Say for which group the rules are, by its SID.", field="sid")
@@ -233,7 +235,7 @@ def _find_also_opened(catalogue: Catalogue, rules: Sequence[PlannedRule], terms:
 
 
 def _marked(rules: Sequence[PlannedRule], base: Policy) -> tuple[PlannedRule, ...]:
-    """The rules, with those marked that the base has already, under whatever id."""
+    """The rules, with those marked that the base has already, under whatever id or within a wider rule."""
     contents = {
         rule_id(collection, rule.action, rule.sid, [rule.condition], rule.exceptions)
         for collection, rule in base.rules()
@@ -242,7 +244,17 @@ def _marked(rules: Sequence[PlannedRule], base: Policy) -> tuple[PlannedRule, ..
     for rule in rules:
         if rule.id in ids and rule.id not in contents:
             raise InvalidError(f"The base has another rule with the id {rule.id}.", field="base")
-    return tuple(replace(rule, in_base=True) if rule.id in contents else rule for rule in rules)
+    machine = Machine()
+    allows = {
+        collection.type: [rule for rule in collection.rules if rule.action is Action.ALLOW]
+        for collection in base.collections
+    }
+
+    def is_there(rule: PlannedRule) -> bool:
+        wider = allows.get(rule.collection, ())
+        return rule.id in contents or any(covers(allowing, rule.rule, machine) for allowing in wider)
+
+    return tuple(replace(rule, in_base=True) if is_there(rule) else rule for rule in rules)
 
 
 def _heading(rules: Sequence[PlannedRule], sid: str) -> str:
