@@ -99,9 +99,9 @@ def plan_export(
 ) -> Export:
     """Plan the rules that open `patterns` (ids, `ID=KIND`, or choices) for SIDs, and write them as AppLocker XML.
 
-    `base`: the policy they are added to, as XML (`base_policy`: the same, read already); `added_only`: don't write it back, it is the sum of several;
-    `baseline`: trusted files; `project_roots`: folders with projects;
-    `roots`: where uv's `cache`, `python`, `tools`, `bin` were moved to; `collections`: those in force, if no base says.
+    `base`: the policy they are added to, as XML (`base_policy`: the same, read already); `added_only`: don't write it
+    back, it is the sum of several; `baseline`: trusted files; `project_roots`: folders with projects; `roots`: where
+    uv's `cache`, `python`, `tools`, `bin` were moved to; `collections`: those in force, if no base says.
     raises: InvalidError with `field` one of patterns, kind, files, sid, base, project_roots, roots, collections.
     """
     catalogue = catalogue or load_catalogue()
