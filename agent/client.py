@@ -17,13 +17,14 @@ import httpx
 import truststore
 
 from agent.contract import CONTRACT
-from agent.contract.messages import ENROL_PATH, REPORTS_PATH, Acknowledged, Enrolled, Refused, Report
+from agent.contract.messages import CATALOGUE_PATH, ENROL_PATH, REPORTS_PATH, Acknowledged, Enrolled, Refused, Report
 from agent.report import encode_report
 
 TIMEOUT_S = 30.0
 MAX_ANSWER_BYTES = 1 << 20
 DEFAULT_NEXT_REPORT_S = 86_400
 MAX_WAIT_S = 7 * 86_400
+SIGNATURE_HEADER = "Wayleave-Signature"
 
 
 class NoAnswer(Exception):
@@ -103,6 +104,28 @@ def enrol(client: httpx.Client, secret: str, *, name: str, system: str) -> Enrol
         next_report_s=_seconds(answer.get("next_report_s"), DEFAULT_NEXT_REPORT_S),
         catalogue_key=key if isinstance(key, str) else None,
     )
+
+
+def fetch_catalogue(client: httpx.Client, etag: str) -> tuple[bytes, str] | None:
+    """The server's catalogue and its signature (base64), neither checked; None if it is still the one of an etag.
+
+    raises: NoAnswer
+    """
+    headers = {"If-None-Match": f'"{etag}"', "Accept": "application/toml"}
+    try:
+        with client.stream("GET", CATALOGUE_PATH, headers=headers) as response:
+            if response.status_code == 304:
+                return None
+            if response.status_code != 200:
+                raise NoAnswer(f"the catalogue: {response.status_code}")
+            body = b""
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise NoAnswer("the catalogue is too long")
+    except httpx.HTTPError as error:
+        raise NoAnswer(f"{type(error).__name__}: {error}") from error
+    return body, response.headers.get(SIGNATURE_HEADER, "")[:200]
 
 
 def _post(client: httpx.Client, path: str, content: bytes, headers: dict[str, str]) -> dict[str, Any] | Refused:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from agent.client import NoAnswer, enrol, open_client, send_report
+from agent.client import NoAnswer, enrol, fetch_catalogue, open_client, send_report
 from agent.contract.messages import Acknowledged, Enrolled, Refused
+from agent.kept import refresh
 from agent.schedule import spread, wait_after
 from agent.spool import (
     Delivered,
@@ -35,12 +36,42 @@ def deliver_over_network(
     now: float,
     host: tuple[str, str],
     ca_file: Path | None = None,
+    catalogue_dir: Path | None = None,
     transport: httpx.BaseTransport | None = None,
 ) -> Delivered:
-    """Open a connection to the identity's server and send what waits."""
+    """Open a connection to the identity's server and send what waits; then see whether it has another catalogue.
+
+    `catalogue_dir`: where that is kept, the state directory if nothing else is said.
+    """
+    with open_for(identity, ca_file=ca_file, transport=transport) as http:
+        result = deliver(state_dir, http, identity, progress, now=now, host=host)
+        if result.catalogue and not result.progress.revoked:
+            refresh_catalogue(catalogue_dir or state_dir, http, result)
+        return result
+
+
+def open_for(
+    identity: Identity, *, ca_file: Path | None = None, transport: httpx.BaseTransport | None = None
+) -> httpx.Client:
+    """A client for the identity's own server, trusting what it was enrolled with."""
     trusted = ca_file or (Path(identity.ca_file) if identity.ca_file else None)
-    with open_client(identity.server, ca_file=trusted, transport=transport) as http:
-        return deliver(state_dir, http, identity, progress, now=now, host=host)
+    return open_client(identity.server, ca_file=trusted, transport=transport)
+
+
+def refresh_catalogue(folder: Path, http: httpx.Client, result: Delivered) -> str | None:
+    """Take the server's catalogue, if it is another one and fit to be taken. Returns why not, None if nothing is wrong.
+
+    A catalogue that does not come, or cannot be kept, is asked for again after the next report.
+    """
+    try:
+        return refresh(
+            folder,
+            lambda etag: fetch_catalogue(http, etag),
+            key=result.identity.catalogue_key,
+            offered=result.catalogue,
+        )
+    except (NoAnswer, OSError):
+        return None
 
 
 def deliver(
@@ -136,7 +167,7 @@ def _acknowledged(state_dir: Path, result: Delivered, item: Pending, answer: Ack
     )
     save_progress(state_dir, progress)
     item.path.unlink(missing_ok=True)
-    return replace(result, progress=progress, sent=result.sent + 1)
+    return replace(result, progress=progress, sent=result.sent + 1, catalogue=answer.catalogue)
 
 
 def _later(

@@ -9,6 +9,7 @@ from agent import __version__
 from agent._platform import read_host, read_machine_id
 from agent.client import check_server, enrol, open_client
 from agent.contract.messages import Refused
+from agent.kept import NAME
 from agent.spool import (
     Identity,
     Progress,
@@ -38,6 +39,7 @@ def enrol_here(
             return answer
         for item in load_pending(state_dir):
             item.path.unlink(missing_ok=True)
+        (state_dir / NAME).unlink(missing_ok=True)  # the catalogue of another server, signed by another key
         save_progress(state_dir, Progress(epoch=new_epoch(load_progress(state_dir), now=time.time())))
         identity = Identity(
             server=address,

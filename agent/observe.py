@@ -29,6 +29,7 @@ from agent.contract.facts import Engine, FactSet, Method, Outcome, Probe, ProbeS
 from agent.contract.messages import Report
 from agent.discover import Discovery, discover
 from agent.events import MAX_WINDOWS, Window, path_digest
+from agent.kept import adopt_kept
 from agent.occasion import Memory, choose_trials, fingerprint, is_occasion, remember
 from agent.options import Options
 from agent.placement import Journal, new_token
@@ -68,15 +69,18 @@ def observe(
     records: Mapping[str, int],
     windows: tuple[Window, ...] = (),
     force: bool = False,
+    catalogue_dir: Path | None = None,
 ) -> Observation:
     """Look at the workstation once, under the state directory's lock.
 
-    `records`: the last event read, by channel; `windows`: when earlier cycles probed; `force`: probe on any occasion.
+    `records`: the last event read, by channel; `windows`: when earlier cycles probed; `force`: probe on any occasion;
+    `catalogue_dir`: where the server's catalogue is kept, the state directory if nothing else is said.
 
     raises: OSError if the state cannot be kept
     """
     journal = Journal(state_dir / "journal.json", is_link)
     journal.sweep()
+    catalogue_refused = adopt_kept(catalogue_dir or state_dir)
     catalogue = load()
     policy, principal, host = read_policy(), read_principal(), read_host(__version__)
     asked_at = time.time()
@@ -156,7 +160,7 @@ def observe(
         # How the logs stand changes no answer of a probe, so it was not among what is asked for a reason to probe.
         facts=facts_of(
             [
-                ProbeSet(catalogue=catalogue.etag, probes=probes),
+                ProbeSet(catalogue=catalogue.etag, probes=probes, refused=catalogue_refused),
                 replace(surroundings, event_logs=reading.states),
                 *sets,
             ]

@@ -82,7 +82,11 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """What a delivery came to: reports sent, refused for good and left waiting, and what was in the way."""
+    """What a delivery came to: reports sent, refused for good and left waiting, and what was in the way.
+
+    `catalogue`: the etag of the server's catalogue, where it told one. `status`: of the answer for which a report is
+    left waiting; 0 without an answer.
+    """
 
     identity: Identity
     progress: Progress
@@ -91,6 +95,7 @@ class Delivered:
     left: int = 0
     wait_s: int = 0
     trouble: str = ""
+    catalogue: str = ""
 
 
 @contextlib.contextmanager

@@ -119,10 +119,15 @@ class FactSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeSet(FactSet):
-    """Every probe of one cycle, sorted, with the etag of the catalogue that named the patterns."""
+    """Every probe of one cycle, sorted, with the etag of the catalogue that named the patterns.
+
+    `refused`: why the agent does not work with the server's catalogue (`signature`, `place` ...); None if it does, or
+    if its own is the same.
+    """
 
     catalogue: str
     probes: tuple[Probe, ...]
+    refused: str | None = None
 
     @property
     def kind(self) -> str:
@@ -130,7 +135,10 @@ class ProbeSet(FactSet):
 
     def to_json(self) -> dict[str, Json]:
         ordered = sorted(self.probes, key=lambda probe: (probe.pattern, probe.collection or "", probe.specimen))
-        return {"catalogue": self.catalogue, "probes": [probe.to_json() for probe in ordered]}
+        value: dict[str, Json] = {"catalogue": self.catalogue, "probes": [probe.to_json() for probe in ordered]}
+        if self.refused:
+            value["refused"] = self.refused
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

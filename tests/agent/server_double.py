@@ -14,7 +14,10 @@ from agent.contract.canonical import digest
 
 @dataclass
 class ServerDouble:
-    """Takes reports as the wire says. `answers`: responses given before its own, first come first served."""
+    """Takes reports as the wire says. `answers`: responses given before its own, first come first served.
+
+    `catalogue`: body and signature, told under `etag`; None: whatever catalogue the agent has is the one.
+    """
 
     token: str = "wl_1_first"
     secrets: set[str] = field(default_factory=lambda: {"s3cret"})
@@ -25,11 +28,17 @@ class ServerDouble:
     requests: list[dict[str, Any]] = field(default_factory=list)
     answers: list[httpx.Response | Exception] = field(default_factory=list)
     lose_answers: int = 0
+    catalogue: tuple[bytes, str] | None = None
+    etag: str = "etag"
 
     def transport(self) -> httpx.MockTransport:
         return httpx.MockTransport(self._answer)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            if self.catalogue is None:
+                return httpx.Response(304)
+            return httpx.Response(200, content=self.catalogue[0], headers={"Wayleave-Signature": self.catalogue[1]})
         compressed = request.headers.get("Content-Encoding") == "gzip"
         message = json.loads(gzip.decompress(request.content) if compressed else request.content)
         self.requests.append({"path": request.url.path, "at": request.headers.get("Authorization"), **message})
@@ -56,7 +65,7 @@ class ServerDouble:
         if authorization != f"Bearer {self.token}":
             return refusal(401, "unknown")
         acknowledged = httpx.Response(
-            200, json={"report_id": message["report_id"], "next_report_s": 600, "catalogue": "etag"}
+            200, json={"report_id": message["report_id"], "next_report_s": 600, "catalogue": self.etag}
         )
         if any(known["report_id"] == message["report_id"] for known in self.recorded):
             return acknowledged

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import cycle as cycle_module
 from agent._platform import read_machine_id
+from agent.catalogue.adopt import use
+from agent.catalogue.load import FILE, etag_of
 from agent.contract.facts import ProbeSet
 from agent.contract.messages import Sighting
 from agent.cycle import CycleResult, NotEnrolled, Revoked, has_come, is_due, may_deliver, next_cycle_s, run_cycle
@@ -281,3 +285,33 @@ def test_events_are_told_once_and_also_without_other_news(here: Here, monkeypatc
     here.cycle(after_s=1)
     assert read == [{}, {"c": 5}]
     assert len(here.server.recorded) == 2
+
+
+def test_the_servers_catalogue_is_used_from_the_next_cycle_on_and_a_forged_one_is_told(here: Here) -> None:
+    private = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    key = base64.b64encode(private.public_key().public_bytes_raw()).decode()
+    identity = load_identity(here.options.state_dir)
+    assert identity is not None
+    save_identity(here.options.state_dir, replace(identity, catalogue_key=key))
+    newer = FILE.read_bytes().replace(b"title = '", b"title = 'Newer: ")
+    here.server.catalogue = (newer, base64.b64encode(private.sign(newer)).decode())
+    here.server.etag = etag_of(newer)
+    try:
+        here.cycle()
+        here.cycle(after_s=7_200)
+        assert _told_probes(here)["catalogue"] == etag_of(newer)
+        assert "refused" not in _told_probes(here)
+        forged = newer + b"# more\n"
+        here.server.catalogue = (forged, here.server.catalogue[1])
+        here.server.etag = etag_of(forged)
+        here.cycle(after_s=7_200)
+        here.cycle(after_s=7_200)
+        assert _told_probes(here)["catalogue"] == etag_of(newer)
+        assert _told_probes(here)["refused"] == "signature"
+    finally:
+        use(None)
+
+
+def _told_probes(here: Here) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(here.server.bodies[here.server.recorded[-1]["sets"]["probes"]])
+    return body
