@@ -177,6 +177,33 @@ def sort_events(
     return Sorted(sightings=tuple(sightings), left_out=left_out)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One of the users of a machine whose events are told: how their files are recognised, and when they probed."""
+
+    sid: str
+    machine: Machine
+    windows: Sequence[Window] = ()
+
+
+def find_person(event: Event, people: Sequence[Person]) -> Person | None:
+    """Whose event this is: the user's that it names, else the one in whose profile the file lies."""
+    if event.user is not None:
+        return next((person for person in people if person.sid.upper() == event.user), None)
+    return next((person for person in people if _is_in_profile(event.path, person.machine)), None)
+
+
+def sort_nobodys(event: Event) -> Sorted:
+    """An event of nobody whose events are told, counted by what it is."""
+    if event.sha256 in (WINDOWS_AUTHENTICODE_SHA256, WINDOWS_SHA256):
+        reason = "own probe"
+    elif _POWERSHELL_TEST.lower() in event.path.lower():
+        reason = "PowerShell's own test"
+    else:
+        reason = "of an unknown user" if event.user is None else "of another user"
+    return Sorted(left_out={reason: 1})
+
+
 def path_digest(path: str) -> str:
     """A path as it is remembered for recognising our own events: as a digest, so that the state names nobody."""
     return hashlib.sha256((normalise(path) or path).lower().encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -18,7 +18,7 @@ from agent.channels import (
     query_of,
 )
 from agent.contract.messages import Sighting
-from agent.events import Window, parse_event, sort_events
+from agent.events import Event, Person, Sorted, Window, find_person, parse_event, sort_events, sort_nobodys
 
 BATCH = 100
 MAX_EVENTS = 5_000
@@ -28,6 +28,9 @@ _RECORD = re.compile(r"<EventRecordID>\s*([0-9]{1,16})\s*<")
 
 ReadChannel = Callable[[str, str, int], ChannelRead]
 """The channel's name, the query, and how many events at most."""
+
+Sort = Callable[[str, Sequence[Event]], Sorted]
+"""The channel's name and a batch of its events."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +56,47 @@ def read_events(
     sid: str,
     windows: Sequence[Window] = (),
 ) -> Reading:
-    """What the channels hold that was not read yet. `records`: the last record read, by channel."""
+    """What the channels hold of one user that was not read yet. `records`: the last record read, by channel."""
+
+    def sort(channel: str, events: Sequence[Event]) -> Sorted:
+        return sort_events(channel, events, machine=machine, sid=sid, windows=windows)
+
+    return read_sorted(read_channel, records, sort)
+
+
+def read_events_of_all(
+    read_channel: ReadChannel, records: Mapping[str, int], people: Sequence[Person]
+) -> tuple[Reading, Mapping[str, tuple[Sighting, ...]]]:
+    """What the channels hold of several users that was not read yet; and the sightings of each, by SID."""
+    told: dict[str, list[Sighting]] = {}
+
+    def sort(channel: str, events: Sequence[Event]) -> Sorted:
+        sightings: list[Sighting] = []
+        left_out: dict[str, int] = {}
+        for event in events:
+            person = find_person(event, people)
+            if person is None:
+                found = sort_nobodys(event)
+            else:
+                found = sort_events(channel, (event,), machine=person.machine, sid=person.sid, windows=person.windows)
+                told.setdefault(person.sid, []).extend(found.sightings)
+            sightings += found.sightings
+            _add(left_out, found.left_out)
+        return Sorted(sightings=tuple(sightings), left_out=left_out)
+
+    reading = read_sorted(read_channel, records, sort)
+    return reading, {sid: tuple(sightings) for sid, sightings in told.items()}
+
+
+def read_sorted(read_channel: ReadChannel, records: Mapping[str, int], sort: Sort) -> Reading:
+    """What the channels hold that was not read yet, as `sort` tells sightings from the rest."""
     sightings: list[Sighting] = []
     went_on = dict(records)
     left_out: dict[str, int] = {}
     findings: list[str] = []
     states: dict[str, str] = {}
     for channel in CHANNELS:
-        found = _read_one(
-            read_channel, channel, records.get(channel.name, 0), machine=machine, sid=sid, windows=windows
-        )
+        found = _read_one(read_channel, channel, records.get(channel.name, 0), sort)
         sightings += found.sightings
         went_on |= found.records
         findings += found.findings
@@ -73,15 +107,7 @@ def read_events(
     )
 
 
-def _read_one(
-    read_channel: ReadChannel,
-    channel: Channel,
-    known: int,
-    *,
-    machine: Machine,
-    sid: str,
-    windows: Sequence[Window],
-) -> Reading:
+def _read_one(read_channel: ReadChannel, channel: Channel, known: int, sort: Sort) -> Reading:
     after, state, looked_at, is_first = known, "read", 0, True
     sightings: list[Sighting] = []
     left_out: dict[str, int] = {}
@@ -106,7 +132,7 @@ def _read_one(
         parsed = [parse_event(text) for text in read.events]
         events = [event for event in parsed if event is not None]
         _add(left_out, {"unreadable": len(parsed) - len(events) + read.unreadable})
-        sorted_ = sort_events(channel.name, events, machine=machine, sid=sid, windows=windows)
+        sorted_ = sort(channel.name, events)
         sightings += sorted_.sightings
         _add(left_out, sorted_.left_out)
         # Also what could not be read has been read: it would come again for ever. At the end of the log all up to the

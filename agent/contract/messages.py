@@ -76,11 +76,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
-    """200: committed."""
+    """200: committed. `probing`: False while an administrator has stopped probing for this host."""
 
     report_id: str
     next_report_s: int
     catalogue: str
+    probing: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
