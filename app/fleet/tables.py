@@ -181,6 +181,8 @@ class Sighting(Base):
     __tablename__ = "sighting"
     __table_args__ = (
         Index(None, "pattern", "at"),
+        # Rows come in the order of this time, so ranges of blocks say where the newest are.
+        Index("ix_sighting_recorded_at", "recorded_at", postgresql_using="brin"),
         {"postgresql_partition_by": "RANGE (at)"},
     )
 
@@ -197,6 +199,18 @@ class Sighting(Base):
     rule_id: Mapped[str | None] = mapped_column(String(64))
     sha256: Mapped[str | None] = mapped_column(String(64))
     fqbn: Mapped[str | None] = mapped_column(String(1024))
+
+
+class SightingDay(Base):
+    """How often a pattern was seen by an event on a day (UTC), counted from what was recorded since the last count."""
+
+    __tablename__ = "sighting_day"
+
+    day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Days since 1970."""
+    pattern: Mapped[str] = mapped_column(String(80), primary_key=True)
+    event_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    sightings: Mapped[int] = mapped_column(BigInteger)
 
 
 class TallyDelta(Base):

@@ -1,0 +1,117 @@
+"""The work that is done by the clock, each piece with how often, and what it says of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from app.fleet.absence import count_absent
+from app.fleet.retention import drop_old, retire_sets, write_daily
+from app.fleet.sighting_days import count_sightings, drop_old_days
+from app.fleet.sweep import mark_silent
+from app.requests.record import drop_old_requests
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """What an operator set about keeping."""
+
+    silent_after_days: int
+    retention_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One piece of work. `first_after`: so long after the very first start it runs first.
+
+    `run` takes a connection without a transaction, commits what it does, and gives a sentence about it.
+    """
+
+    name: str
+    title: str
+    every: timedelta
+    first_after: timedelta
+    run: Callable[[Connection, datetime, Keeping], str]
+
+
+def _count_sightings(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - all have it
+    return f"{count_sightings(connection, at)} new"
+
+
+def _sweep(connection: Connection, at: datetime, keeping: Keeping) -> str:
+    marked = mark_silent(connection, at, days=keeping.silent_after_days)
+    count_absent(connection, at)
+    return f"{marked} fell silent"
+
+
+def _write_daily(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+    write_daily(connection, at)
+    return f"counts of {at.date().isoformat()} written"
+
+
+def _drop_old(connection: Connection, at: datetime, keeping: Keeping) -> str:
+    dropped = drop_old(connection, at, days=keeping.retention_days)
+    drop_old_days(connection, at, days=keeping.retention_days)
+    return f"older than {keeping.retention_days} days: {dropped} rows deleted one by one, whole months dropped"
+
+
+def _retire_sets(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+    retired, deleted = retire_sets(connection, at)
+    return f"{retired} retired, {deleted} deleted"
+
+
+def _forget_requests(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+    drop_old_requests(connection, at)
+    return "who asked longer than 90 days ago is forgotten"
+
+
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+
+JOBS = (
+    Job(
+        name="count-sightings",
+        title="Count sightings by day",
+        every=MINUTE,
+        first_after=timedelta(seconds=5),
+        run=_count_sightings,
+    ),
+    Job(
+        name="mark-silent",
+        title="Take silent users out of the shares, count gaps",
+        every=HOUR,
+        first_after=MINUTE,
+        run=_sweep,
+    ),
+    Job(
+        name="write-daily",
+        title="Write the day’s counts for trends",
+        every=HOUR,
+        first_after=MINUTE,
+        run=_write_daily,
+    ),
+    Job(
+        name="drop-old",
+        title="Drop transitions and sightings past their time",
+        every=DAY,
+        first_after=2 * MINUTE,
+        run=_drop_old,
+    ),
+    Job(
+        name="retire-sets",
+        title="Retire facts that nobody reports any more",
+        every=DAY,
+        first_after=2 * MINUTE,
+        run=_retire_sets,
+    ),
+    Job(
+        name="forget-requests",
+        title="Forget who asked for access long ago",
+        every=DAY,
+        first_after=2 * MINUTE,
+        run=_forget_requests,
+    ),
+)
+"""In the order in which they run when several are due."""
