@@ -86,6 +86,8 @@ def send_report(client: httpx.Client, token: str, report: Report) -> Acknowledge
         report_id=report.report_id,
         next_report_s=_seconds(answer.get("next_report_s"), DEFAULT_NEXT_REPORT_S),
         catalogue=str(answer.get("catalogue", ""))[:200],
+        # Only a plain `false` stops probing: an older server says nothing of it.
+        probing=answer.get("probing") is not False,
     )
 
 

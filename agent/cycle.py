@@ -91,7 +91,8 @@ def run_cycle(
             progress = replace(progress, epoch=new_epoch(progress, now=clock()))
             save_progress(state_dir, progress)
         observation = observe(
-            options,
+            # What the server stopped stays stopped until it says otherwise, also without it and after a restart.
+            replace(options, probing=options.probing and not progress.stopped),
             environment,
             state_dir,
             memory=recall(progress),

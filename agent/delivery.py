@@ -82,9 +82,14 @@ def deliver(
     *,
     now: float,
     host: tuple[str, str],
+    identity_dir: Path | None = None,
     reload: Callable[[Path], tuple[Pending, ...]] = load_pending,
 ) -> Delivered:
-    """Send what waits. `host`: name and system, for enrolling again; `now`: seconds since 1970."""
+    """Send what waits. `host`: name and system, for enrolling again; `now`: seconds since 1970.
+
+    `identity_dir`: where the identity is kept, if not with the reports.
+    """
+    identity_dir = identity_dir or state_dir
     result = Delivered(identity=identity, progress=progress)
     if progress.revoked:
         return replace(
@@ -93,7 +98,7 @@ def deliver(
     enrolled_again = False
     if not identity.token:  # this machine was made from an image of another
         enrolled_again = True
-        renewed = _enrol_again(state_dir, http, result, host, now=now)
+        renewed = _enrol_again(state_dir, identity_dir, http, result, host, now=now)
         if renewed is None:
             return _later(state_dir, result, None, "could not be enrolled", left=len(reload(state_dir)), now=now)
         result = renewed
@@ -120,7 +125,7 @@ def deliver(
                 continue
             if answer.status == 401 and identity.secret and not enrolled_again:
                 enrolled_again = True
-                again = _enrol_again(state_dir, http, result, host, now=now)
+                again = _enrol_again(state_dir, identity_dir, http, result, host, now=now)
                 if again is None:
                     return _later(state_dir, result, answer, _words(answer), left=len(pending), now=now)
                 result, pending = again, reload(state_dir)
@@ -163,6 +168,7 @@ def _acknowledged(state_dir: Path, result: Delivered, item: Pending, answer: Ack
         # A little earlier or later than asked, so that hosts that began together do not stay together.
         next_report_at=now + answer.next_report_s * (0.9 + 0.2 * spread(result.identity.host_id)),
         failures=0,
+        stopped=not answer.probing,
         trouble="",
     )
     save_progress(state_dir, progress)
@@ -177,7 +183,8 @@ def _later(
     wait_s = wait_after(failures, answer.retry_after_s if answer else None, result.identity.host_id)
     progress = replace(result.progress, failures=failures, trouble=trouble[:500], next_report_at=now + wait_s)
     save_progress(state_dir, progress)
-    return replace(result, progress=progress, left=left, wait_s=wait_s, trouble=trouble)
+    status = answer.status if answer else 0
+    return replace(result, progress=progress, left=left, wait_s=wait_s, status=status, trouble=trouble)
 
 
 def _set_aside(state_dir: Path, result: Delivered, item: Pending, answer: Refused) -> Delivered:
@@ -188,7 +195,7 @@ def _set_aside(state_dir: Path, result: Delivered, item: Pending, answer: Refuse
 
 
 def _enrol_again(
-    state_dir: Path, http: httpx.Client, result: Delivered, host: tuple[str, str], *, now: float
+    state_dir: Path, identity_dir: Path, http: httpx.Client, result: Delivered, host: tuple[str, str], *, now: float
 ) -> Delivered | None:
     """The server does not know us: it was replaced, or we were deleted. Once, and only with the secret given to us."""
     try:
@@ -201,7 +208,7 @@ def _enrol_again(
     progress = replace(result.progress, known=())
     # The identity last: killed in between, the old token is refused again and this is done again.
     progress, _ = restart_epoch(state_dir, progress, load_pending(state_dir), now=now)
-    save_identity(state_dir, identity)
+    save_identity(identity_dir, identity)
     return replace(result, identity=identity, progress=progress)
 
 

@@ -47,7 +47,10 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far the agent has come. Times are seconds since 1970; `probes` are the last outcomes as JSON."""
+    """How far the agent has come. Times are seconds since 1970; `probes` are the last outcomes as JSON.
+
+    `stopped`: the server said that nothing is to be probed, until it says otherwise.
+    """
 
     epoch: int = 0
     sequence: int = 0
@@ -67,6 +70,7 @@ class Progress:
     next_report_at: float = 0.0
     failures: int = 0
     revoked: bool = False
+    stopped: bool = False
     dropped: int = 0
     trouble: str = ""
 
@@ -94,6 +98,7 @@ class Delivered:
     refused: int = 0
     left: int = 0
     wait_s: int = 0
+    status: int = 0
     trouble: str = ""
     catalogue: str = ""
 
