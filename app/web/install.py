@@ -28,6 +28,7 @@ from app.web.pages import (
     patterns,
     policies,
     requests,
+    rule_sets,
     tokens,
     versions,
 )
@@ -43,6 +44,7 @@ ROUTERS = (
     hosts.router,
     versions.router,
     policies.router,
+    rule_sets.router,
     export.router,
     exports.router,
     account.router,

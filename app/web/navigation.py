@@ -70,6 +70,14 @@ SECTIONS = (
         heading="Rules",
     ),
     Section(
+        key="rule-sets",
+        title="Rule sets",
+        path="/rule-sets",
+        icon="clipboard-check",
+        permission=Permission.VIEW_FLEET,
+        heading="Rules",
+    ),
+    Section(
         key="export",
         title="Export rules",
         path="/export",
