@@ -138,13 +138,14 @@ class Tally:
 class Fleet:
     """Stations of one server, and the connections to it."""
 
-    def __init__(self, url: str, *, new_connection: bool = False) -> None:
+    def __init__(self, url: str, *, new_connection: bool = False, most_wait_s: float = 60.0) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError("the generator speaks plain HTTP: give http://host:port")
         self._host = parts.hostname
         self._port = parts.port or 80
         self._new_connection = new_connection
+        self._most_wait_s = most_wait_s
         self._idle: list[Line] = []
         self.stations: list[Station] = []
         self.tally = Tally()
@@ -220,7 +221,8 @@ class Fleet:
                 request = station.request(report_id, station.bodies(json.loads(answer.body)["missing"]))
             elif answer.status in (503, 429):
                 self.tally.turned_away += 1
-                await asyncio.sleep(random.uniform(0.2, 1.0) * max(answer.retry_after_s, 1))  # noqa: S311 - not a secret
+                wait_s = min(max(answer.retry_after_s, 1), self._most_wait_s)
+                await asyncio.sleep(random.uniform(0.2, 1.0) * wait_s)  # noqa: S311 - not a secret
             else:
                 self.tally.refused += 1
                 return False

@@ -1,0 +1,252 @@
+"""What the tests of faults share: the server as a process, a PostgreSQL that can be killed, a fleet that reports on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+
+from app.db.engine import open_engine
+from app.db.migrate import upgrade
+from app.db.session import session_scope
+from app.fleet.check import check_tallies
+from app.fleet.fold import ContributionCache, fold
+from app.fleet.groups import make_standard_groups
+from app.fleet.made_sets import policy_set, uv_set
+from app.fleet.tables import Pulse, Subject
+from app.ingest.enrolment import create_enrolment_secret
+from app.ingest.generator import Fleet, Station
+from app.settings import Settings
+
+KILLS = int(os.environ.get("WAYLEAVE_KILLS", "10"))
+AWAY_S = float(os.environ.get("WAYLEAVE_AWAY_S", "3"))
+STATIONS = 40
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def chosen_seed() -> int:
+    """WAYLEAVE_SEED, or a new one; printed, so that a failure can be had again."""
+    seed = int(os.environ.get("WAYLEAVE_SEED", random.randrange(2**32)))
+    print(f"seed {seed}")
+    return seed
+
+
+class Served:
+    """The server as a process of its own, always on the same port."""
+
+    def __init__(self, settings: Settings, **environment: str) -> None:
+        self.port = free_port()
+        self.environment = {
+            **os.environ,
+            "WAYLEAVE_DATA_DIR": str(settings.data_dir),
+            "WAYLEAVE_DATABASE_URL": settings.database_url,
+            **environment,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "app.cli.main", "serve", "--port", str(self.port)],
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for _ in range(600):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                assert self.process.poll() is None, "the server ended at its start"
+                time.sleep(0.05)
+            else:
+                return
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
+    def memory_bytes(self) -> int:
+        """The process's memory that is in RAM."""
+        assert self.process is not None
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Cluster:
+    """A PostgreSQL that flushes to disk, as the promise is about what survives, and that a test may end at any time."""
+
+    def __init__(self, home: Path, as_user: list[str], programs: Path) -> None:
+        self.home, self.port = home, free_port()
+        self._as_user, self._programs = as_user, programs
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        self._run("initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8")
+
+    def start(self, *, options: str = "") -> None:
+        # A postmaster that was killed leaves its files behind, and the number may be another process's by now.
+        for left in (self.home / "data" / "postmaster.pid", *self.home.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
+        own = f"-p {self.port} -k {self.home} -c listen_addresses=127.0.0.1 {options}"
+        self._run("pg_ctl", "-w", "-l", str(self.home / "log"), "-o", own, "start")
+
+    def stop(self, how: str = "immediate") -> None:
+        if (self.home / "data" / "postmaster.pid").exists():
+            self._run("pg_ctl", "-w", "-m", how, "stop")
+
+    def kill_postmaster(self) -> None:
+        """kill -9 of the whole server, as when the machine's memory runs out."""
+        postmaster = int((self.home / "data" / "postmaster.pid").read_text().split("\n")[0])
+        family = [postmaster, *self._children(postmaster)]
+        for process in family:
+            _kill(process)
+        until_s = time.monotonic() + 30
+        while any(Path(f"/proc/{one}").exists() and _is_alive(one) for one in family):
+            assert time.monotonic() < until_s
+            time.sleep(0.02)
+
+    def kill_backend(self, chance: random.Random) -> None:
+        """kill -9 of one process that serves a connection: the others then end themselves, and all recover."""
+        postmaster = int((self.home / "data" / "postmaster.pid").read_text().split("\n")[0])
+        backends = [one for one in self._children(postmaster) if b"127.0.0.1(" in _command_line(one)]
+        if backends:
+            _kill(chance.choice(backends))
+
+    def _children(self, parent: int) -> list[int]:
+        found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
+        return [int(one) for one in found.split()]
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [*self._as_user, str(self._programs / program), "-D", str(self.home / "data"), *arguments]
+        subprocess.run(command, check=True, cwd=self.home, stdout=subprocess.DEVNULL, timeout=120)
+
+
+def _kill(process: int) -> None:
+    try:
+        os.kill(process, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _command_line(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+@contextmanager
+def made_cluster(within: Path | None = None) -> Iterator[Cluster]:
+    """A cluster in a folder of its own (in `within`, where that is to be full one day); not started."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found or (os.getuid() == 0 and shutil.which("runuser") is None):
+        pytest.skip("needs postgresql")
+    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    home = Path(tempfile.mkdtemp(prefix="wayleave-faults-", dir=within))
+    if as_user:
+        shutil.chown(home, "postgres")
+    made = Cluster(home, as_user, found[-1].parent)
+    try:
+        yield made
+    finally:
+        made.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def prepared(settings: Settings) -> str:
+    """Makes the tables and groups; an enrolment secret good for any number of hosts."""
+    engine = open_engine(settings)
+    upgrade(engine)
+    with session_scope(engine) as session:
+        make_standard_groups(session)
+        secret = create_enrolment_secret(session, uses=None)
+    engine.dispose()
+    return secret
+
+
+def change(chance: random.Random, station: Station) -> bool:
+    """Some reports change something, so that transitions and counts are at stake too."""
+    if chance.random() < 0.3:
+        station.sets["policy"] = policy_set(chance.choice(["defaults", "engineers", "audit"]))
+        station.sets["uv"] = uv_set(chance.choice(["0.9.13", "0.12.4", "0.13.8"]))
+        station.say()
+    return False
+
+
+async def report_while(fleet: Fleet, chance: random.Random, harm: Callable[[], Awaitable[None]]) -> None:
+    """Lets all stations report, each as soon as its last report was acknowledged, until the harm is done."""
+    stop = asyncio.Event()
+
+    async def work(own: list[Station]) -> None:
+        while not stop.is_set():
+            for station in own:
+                await fleet.report(station, bodies=change(chance, station))
+
+    workers = [asyncio.create_task(work(fleet.stations[at::8])) for at in range(8)]
+    try:
+        await harm()
+    except BaseException:
+        for worker in workers:
+            worker.cancel()
+        raise
+    stop.set()
+    await asyncio.gather(*workers)
+
+
+def assert_ledger_is_kept(engine: Engine, fleet: Fleet) -> None:
+    """Every acknowledged report is in the database exactly once, and every count is right."""
+    assert fleet.tally.refused == 0
+    with session_scope(engine, writes=False) as session:
+        rows = session.execute(
+            select(Subject.host_id, Pulse.epoch, Pulse.sequence, Pulse.received, Pulse.missed).join(
+                Pulse, Pulse.subject_id == Subject.id
+            )
+        ).all()
+    kept = {row.host_id: row for row in rows}
+    for station in fleet.stations:
+        row = kept[int(station.host_id)]
+        # Each report was sent until it was acknowledged, so what is there and what was acknowledged are the same.
+        assert (row.epoch, row.sequence, row.received, row.missed) == (
+            station.epoch,
+            station.sequence,
+            station.acknowledged,
+            0,
+        )
+    assert_counts_are_right(engine)
+
+
+def assert_counts_are_right(engine: Engine) -> None:
+    """What `wayleave db check` says, after what is pending was folded."""
+    with engine.connect() as connection:
+        while fold(connection, ContributionCache()):
+            pass
+    with engine.connect() as connection:
+        assert check_tallies(connection) == []

@@ -1,0 +1,110 @@
+"""PostgreSQL fails under load: killed, away, or lost while it commits. What was acknowledged is there, and once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.db.engine import open_engine
+from app.ingest.generator import Fleet
+from app.settings import Settings
+from tests.faults.cutting_proxy import CuttingProxy
+from tests.faults.served import (
+    AWAY_S,
+    KILLS,
+    STATIONS,
+    Cluster,
+    Served,
+    assert_ledger_is_kept,
+    chosen_seed,
+    made_cluster,
+    prepared,
+    report_while,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.postgresql]
+Harm = Callable[[random.Random], Awaitable[None]]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with made_cluster() as made:
+        made.start()
+        yield made
+
+
+async def under_load(server: Served, secret: str, chance: random.Random, harm: Harm) -> Fleet:
+    fleet = Fleet(server.url, most_wait_s=0.5)
+    await fleet.enrol(secret, STATIONS, connections=8)
+    await report_while(fleet, chance, lambda: harm(chance))
+    fleet.close()
+    return fleet
+
+
+def test_killed_or_away_it_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=cluster.url)
+    secret = prepared(settings)
+    server = Served(settings)
+    server.start()
+
+    async def harm(chance: random.Random) -> None:
+        for _ in range(max(KILLS // 5, 2)):
+            await asyncio.sleep(chance.uniform(0.3, 0.8))
+            await asyncio.to_thread(cluster.kill_backend, chance)
+            await asyncio.sleep(chance.uniform(0.3, 0.8))
+            await asyncio.to_thread(cluster.kill_postmaster)
+            await asyncio.to_thread(cluster.start)
+        await asyncio.to_thread(cluster.stop)
+        await asyncio.sleep(AWAY_S)
+        await asyncio.to_thread(cluster.start)
+        await asyncio.sleep(1)
+
+    try:
+        fleet = asyncio.run(under_load(server, secret, random.Random(chosen_seed()), harm))
+    finally:
+        server.kill()
+    print(f"{fleet.tally.acknowledged} reports acknowledged, {fleet.tally.turned_away} times told to come back")
+    assert fleet.tally.turned_away > 0, "nobody was told to come back: nothing was tested"
+    assert fleet.tally.lost == 0, "the server itself must stay"
+    engine = open_engine(settings)
+    assert_ledger_is_kept(engine, fleet)
+    engine.dispose()
+
+
+def test_a_commit_whose_answer_is_lost_counts_once(cluster: Cluster, tmp_path: Path) -> None:
+    direct = Settings(data_dir=tmp_path, database_url=cluster.url)
+    secret = prepared(direct)
+    chance = random.Random(chosen_seed())
+    proxy = CuttingProxy(cluster.port, chance, share=0.1)
+
+    async def run() -> Fleet:
+        port = await proxy.start()
+        url = cluster.url.replace(str(cluster.port), str(port))
+        server = Served(Settings(data_dir=tmp_path, database_url=url))
+        await asyncio.to_thread(server.start)
+
+        async def harm(_chance: random.Random) -> None:
+            proxy.is_cutting = True
+            for _ in range(600):
+                await asyncio.sleep(0.1)
+                if min(proxy.cuts["before"], proxy.cuts["after"]) >= max(KILLS // 2, 3):
+                    break
+            proxy.is_cutting = False
+
+        try:
+            return await under_load(server, secret, chance, harm)
+        finally:
+            await asyncio.to_thread(server.kill)
+            await proxy.stop()
+
+    fleet = asyncio.run(run())
+    print(f"{fleet.tally.acknowledged} reports acknowledged, COMMITs cut off: {dict(proxy.cuts)}")
+    assert min(proxy.cuts["before"], proxy.cuts["after"]) >= 3
+    assert fleet.tally.lost == 0, "the server itself must stay"
+    engine = open_engine(direct)
+    assert_ledger_is_kept(engine, fleet)
+    engine.dispose()
