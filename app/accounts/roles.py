@@ -16,6 +16,7 @@ class Permission(StrEnum):
     VIEW_AUDIT = "view_audit"
     MANAGE_AGENTS = "manage_agents"
     MANAGE_ACCOUNTS = "manage_accounts"
+    MANAGE_SETTINGS = "manage_settings"
 
 
 class Role(StrEnum):
@@ -42,7 +43,7 @@ DESCRIPTIONS: dict[Role, str] = {
     Role.VIEWER: "Sees the fleet's state.",
     Role.ANALYST: "Also drafts rules and exports them.",
     Role.APPROVER: "Also approves rules, answers requests for access and reads the audit log.",
-    Role.ADMINISTRATOR: "Also manages agents and accounts.",
+    Role.ADMINISTRATOR: "Also manages agents, accounts and settings.",
 }
 
 

@@ -30,6 +30,7 @@ from app.fleet.record import Incoming, Limits, record_reports
 from app.fleet.retention import DAY_MS, write_daily
 from app.fleet.rows import SightingRow
 from app.fleet.sets import SetCache
+from app.fleet.sighting_days import count_sightings
 from app.fleet.standing import HostState
 from app.fleet.sweep import mark_silent
 from app.fleet.tables import Host
@@ -171,6 +172,7 @@ def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uni
             pass
         write_daily(connection, began_at)
         count_absent(connection, began_at)
+        count_sightings(connection, began_at, settles=timedelta(0))
     return Made(hosts=count, reports=reports)
 
 
@@ -222,7 +224,7 @@ def _history(
         return _report(host_id, host, policy, sequences[host_id], epoch, **changed)
 
     if story:
-        yield from _as_story(hosts, opened, until, report)
+        yield from _as_story(hosts, opened, until, report, chance)
     else:
         first = [report(host_id, host, host.policy) for host_id, host in hosts]
         yield from _spread(first, until - timedelta(days=14), timedelta(hours=9))
@@ -242,7 +244,11 @@ def _history(
 
 
 def _as_story(
-    hosts: Sequence[tuple[int, MadeHost]], pilots: set[int], until: datetime, report: Callable[..., Incoming]
+    hosts: Sequence[tuple[int, MadeHost]],
+    pilots: set[int],
+    until: datetime,
+    report: Callable[..., Incoming],
+    chance: random.Random,
 ) -> Iterator[tuple[datetime, list[Incoming]]]:
     """The weeks before the engineers' policy: enrolment by department, and the release that broke the pilot."""
     before = []
@@ -254,7 +260,10 @@ def _as_story(
     for host_id, host in hosts:
         if host.version == NEWEST and not host.silent:
             broken = {"policy": "pilot", "probes": "defaults"} if host_id in pilots else {"policy": host.policy}
-            released.append(report(host_id, host, **broken))
+            newest = report(host_id, host, **broken)
+            if host_id in pilots and chance.random() < 0.3:
+                newest.sightings = (_sighting(host, until - timedelta(days=chance.uniform(7, 11)), chance),)
+            released.append(newest)
     yield from _spread(released, until - timedelta(days=12), timedelta(days=3))
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import Subquery, func, select, union_all
 from sqlalchemy.orm import Session
 
-from app.fleet.tables import Sighting
+from app.db.base import from_ms
+from app.fleet.retention import DAY_MS
+from app.fleet.tables import Sighting, SightingDay
+
+BLOCKED_EVENTS = (8004, 8007, 3077, 865, 866, 867, 868, 882)
+"""Events of a file that was refused; the others say that it would have been, were the policy enforced."""
+
+NEWEST_OF_PATTERN = 1000
+"""So many of a pattern's sightings in the time are looked at for paths and identities; the newest."""
+MOST_PATTERNS = 40
+MOST_KINDS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +47,165 @@ class SeenPath:
     times: int
     hosts: int
     last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenDay:
+    """How many files were refused, and would have been, on a day (UTC)."""
+
+    day: date
+    blocked: int
+    audited: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPattern:
+    """How often files of a pattern were refused, and would have been, in a time."""
+
+    pattern: str
+    blocked: int
+    audited: int
+
+    @property
+    def times(self) -> int:
+        return self.blocked + self.audited
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was tried in a time, by day (each day of it) and by pattern (the most seen first)."""
+
+    days: tuple[SeenDay, ...]
+    patterns: tuple[SeenPattern, ...]
+
+    @property
+    def blocked(self) -> int:
+        return sum(one.blocked for one in self.patterns)
+
+    @property
+    def audited(self) -> int:
+        return sum(one.audited for one in self.patterns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenKind:
+    """Sightings that are alike, of one path or of one identity: how often, on how many hosts, when last.
+
+    `sha256` and `publisher` are of an identity; None where the event named none.
+    """
+
+    pattern: str
+    path: str | None
+    sha256: str | None
+    publisher: str | None
+    collection: str | None
+    blocked: int
+    audited: int
+    hosts: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenKinds:
+    """Paths or identities, the most seen first. `looked_at` of `of` sightings, the newest of each pattern."""
+
+    kinds: tuple[SeenKind, ...]
+    looked_at: int
+    of: int
+
+
+def read_seen(session: Session, first: date, last: date, *, pattern: str | None = None) -> Seen:
+    """What was tried from one day to another, both included (UTC). From counts by day: however many there are."""
+    one_day = timedelta(days=1)
+    query = select(SightingDay.day, SightingDay.pattern, SightingDay.event_id, SightingDay.sightings).where(
+        SightingDay.day.between(_number(first), _number(last))
+    )
+    if pattern is not None:
+        query = query.where(SightingDay.pattern == pattern)
+    by_day: dict[int, list[int]] = {_number(first) + n: [0, 0] for n in range((last - first) // one_day + 1)}
+    by_pattern: dict[str, list[int]] = {}
+    for day, name, event_id, count in session.execute(query):
+        column = 0 if event_id in BLOCKED_EVENTS else 1
+        by_day[day][column] += count
+        by_pattern.setdefault(name, [0, 0])[column] += count
+    patterns = [SeenPattern(pattern=name, blocked=counts[0], audited=counts[1]) for name, counts in by_pattern.items()]
+    return Seen(
+        days=tuple(
+            SeenDay(day=date(1970, 1, 1) + timedelta(days=day), blocked=counts[0], audited=counts[1])
+            for day, counts in by_day.items()
+        ),
+        patterns=tuple(sorted(patterns, key=lambda one: (-one.times, one.pattern))),
+    )
+
+
+def read_seen_kinds(
+    session: Session, seen: Seen, first: date, last: date, *, by: Literal["path", "identity"]
+) -> SeenKinds:
+    """Paths or identities among the newest sightings of each pattern in a time."""
+    patterns = [one.pattern for one in seen.patterns[:MOST_PATTERNS]]
+    of = seen.blocked + seen.audited
+    if not patterns:
+        return SeenKinds(kinds=(), looked_at=0, of=of)
+    newest = _newest(patterns, from_ms(_number(first) * DAY_MS), from_ms((_number(last) + 1) * DAY_MS))
+    kind: tuple[Any, ...] = (newest.c.pattern, newest.c.collection)
+    kind += (newest.c.path,) if by == "path" else (newest.c.sha256, newest.c.fqbn)
+    is_blocked = newest.c.event_id.in_(BLOCKED_EVENTS)
+    last_at = func.max(newest.c.at, type_=newest.c.at.type)
+    rows = session.execute(
+        select(
+            *kind,
+            func.count().filter(is_blocked).label("blocked"),
+            func.count().label("times"),
+            func.count(newest.c.host_id.distinct()).label("hosts"),
+            last_at.label("last_at"),
+        )
+        .group_by(*kind)
+        .order_by(func.count().desc(), last_at.desc())
+    ).all()
+    kinds = tuple(
+        SeenKind(
+            pattern=row.pattern,
+            path=row.path if by == "path" else None,
+            sha256=row.sha256 if by == "identity" else None,
+            publisher=row.fqbn if by == "identity" else None,
+            collection=row.collection,
+            blocked=row.blocked,
+            audited=row.times - row.blocked,
+            hosts=row.hosts,
+            last_at=row.last_at,
+        )
+        for row in rows[:MOST_KINDS]
+    )
+    return SeenKinds(kinds=kinds, looked_at=sum(row.times for row in rows), of=of)
+
+
+def _newest(patterns: Sequence[str], start: datetime, end: datetime) -> Subquery:
+    """The newest sightings of each pattern: read from the index of pattern and time, a bounded number of each."""
+    columns = (
+        Sighting.pattern,
+        Sighting.path,
+        Sighting.sha256,
+        Sighting.fqbn,
+        Sighting.collection,
+        Sighting.event_id,
+        Sighting.host_id,
+        Sighting.at,
+    )
+    parts = []
+    for name in patterns:
+        part = (
+            select(*columns)
+            .where(Sighting.pattern == name, Sighting.at >= start, Sighting.at < end)
+            .order_by(Sighting.at.desc())
+            .limit(NEWEST_OF_PATTERN)
+            .subquery()
+        )
+        parts.append(select(part))
+    return union_all(*parts).subquery("newest")
+
+
+def _number(day: date) -> int:
+    return (day - date(1970, 1, 1)).days
 
 
 def summarise_sightings(session: Session, pattern: str, *, newest: int = 1000, limit: int = 10) -> tuple[SeenPath, ...]:

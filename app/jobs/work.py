@@ -38,7 +38,7 @@ class Job:
 
 
 def _count_sightings(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - all have it
-    return f"{count_sightings(connection, at)} new"
+    return f"{count_sightings(connection, at)} new sightings"
 
 
 def _sweep(connection: Connection, at: datetime, keeping: Keeping) -> str:

@@ -80,6 +80,7 @@ DraftRules = Annotated[Person, Depends(Guard(Permission.DRAFT_RULES))]
 AnswerRequests = Annotated[Person, Depends(Guard(Permission.ANSWER_REQUESTS))]
 ViewAudit = Annotated[Person, Depends(Guard(Permission.VIEW_AUDIT))]
 ManageAgents = Annotated[Person, Depends(Guard(Permission.MANAGE_AGENTS))]
+ManageSettings = Annotated[Person, Depends(Guard(Permission.MANAGE_SETTINGS))]
 ManageAccounts = Annotated[Person, Depends(Guard(Permission.MANAGE_ACCOUNTS))]
 
 

@@ -62,6 +62,14 @@ SECTIONS = (
         heading="Fleet",
     ),
     Section(
+        key="sightings",
+        title="Sightings",
+        path="/sightings",
+        icon="eye",
+        permission=Permission.VIEW_FLEET,
+        heading="Fleet",
+    ),
+    Section(
         key="policies",
         title="Policies in force",
         path="/policies",
@@ -123,6 +131,14 @@ SECTIONS = (
         path="/tokens",
         icon="key",
         permission=Permission.MANAGE_ACCOUNTS,
+        heading="Settings",
+    ),
+    Section(
+        key="jobs",
+        title="Jobs",
+        path="/jobs",
+        icon="clock",
+        permission=Permission.MANAGE_SETTINGS,
         heading="Settings",
     ),
     Section(

@@ -61,8 +61,35 @@
     };
   }
 
+  function days(data) {
+    const options = trend({ ...data, open: [], unknown: [], marks: [] });
+    const series = [["refused", data.blocked, "--wl-blocked"], ["would have been", data.audited, "--wl-partly"]];
+    options.xAxis.boundaryGap = true;
+    options.brush = { xAxisIndex: 0, brushType: "lineX", throttleType: "debounce", throttleDelay: 200, brushStyle: { color: "rgba(80,120,180,0.2)", borderColor: color("--wl-accent") } };
+    options.toolbox = { show: false };
+    options.series = series.map(([name, values, tone]) => ({
+      name, type: "bar", stack: "times", data: values, barMaxWidth: 32, itemStyle: { color: color(tone) },
+    }));
+    return options;
+  }
+
+  // Days dragged over become the range of a form.
+  function dragRange(place, chart, data) {
+    const form = document.getElementById(place.dataset.rangeForm);
+    if (!form) return;
+    chart.dispatchAction({ type: "takeGlobalCursor", key: "brush", brushOption: { brushType: "lineX", brushMode: "single" } });
+    chart.on("brushEnd", (event) => {
+      const range = event.areas[0]?.coordRange;
+      if (!range) return;
+      const [first, last] = range.map((at) => Math.min(Math.max(at, 0), data.days.length - 1));
+      form.elements.from.value = data.days[first];
+      form.elements.to.value = data.days[last];
+      form.requestSubmit();
+    });
+  }
+
   function drawAll() {
-    for (const { chart, kind, data } of charts) chart.setOption({ bars, trend }[kind](data), true);
+    for (const { chart, kind, data } of charts) chart.setOption({ bars, trend, days }[kind](data), true);
   }
 
   function find(root) {
@@ -76,6 +103,12 @@
       if (!charts[index].chart.getDom().isConnected) charts.splice(index, 1)[0].chart.dispose();
     }
     drawAll();
+    for (const { chart, data } of charts) {
+      const place = chart.getDom();
+      if (!place.dataset.rangeForm || place.dataset.dragged) continue;
+      place.dataset.dragged = "yes";
+      dragRange(place, chart, data);
+    }
   }
 
   // The library is large: it comes when the page is there to be read, and only if there is something to draw.
