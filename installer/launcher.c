@@ -78,7 +78,11 @@ static int is_trusted(const wchar_t *directory) {
   return machine_value(INSTALLED_KEY, L"InstallDir", value) && final_path(value, noted) && same(directory, noted, -1);
 }
 
+/* The C runtime of Python and OpenSSL keeps its own copy of the variables, and may be loaded already. */
 static void forget_unwanted_variables(void) {
+  HMODULE runtime = LoadLibraryExW(L"ucrtbase.dll", NULL, LOAD_LIBRARY_SEARCH_SYSTEM32);
+  int (*put)(const wchar_t *, const wchar_t *) = NULL;
+  if (runtime) put = (__typeof__(put))(void (*)(void))GetProcAddress(runtime, "_wputenv_s");
   wchar_t *block = GetEnvironmentStringsW();
   if (block == NULL) return;
   for (wchar_t *entry = block; *entry; entry += wcslen(entry) + 1) {
@@ -88,6 +92,7 @@ static void forget_unwanted_variables(void) {
       if ((int)wcslen(entry) <= length || !same(entry, UNWANTED[index], length) || end == NULL) continue;
       *end = 0;
       SetEnvironmentVariableW(entry, NULL);
+      if (put) put(entry, L"");
       *end = L'=';
     }
   }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from installer.frozen import Frozen, freeze
 from tests.windows.bench import setup
 from tests.windows.bench.agent import forget_state, install_agent
 from tests.windows.bench.commands import forget_what_uv_made
@@ -39,6 +40,12 @@ def bench(request: pytest.FixtureRequest) -> Iterator[None]:
 def agent_installed(bench: None) -> None:
     """The repository's agent in the bench's Python, as it stands now."""
     install_agent()
+
+
+@pytest.fixture(scope="session")
+def frozen(bench: None, tmp_path_factory: pytest.TempPathFactory) -> Frozen:
+    """The packaged agent's directory, made from the sources as they stand now."""
+    return freeze(tmp_path_factory.mktemp("frozen") / "agent")
 
 
 @pytest.fixture
