@@ -154,7 +154,9 @@ def test_no_dll_is_looked_for_where_users_write(directory: str, path: str, evil:
 def test_all_traps_at_once(program: str, evil: Path) -> None:
     variables = {name: value for trap in TRAPS for name, value in trap.variables.items()}
     run(["reg", "add", PYTHON_PATH_KEY, "/ve", "/d", EVIL, "/f"])
-    assert EVIL in run([PYTHON, "-c", "import sys; print(*sys.path)"]).output
+    run([PYTHON, "-s", "-P", "-c", "import json"])
+    assert EVIL in str(what_ran()), "this trap would not catch anybody"
+    on_disk(RAN).unlink()
 
     assert_agent_only(run([program, *BUSY], directory=EVIL, variables=variables), NOT_DELIVERED)
     assert_agent_only(run([program, "probe"], directory=EVIL, variables=variables), 0)
