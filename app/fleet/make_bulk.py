@@ -26,7 +26,7 @@ from app.fleet.absence import count_absent
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import get_or_make_group, make_standard_groups
 from app.fleet.make import DEPARTMENTS, Made
-from app.fleet.make_rows import COLUMNS, COPY_HEAD, COPY_TAIL, Packed, Plan, pack_fleet
+from app.fleet.make_rows import COLUMNS, COPY_HEAD, COPY_TAIL, Packed, Plan, Voices, pack_fleet
 from app.fleet.retention import write_daily
 from app.fleet.rows import DeltaRow
 
@@ -38,7 +38,9 @@ _BARE = ("host", "subject", "pulse", "fact_set", "tally")
 """Tables that lose their indexes while rows are copied into them, when they are empty."""
 
 
-def make_fleet_in_bulk(engine: Engine, count: int, *, seed: int = 1, profile: str = "uniform") -> Made:
+def make_fleet_in_bulk(
+    engine: Engine, count: int, *, seed: int = 1, profile: str = "uniform", voices: Voices | None = None
+) -> Made:
     """Makes a fleet of `count` workstations on PostgreSQL, and folds its counts."""
     began_at = now()
     with session_scope(engine) as session:
@@ -61,6 +63,7 @@ def make_fleet_in_bulk(engine: Engine, count: int, *, seed: int = 1, profile: st
                 policy_at=to_ms(began_at - timedelta(days=7)),
                 today_at=to_ms(began_at - timedelta(minutes=15)),
                 known=_known_sets(connection),
+                voices=voices,
             )
             is_empty = not any(connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1")).first() for name in _BARE)  # noqa: S608 - our own tables
             with bare_tables(connection, _BARE) if is_empty else nullcontext():

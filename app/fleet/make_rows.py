@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import islice
@@ -29,7 +29,7 @@ COLUMNS = {
     "fact_set": "id, kind, digest, body, flags, facts, created_at",
     "host": (
         "id, group_id, state, token_hash, enrolled_at, multi_session, ephemeral, name, platform, os, os_build, domain,"
-        " unit, agent_version, attested, quota_day, new_sets_today, subjects_today"
+        " unit, agent_version, attested, facts_digest, quota_day, new_sets_today, subjects_today"
     ),
     "subject": (
         "id, host_id, sid_hmac, group_id, standing, first_seen_at, changed_at, probes_id, uv_id, environment_id,"
@@ -45,7 +45,8 @@ _TOKEN = KIND_NUMBERS["token"]
 _ACTIVE = int(HostState.ACTIVE)
 _PLACEHOLDER = "S-1-5-21-1004336348-1177238915-682003330-000000"
 _FACT_SET = struct.Struct(">hiqihi32si").pack
-_HOST_START = struct.Struct(">hiqiiihi31s").pack
+_HOST_START = struct.Struct(">hiqiiihi").pack
+_HOST_END = struct.Struct(">i32siiiiii").pack
 _SUBJECT = struct.Struct(">hiqiqi16siiihiqiqiqiqiqiqiq").pack
 _PULSE = struct.Struct(">hiqiqiqi128si16siqiqiq").pack
 _TRANSITION = struct.Struct(">hiqiqihiqiq").pack
@@ -58,6 +59,19 @@ _RECENT = {
     )
     for count in (1, 2, 3)
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voices:
+    """Lets made hosts report, for measurements: else nobody has a token of theirs."""
+
+    secret: str
+    """What the secret of each token begins with; the host's number follows."""
+    hash_sid: Callable[[str], bytes]
+    """How the server hashes users."""
+
+    def secret_of(self, number: int) -> str:
+        return f"{self.secret}{number:010}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +90,7 @@ class Plan:
     policy_at: int
     today_at: int
     known: Mapping[tuple[int, bytes], int] = field(default_factory=dict)
+    voices: Voices | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +109,9 @@ class _Profile:
     before: tuple[int, ...]
     after: tuple[int, ...]
     standing: int
+    digests: bytes
+    """Of the sets but the token's, one after the other."""
+    token: bytes
 
 
 def pack_fleet(plan: Plan) -> Iterator[Packed]:
@@ -125,20 +143,20 @@ class _Sets:
             found = self._profiles[key] = self._make_profile(host, opened)
         return found
 
-    def own_token(self, host: MadeHost) -> tuple[int, bool]:
-        """The id of the set of a user in groups of their own, and whether it is new."""
+    def own_token(self, host: MadeHost) -> tuple[int, bytes, bool]:
+        """The set of a user in groups of their own: its id, its digest, and whether it is new."""
         # All of these sort where the placeholder does.
         body = self._templates[host.administrator].replace(_PLACEHOLDER, host.groups[0]).encode()
         name = hashlib.sha256(b"token\n" + body).digest()
         known = self._known.get((_TOKEN, name))
         if known is not None:
-            return known, False
+            return known, name, False
         flags = int(Flag.ADMINISTRATOR) if host.administrator else 0
-        return self._add(_TOKEN, name, body, flags, None), True
+        return self._add(_TOKEN, name, body, flags, None), name, True
 
     def _make_profile(self, host: MadeHost, opened: bool) -> _Profile:
-        before = _sets(host, host.policy)
-        after = _sets(host, "engineers") if opened else before
+        before = reported_sets(host, host.policy)
+        after = reported_sets(host, "engineers") if opened else before
         flags = 0
         for one in after:
             flags |= one.flags
@@ -153,6 +171,8 @@ class _Sets:
             before=tuple(self._find(one) for one in before),
             after=tuple(self._find(one) for one in after),
             standing=int(standing),
+            digests=b"".join(one.digest for one in after[:4]),
+            token=after[4].digest,
         )
 
     def _find(self, one: NewSet) -> int:
@@ -183,36 +203,46 @@ class _Sets:
 def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
     hosts, subjects, pulses, transitions, tallies = [], [], [], [], []
     counts: Counter[tuple[int, int, int]] = Counter()
+    voices = plan.voices
     groups, enrolled, first_at, policy_at = plan.groups, plan.enrolled_at, plan.first_at, plan.policy_at
     reports = 0
     ends: dict[tuple[str, bool], bytes] = {}
     for number, host in enumerate(chunk, at):
         host_id, subject_id = plan.first_host + number, plan.first_subject + number
         group_id = groups[host.department.name]
-        opened = _opened(host)
+        opened = is_opened(host)
         end = ends.get((host.department.name, host.number % 3 == 0))
         if end is None:
             end = ends[host.department.name, host.number % 3 == 0] = _host_end(host)
         name = host.name.encode()
-        # No secret has this hash: nobody can report for a made host.
-        secret = hashlib.sha256(b"made %d" % host.number).digest()
+        if voices is None:
+            # No secret has this hash: nobody can report for a made host.
+            secret = hashlib.sha256(b"made %d" % host.number).digest()[:31]
+        else:
+            secret = hashlib.sha256(voices.secret_of(host.number).encode()).digest()
+        facts = hashlib.sha256(host_body(host).encode()).digest()
         hosts.append(
-            _HOST_START(18, 8, host_id, 4, group_id, 2, _ACTIVE, 31, secret)
+            _HOST_START(19, 8, host_id, 4, group_id, 2, _ACTIVE, len(secret))
+            + secret
             + struct.pack(">iqi?i?i", 8, enrolled, 1, False, 1, False, len(name))
             + name
             + end
+            + _HOST_END(32, facts, 4, 0, 4, 0, 4, 0)
         )
         profile = sets.profile(host, opened)
         before, after, standing = profile.before, profile.after, profile.standing
         counts[group_id, standing, NO_SET] += 1
         for set_id in after[:4]:
             counts[group_id, standing, set_id] += 1
-        token_id, alone = sets.own_token(host) if host.groups else (after[4], False)
+        token_id, token, alone = sets.own_token(host) if host.groups else (after[4], profile.token, False)
         if alone:
             tallies.append(_TALLY(4, 4, group_id, 2, standing, 8, token_id, 8, 1))
         else:
             counts[group_id, standing, token_id] += 1
-        sid = hashlib.blake2b(b"made user %d" % host.number, digest_size=16).digest()
+        if voices is None:
+            sid = hashlib.blake2b(b"made user %d" % host.number, digest_size=16).digest()
+        else:
+            sid = voices.hash_sid(user_sid(host.number))
         changed_at = policy_at if opened else first_at
         subjects.append(
             _SUBJECT(
@@ -243,7 +273,8 @@ def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
                 token_id,
             )
         )
-        sequence = 1 if host.silent else 3 if opened else 2
+        said = hashlib.blake2b(profile.digests + token + facts, digest_size=16).digest()
+        sequence = sequence_of(host)
         seen_at = first_at if host.silent else plan.today_at
         pulses.append(
             _PULSE(
@@ -257,7 +288,7 @@ def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
                 128,
                 _RECENT[sequence],
                 16,
-                sid,
+                said,
                 8,
                 seen_at,
                 8,
@@ -285,12 +316,33 @@ def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
     return Packed(rows={name: b"".join(some) for name, some in rows.items()}, counts=dict(counts), reports=reports)
 
 
-def _opened(host: MadeHost) -> bool:
+def sequence_of(host: MadeHost) -> int:
+    """How many reports a host has sent."""
+    return 1 if host.silent else 3 if is_opened(host) else 2
+
+
+def user_sid(number: int) -> str:
+    """The user of a host that has a voice."""
+    return f"S-1-5-21-1004336348-1177238915-682003330-{1000 + number}"
+
+
+def host_body(host: MadeHost) -> str:
+    """What a host says of itself, with its kind in front as in digests."""
+    build = "26100.4349" if host.number % 3 else "26100.3915"
+    return (
+        f'host\n{{"agent_version":"0.1.0","attested":true,"domain":"corp.example","name":"{host.name}",'
+        f'"os":"Windows 11 Enterprise 24H2","os_build":"{build}","platform":"windows",'
+        f'"unit":"OU={host.department.name},OU=Workstations,DC=corp,DC=example"}}'
+    )
+
+
+def is_opened(host: MadeHost) -> bool:
     """Whether the engineers' policy reached it."""
     return host.department.code == "ENG" and host.policy == "defaults" and not host.silent
 
 
-def _sets(host: MadeHost, policy: str) -> tuple[NewSet, ...]:
+def reported_sets(host: MadeHost, policy: str) -> tuple[NewSet, ...]:
+    """What a host reports under a policy; its token without the groups that are its own."""
     return (
         probe_set(policy, host.administrator, host.has_projects, host.transient),
         uv_set(host.version),
@@ -311,4 +363,4 @@ def _host_end(host: MadeHost) -> bytes:
         "0.1.0",
     )
     packed = b"".join(struct.pack(">i", len(one)) + one.encode() for one in texts)
-    return packed + struct.pack(">i?iiiiii", 1, True, 4, 0, 4, 0, 4, 0)
+    return packed + struct.pack(">i?", 1, True)

@@ -43,8 +43,11 @@ def test_a_failed_load_changes_nothing(database: Engine) -> None:
         return
     with database.connect() as connection:
         before = describe(connection)
-    with pytest.raises(RuntimeError, match="power"), database.begin() as connection:
-        with bare_tables(connection, ["host", "subject", "pulse"]):
-            raise RuntimeError("no power")
+    with (
+        pytest.raises(RuntimeError, match="power"),
+        database.begin() as connection,
+        bare_tables(connection, ["host", "subject", "pulse"]),
+    ):
+        raise RuntimeError("no power")
     with database.connect() as connection:
         assert describe(connection) == before

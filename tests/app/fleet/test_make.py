@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, func, select, text, update
 
+from agent.contract.canonical import digest
 from app.audit.record import COMMAND_LINE
 from app.audit.tables import AuditEntry
-from app.db.base import now
+from app.db.base import now, to_ms
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, find_setting
+from app.fleet import rows_postgresql
 from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold, rebuild_derived
+from app.fleet.groups import make_standard_groups
 from app.fleet.hosts import move_host, revoke_host
+from app.fleet.made_sets import token_set
 from app.fleet.make import PROFILES, make_fleet, plan_hosts
 from app.fleet.make_bulk import make_fleet_in_bulk
+from app.fleet.make_rows import Voices, host_body, is_opened, reported_sets, user_sid
 from app.fleet.queries import list_groups, read_overview
 from app.fleet.queries_hosts import HostFilter, get_host, list_hosts
+from app.fleet.record import RECORDED, record_reports
 from app.fleet.retention import drop_old, retire_sets, write_daily
+from app.fleet.sets import SetCache
 from app.fleet.standing import Standing
 from app.fleet.sweep import mark_silent
-from app.fleet.tables import Daily, FactSet, Host, HostGroup, Sighting, Subject, Tally, Transition
+from app.fleet.tables import KIND_NAMES, Daily, FactSet, Host, HostGroup, Sighting, Subject, Tally, Transition
+from app.ingest.decode import decode_report, parse_token
+from app.ingest.keys import ServerKeys
 
 
 def counts_are_right(engine: Engine) -> None:
@@ -211,3 +221,42 @@ def test_rebuilding_changes_nothing(database: Engine) -> None:
         rebuild_derived(connection, ContributionCache())
     with session_scope(database, writes=False) as session:
         assert read_overview(session) == before
+
+
+@pytest.mark.postgresql
+def test_made_hosts_with_voices_say_nothing_new(database: Engine) -> None:
+    if database.name != "postgresql":
+        return
+    keys = ServerKeys(bytes(32))
+    make_fleet_in_bulk(database, 40, profile="diverse", voices=Voices(secret="s" * 20, hash_sid=keys.hash_sid))
+    with session_scope(database) as session:
+        linux_group = make_standard_groups(session)[1]
+        ids = session.scalars(select(Host.id).order_by(Host.id)).all()
+    for host_id, host in zip(ids, plan_hosts(40, seed=1, profile="diverse"), strict=True):
+        sets = reported_sets(host, "engineers" if is_opened(host) else host.policy)[:4]
+        named = {KIND_NAMES[one.kind]: f"sha256:{one.digest.hex()}" for one in sets}
+        named["token"] = f"sha256:{token_set(host.administrator, host.groups).digest.hex()}"
+        named["host"] = digest("host", host_body(host)[5:])
+        report = {
+            "contract": 1,
+            "report_id": f"report-{host_id}",
+            "epoch": to_ms(now()),
+            "sequence": 1,
+            "sent_at": "2026-11-21T08:00:00Z",
+            "subject": user_sid(host.number),
+            "sets": named,
+        }
+        _host, secret_hash = parse_token(f"Bearer wl_{host_id}_{'s' * 20}{host.number:010}")
+        incoming = decode_report(
+            json.dumps(report).encode(), host_id=host_id, secret_hash=secret_hash, keys=keys, now_ms=to_ms(now())
+        )
+        with database.connect() as connection:
+            cursor = connection.connection.cursor()
+            _index, pulse = rows_postgresql.lock_pulses(cursor, [incoming.key])[0]
+            connection.rollback()
+            assert pulse.said == incoming.said
+            outcomes = record_reports(
+                connection, [incoming], now_ms=to_ms(now()), sets=SetCache(), linux_group=linux_group
+            )
+        assert outcomes == [RECORDED]
+    counts_are_right(database)
