@@ -36,6 +36,9 @@ VARIABLES_OF_ROOT = {
     "tools": ("UV_TOOL_DIR",),
     "bin": ("UV_TOOL_BIN_DIR", "UV_PYTHON_BIN_DIR"),
 }
+MAX_DLL_HASHES = 300
+"""More libraries than this are not named one by one: their folder is moved out of users' reach instead."""
+
 SYSTEM_PYTHON_SETTINGS = (("UV_PYTHON_PREFERENCE", "only-system"), ("UV_PYTHON_DOWNLOADS", "never"))
 UV_FOLDER = r"%PROGRAMFILES%\uv"
 
@@ -126,7 +129,9 @@ def choice_of(item: Item, catalogue: Catalogue) -> PatternChoice | None:
     if item.kind == "system" and pattern.id not in LAUNCHER_PATTERNS:
         return None  # uv no longer uses a Python of its own
     kind = "path" if item.kind == "relocate" else item.kind
-    return PatternChoice(pattern=item.pattern, kind=kind, files=item.files if kind in (None, "hash") else None)
+    return PatternChoice(
+        pattern=item.pattern, kind=kind, files=item.files if kind in (None, "hash", "publisher") else None
+    )
 
 
 def movable_root(catalogue: Catalogue, pattern: Pattern) -> str | None:
@@ -142,6 +147,21 @@ def movable_root(catalogue: Catalogue, pattern: Pattern) -> str | None:
         if source.applocker_paths and all(path.lower().startswith(prefix) for path in source.applocker_paths):
             return name
     return None
+
+
+def refuse_too_many(choice: PatternChoice | None, pattern: Pattern, baseline: Sequence[TrustedFile]) -> None:
+    """Libraries are not named by the thousand. raises: InvalidError about `files`"""
+    if choice is None or choice.kind != "hash" or not choice.files or "Dll" not in pattern.collections:
+        return
+    kinds = {file.id: file.kind for file in baseline}
+    count = sum(kinds.get(number) == "dll" for number in choice.files)
+    if count > MAX_DLL_HASHES:
+        raise InvalidError(
+            f"The baseline holds {count:,} libraries; more than {MAX_DLL_HASHES} are not named one by one (numpy and "
+            "torch alone have thousands, and each new version has others). Move the environment to a folder that only "
+            "administrators can write, or accept a path.",
+            field="files",
+        )
 
 
 def roots_of(items: Iterable[Item], roots: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:
@@ -197,6 +217,7 @@ def _fitting(
     )
     for choice in choices:
         try:
+            refuse_too_many(choice, catalogue.pattern(choice.pattern), baseline)
             plan = plan_rules(catalogue, [choice], terms)
         except InvalidError as error:
             left_out.append(LeftOut(pattern=choice.pattern, collection=None, reason=error.message))

@@ -10,6 +10,7 @@ from agent.catalogue import load
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
 from app.policies.candidates import rank_candidates
+from app.policies.drafts import MAX_DLL_HASHES
 
 Trust = Callable[..., TrustedFile]
 
@@ -17,12 +18,16 @@ Trust = Callable[..., TrustedFile]
 def test_least_privilege_comes_first(developers: str, trust: Trust) -> None:
     python = trust(1, "python.exe")
     found = rank_candidates("managed-python-exe", developers, baseline=[python])
-    assert [(one.rank, one.kind) for one in found] == [(1, "relocate"), (2, "hash"), (3, "path")]
-    relocate, by_hash, by_path = found
+    kinds = [(one.rank, one.kind) for one in found]
+    assert kinds == [(1, "relocate"), (2, "system"), (3, "hash"), (4, "path"), (5, "broad")]
+    relocate, system, by_hash, by_path, broad = found
+    assert system.settings == (("UV_PYTHON_PREFERENCE", "only-system"), ("UV_PYTHON_DOWNLOADS", "never"))
+    assert system.rules == ()
+    assert broad.users_can_write
     assert relocate.settings == (("UV_PYTHON_INSTALL_DIR", r"%PROGRAMFILES%\uv\python"),)
     assert not relocate.users_can_write
     assert by_path.users_can_write
-    assert all(one.is_ready and one.rules for one in found)
+    assert all(one.is_ready for one in found)
     assert by_hash.rules[0].rule.id != by_path.rules[0].rule.id
 
 
@@ -37,13 +42,13 @@ def test_a_way_that_needs_something_first_says_what(developers: str) -> None:
 def test_a_publisher_that_names_a_file_admits_less_than_one_that_does_not(developers: str, trust: Trust) -> None:
     signed = trust(1, "python.exe", publisher="O=EXAMPLE, C=US", product="PYTHON", binary="PYTHON.EXE")
     kinds = [one.kind for one in rank_candidates("cache-builds-venv-python", developers, baseline=[signed])]
-    assert kinds == ["hash", "publisher", "path"]
+    assert kinds == ["system", "hash", "publisher", "path", "broad"]
 
 
 def test_uv_itself_is_best_deployed_by_administrators(developers: str) -> None:
     first, *others = rank_candidates("uv-exe-standalone", developers)
     assert (first.kind, first.title) == ("relocate", "Deploy uv under Program Files")
-    assert [one.kind for one in others] == ["hash", "publisher", "path"]
+    assert [one.kind for one in others] == ["resign", "hash", "publisher", "path", "broad"]
 
 
 def test_the_cache_cannot_be_moved_out_of_users_reach(developers: str) -> None:
@@ -76,3 +81,61 @@ def test_nonsense_is_refused(developers: str) -> None:
     with pytest.raises(InvalidError) as refused:
         rank_candidates("venv-python", developers, project_roots=["C:\\"])
     assert refused.value.field == "project_roots"
+
+
+def test_the_publisher_of_uv_stands_below_own_signing_and_hashes(developers: str, trust: Trust) -> None:
+    own = trust(1, "uv.exe", publisher="O=EXAMPLE, C=US", version="0.13.8.0")
+    found = rank_candidates("uv-exe-standalone", developers, baseline=[own])
+    assert [one.title for one in found[:4]] == [
+        "Deploy uv under Program Files",
+        "Sign it yourselves, and name your own publisher",
+        "Name the trusted files by hash",
+        "Name the publisher",
+    ]
+    signed, by_publisher = found[1], found[3]
+    assert (signed.kind, signed.files) == ("publisher", (1,))
+    assert "OPENAI" not in str(signed.rules)
+    assert "OPENAI" in str(by_publisher.rules)
+    assert any("other programs" in note for note in by_publisher.notes)
+
+
+def test_launchers_say_what_they_need_besides(developers: str, trust: Trust) -> None:
+    baseline = [trust(1, "python.exe", version="3.13.2.0"), trust(2, "venvlauncher.exe", version="3.13.2.0")]
+    by_hash = {one.kind: one for one in rank_candidates("venv-python", developers, baseline=baseline)}["hash"]
+    said = " ".join(by_hash.notes)
+    assert "managed-python-exe" in said
+    assert "pin the patch version" in said
+    assert by_hash.upkeep.hashes_a_year == 12
+    other = {one.kind: one for one in rank_candidates("cache-builds-venv-python", developers, baseline=baseline)}
+    assert "pin the patch version" not in " ".join(other["hash"].notes)
+
+
+def test_hashes_a_year_grow_with_the_minor_versions_in_use(developers: str, trust: Trust) -> None:
+    baseline = [trust(number, "python.exe", version=f"3.{number}.1.0") for number in (11, 12, 13)]
+    by_hash = {one.kind: one for one in rank_candidates("managed-python-exe", developers, baseline=baseline)}["hash"]
+    assert by_hash.upkeep.hashes_a_year == 36
+
+
+def test_entry_points_may_stay_closed(developers: str) -> None:
+    first = rank_candidates("venv-entrypoint-exe", developers)[0]
+    assert (first.kind, first.rules) == ("leave", ())
+    assert "python -m" in first.title
+
+
+def test_libraries_only_where_the_base_has_rules_for_them(developers: str, trust: Trust) -> None:
+    with pytest.raises(InvalidError, match="no Dll rules") as refused:
+        rank_candidates("venv-native-lib", developers, in_force=["Exe", "Script"])
+    assert refused.value.field == "collections"
+    assert rank_candidates("venv-native-lib", developers, in_force=["Exe", "Dll"])
+
+
+def test_libraries_are_not_named_by_the_thousand(developers: str, trust: Trust) -> None:
+    few = [trust(number, f"lib{number}.pyd", kind="dll") for number in range(MAX_DLL_HASHES)]
+    by_hash = {one.kind: one for one in rank_candidates("venv-native-lib", developers, baseline=few)}["hash"]
+    assert by_hash.is_ready
+    assert len(by_hash.rules) == MAX_DLL_HASHES
+    many = [*few, trust(9999, "one-more.pyd", kind="dll")]
+    refused = {one.kind: one for one in rank_candidates("venv-native-lib", developers, baseline=many)}["hash"]
+    assert refused.rules == ()
+    assert "301 libraries" in (refused.missing or "")
+    assert "only administrators can write" in (refused.missing or "")
