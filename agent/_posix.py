@@ -150,6 +150,11 @@ def read_machine_id() -> str:
     return socket.gethostname()
 
 
+def read_machine_account() -> str:
+    """The account of this machine where others know it, which a machine made anew keeps."""
+    return socket.gethostname().lower() + "$"
+
+
 def read_policy() -> PolicyInForce:
     """No AppLocker here: nothing is known of the policies in force."""
     return PolicyInForce(collections=None)

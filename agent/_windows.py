@@ -412,6 +412,11 @@ def read_machine_id() -> str:
     return f"{_text_value(_CRYPTOGRAPHY, 'MachineGuid') or ''}\n{_name_of_computer(1) or socket.gethostname()}"
 
 
+def read_machine_account() -> str:
+    """The account of this machine in its domain, which a machine made anew at each start keeps."""
+    return f"{_name_of_computer(2) or ''}\\{_name_of_computer(0) or socket.gethostname()}$".lower()
+
+
 def read_machine_variables() -> Mapping[str, str]:
     """The variables that an administrator set for all users."""
     values = {}

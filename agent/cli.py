@@ -17,14 +17,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from agent import __version__
+from agent.cli_exits import BUSY, DONE, FAILED, NOT_DELIVERED, NOT_ENROLLED, REVOKED, WRONG_USE, read_secret
+from agent.cli_exits import fail as _fail
+from agent.cli_machine import add_commands
 from agent.contract.messages import Refused, Report
 from agent.cycle import CycleResult, NotEnrolled, Revoked, get_identity, next_cycle_s, run_cycle
 from agent.observe import Observation, preview
-from agent.options import PREFIX, Options, OptionsError, read_options
+from agent.options import Options, OptionsError, read_options
 from agent.report import encode_report
 from agent.spool import AgentBusy, Delivered, load_identity, load_pending, load_progress
 
-DONE, FAILED, WRONG_USE, NOT_ENROLLED, BUSY, NOT_DELIVERED, REVOKED = 0, 1, 2, 3, 4, 5, 6
 RETRY_S = 60.0
 
 
@@ -96,6 +98,8 @@ def build_parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", parents=[common], help="who this agent is and how far it has come")
     status.add_argument("--json", action="store_true", help="as JSON")
     status.set_defaults(run=_status)
+
+    add_commands(commands, common)
     return parser
 
 
@@ -140,7 +144,7 @@ def render_table(observation: Observation) -> str:
     for probe in observation.probes:
         rows.append(
             (
-                probe.pattern,
+                probe.pattern if probe.collection in (None, "Exe") else f"{probe.pattern} ({probe.collection})",
                 probe.outcome.value,
                 (probe.engine or probe.why or "").replace("_", " "),
                 "" if probe.error in (None, 0) else str(probe.error),
@@ -226,9 +230,10 @@ def _enrol(parsed: argparse.Namespace, options: Options) -> int:
         answer = enrolling.enrol_here(
             options.state_dir,
             parsed.server,
-            _secret(parsed),
+            read_secret(parsed.secret_file, parsed.secret),
             ca_file=ca_file,
             insecure=parsed.insecure or options.insecure,
+            ephemeral=options.ephemeral,
         )
     except client.NoAnswer as error:
         return _fail(f"{parsed.server}: {error}", NOT_DELIVERED)
@@ -238,16 +243,6 @@ def _enrol(parsed: argparse.Namespace, options: Options) -> int:
         return _fail(f"{parsed.server} refused: {answer.status} {answer.error}: {answer.message}", FAILED)
     print(f"enrolled at {answer.server} as host {answer.host_id}")
     return DONE
-
-
-def _secret(parsed: argparse.Namespace) -> str:
-    if parsed.secret_file is not None:
-        secret = str(parsed.secret_file.read_text(encoding="utf-8")).strip()
-    else:
-        secret = parsed.secret or os.environ.get(PREFIX + "SECRET", "")
-    if not secret:
-        raise ValueError(f"no enrolment secret: give --secret-file, --secret or {PREFIX}SECRET")
-    return secret
 
 
 def _status(parsed: argparse.Namespace, options: Options) -> int:
@@ -279,7 +274,7 @@ def _status(parsed: argparse.Namespace, options: Options) -> int:
             print(f"{name.replace('_', ' ').ljust(width)}  {_words(value)}")
     if progress.revoked:
         return REVOKED
-    get_identity(options.state_dir)
+    get_identity(options.state_dir, ephemeral=options.ephemeral)
     return DONE
 
 
@@ -293,11 +288,6 @@ def _words(value: Any) -> str:
 
 def _stamp(moment: float) -> str | None:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if moment else None
-
-
-def _fail(message: str, code: int) -> int:
-    print(f"wayleave-agent: {message}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ import httpx
 import truststore
 
 from agent.contract import CONTRACT
-from agent.contract.messages import CATALOGUE_PATH, ENROL_PATH, REPORTS_PATH, Acknowledged, Enrolled, Refused, Report
+from agent.contract.messages import (
+    CATALOGUE_PATH,
+    ENROL_PATH,
+    REPORTS_PATH,
+    Acknowledged,
+    Enrolled,
+    Newcomer,
+    Refused,
+    Report,
+)
 from agent.report import encode_report
 
 TIMEOUT_S = 30.0
@@ -91,9 +100,9 @@ def send_report(client: httpx.Client, token: str, report: Report) -> Acknowledge
     )
 
 
-def enrol(client: httpx.Client, secret: str, *, name: str, system: str) -> Enrolled | Refused:
+def enrol(client: httpx.Client, secret: str, host: Newcomer) -> Enrolled | Refused:
     """Exchange an enrolment secret for a host token. raises: NoAnswer"""
-    message = {"contract": CONTRACT, "secret": secret, "host": {"name": name, "os": system}}
+    message = {"contract": CONTRACT, "secret": secret, "host": host.to_json()}
     answer = _post(client, ENROL_PATH, json.dumps(message).encode(), {})
     if isinstance(answer, Refused):
         return answer

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from agent import __version__
-from agent._platform import read_host, read_machine_id
-from agent.contract.messages import Report
+from agent._platform import read_host, read_machine_account, read_machine_id
+from agent.contract.messages import Newcomer, Report
 from agent.observe import Observation, observe, recall, recall_windows, window_json
 from agent.options import Options
 from agent.report import Facts, build_report
@@ -29,6 +29,7 @@ from agent.spool import (
     locked,
     new_epoch,
     next_number,
+    save_identity,
     save_progress,
 )
 
@@ -45,7 +46,7 @@ class Deliver(Protocol):
         progress: Progress,
         *,
         now: float,
-        host: tuple[str, str],
+        host: Newcomer,
         ca_file: Path | None,
     ) -> Delivered: ...
 
@@ -81,12 +82,14 @@ def run_cycle(
     raises: NotEnrolled, Revoked, AgentBusy, OSError
     """
     with locked(options.state_dir) as state_dir:
-        identity = get_identity(state_dir)
+        identity = get_identity(state_dir, ephemeral=options.ephemeral)
         progress = load_progress(state_dir)
         if progress.revoked:
             raise Revoked(progress.trouble or "revoked by the server")
-        if not identity.token:
+        if is_other_machine(state_dir, identity):
             progress = forget_other_machine(state_dir, progress)
+            save_progress(state_dir, progress)
+            save_identity(state_dir, identity)
         if progress.epoch == 0:
             progress = replace(progress, epoch=new_epoch(progress, now=clock()))
             save_progress(state_dir, progress)
@@ -139,9 +142,13 @@ def run_cycle(
         waiting = load_pending(state_dir)
         delivered = Delivered(identity=identity, progress=progress, left=len(waiting))
         if waiting and (force or may_deliver(progress, now=clock())):
-            host = read_host(__version__)
             delivered = deliver(
-                state_dir, identity, progress, now=clock(), host=(host.name, host.os), ca_file=options.ca_file
+                state_dir,
+                identity,
+                progress,
+                now=clock(),
+                host=newcomer(ephemeral=options.ephemeral),
+                ca_file=options.ca_file,
             )
         return CycleResult(observation=observation, report=report, delivered=delivered, dropped=dropped)
 
@@ -173,7 +180,24 @@ def next_cycle_s(options: Options, progress: Progress, host_id: str, *, now: flo
     return wait_s
 
 
-def get_identity(state_dir: Path) -> Identity:
+def recognise_machine(*, ephemeral: bool = False) -> str:
+    """The digest by which this machine is told from a clone; of one made anew at each start, that of its account."""
+    return hash_machine(read_machine_account() if ephemeral else read_machine_id())
+
+
+def newcomer(*, ephemeral: bool = False) -> Newcomer:
+    """This machine as it enrols."""
+    host = read_host(__version__)
+    return Newcomer(name=host.name, system=host.os, account=read_machine_account() if ephemeral else None)
+
+
+def is_other_machine(state_dir: Path, identity: Identity) -> bool:
+    """Whether what is kept here is another machine's, from whose image this one was made."""
+    known = load_identity(state_dir)
+    return known is not None and known.machine != identity.machine
+
+
+def get_identity(state_dir: Path, *, ephemeral: bool = False) -> Identity:
     """The identity of this machine; without a token if it came here in an image of another and can be renewed.
 
     raises: NotEnrolled
@@ -181,7 +205,7 @@ def get_identity(state_dir: Path) -> Identity:
     identity = load_identity(state_dir)
     if identity is None:
         raise NotEnrolled("not enrolled yet: wayleave-agent enrol --server URL --secret-file FILE")
-    machine = hash_machine(read_machine_id())
+    machine = recognise_machine(ephemeral=ephemeral)
     if identity.machine == machine:
         return identity
     if identity.secret is None:

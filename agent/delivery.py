@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 
 from agent.client import NoAnswer, enrol, fetch_catalogue, open_client, send_report
-from agent.contract.messages import Acknowledged, Enrolled, Refused
+from agent.contract.messages import Acknowledged, Enrolled, Newcomer, Refused
 from agent.kept import refresh
 from agent.schedule import spread, wait_after
 from agent.spool import (
@@ -34,7 +34,7 @@ def deliver_over_network(
     progress: Progress,
     *,
     now: float,
-    host: tuple[str, str],
+    host: Newcomer,
     ca_file: Path | None = None,
     catalogue_dir: Path | None = None,
     transport: httpx.BaseTransport | None = None,
@@ -81,11 +81,11 @@ def deliver(
     progress: Progress,
     *,
     now: float,
-    host: tuple[str, str],
+    host: Newcomer,
     identity_dir: Path | None = None,
     reload: Callable[[Path], tuple[Pending, ...]] = load_pending,
 ) -> Delivered:
-    """Send what waits. `host`: name and system, for enrolling again; `now`: seconds since 1970.
+    """Send what waits. `host`: for enrolling again; `now`: seconds since 1970.
 
     `identity_dir`: where the identity is kept, if not with the reports.
     """
@@ -195,11 +195,11 @@ def _set_aside(state_dir: Path, result: Delivered, item: Pending, answer: Refuse
 
 
 def _enrol_again(
-    state_dir: Path, identity_dir: Path, http: httpx.Client, result: Delivered, host: tuple[str, str], *, now: float
+    state_dir: Path, identity_dir: Path, http: httpx.Client, result: Delivered, host: Newcomer, *, now: float
 ) -> Delivered | None:
     """The server does not know us: it was replaced, or we were deleted. Once, and only with the secret given to us."""
     try:
-        answer = enrol(http, result.identity.secret or "", name=host[0], system=host[1])
+        answer = enrol(http, result.identity.secret or "", host)
     except NoAnswer:
         return None
     if not isinstance(answer, Enrolled):

@@ -7,18 +7,30 @@ after that user left another note: a user who went away falls silent, as it shou
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from agent import __version__
 from agent._platform import read_channel, read_host, read_policy
 from agent.contract.facts import FactSet
 from agent.contract.messages import Sighting
-from agent.cycle import Revoked, forget_other_machine, get_identity, has_come, is_due, may_deliver
+from agent.cycle import (
+    Revoked,
+    forget_other_machine,
+    get_identity,
+    has_come,
+    is_due,
+    is_other_machine,
+    may_deliver,
+    newcomer,
+)
 from agent.events import Person
 from agent.inbox import Refusal, Taken, list_people, make_inbox, take_notes
 from agent.notes import Note, TextSet, with_event_logs
@@ -38,6 +50,7 @@ from agent.spool import (
     new_epoch,
     next_number,
     restart_epoch,
+    save_identity,
     save_progress,
 )
 from agent.watch import Reading, read_events_of_all
@@ -81,11 +94,14 @@ def run_machine_cycle(
     with locked(places.machine) as state_dir:
         sids = list_people() if people is None else tuple(people)
         made, unmade = _make_inboxes(places, sids)
-        identity, progress = get_identity(state_dir), load_progress(state_dir)
+        identity = get_identity(state_dir, ephemeral=options.ephemeral)
+        progress = load_progress(state_dir)
         if progress.revoked:
             raise Revoked(progress.trouble or "revoked by the server")
-        if not identity.token:
+        if is_other_machine(state_dir, identity):
             progress = _forget_other_machine(state_dir, progress)
+            save_progress(state_dir, progress)
+            save_identity(state_dir, identity)
         taken = take_notes(places.inbox, sids)
         reading, sightings = _read_events(options, environment, taken, progress)
         shared = (policy_set(read_policy()), replace(read_host(__version__), attested=True))
@@ -95,7 +111,7 @@ def run_machine_cycle(
             facts = _facts_of(note, shared, reading)
             reports += _spool_report(subject_dir, sid, note, facts, sightings.get(sid, ()), now=clock(), force=force)
         dropped = _cap(state_dir, now=clock())
-        findings = (*reading.findings, *(f"the note of {one.sid} was not taken: {one.reason}" for one in unmade))
+        findings = (*reading.findings, *(f"{one.sid}: {one.reason}" for one in (*taken.refused, *unmade)))
         progress = replace(
             progress,
             records=reading.records,
@@ -118,6 +134,35 @@ def run_machine_cycle(
             findings=findings,
             sightings=len(reading.sightings),
         )
+
+
+@contextlib.contextmanager
+def deferred_delivery(places: Places, options: Options) -> Iterator[Deliver]:
+    """What brings reports to the server, with one connection for all of them, opened at the first."""
+    # What talks to the network is the slow half of a start, and most cycles have nothing to say.
+    delivery = None
+    with contextlib.ExitStack() as stack:
+        http: Any = None
+
+        def deliver(subject_dir: Path, identity: Identity, progress: Progress) -> Delivered:
+            nonlocal delivery, http
+            if delivery is None:
+                delivery = importlib.import_module("agent.delivery")
+                http = stack.enter_context(delivery.open_for(identity, ca_file=options.ca_file))
+            result: Delivered = delivery.deliver(
+                subject_dir,
+                http,
+                identity,
+                progress,
+                now=time.time(),
+                host=newcomer(ephemeral=options.ephemeral),
+                identity_dir=places.machine,
+            )
+            if result.catalogue:
+                delivery.refresh_catalogue(places.machine, http, result)
+            return result
+
+        yield deliver
 
 
 def _make_inboxes(places: Places, sids: Sequence[str]) -> tuple[int, tuple[Refusal, ...]]:

@@ -14,6 +14,7 @@ from typing import Any
 from agent._platform import PLATFORM, find_state_dir
 
 PREFIX = "WAYLEAVE_AGENT_"
+METHODS = ("auto", "start", "policy")
 
 
 class OptionsError(ValueError):
@@ -28,7 +29,9 @@ class Options:
     `probing`: False is the kill switch: nothing is started, nothing is placed. `ask_uv`: whether uv may be run to ask
     it for its directories. `read_events`: whether AppLocker's events of uv's patterns are told. `ca_file`: authorities
     to trust besides the system's, as PEM. `cycle_s`: time between two looks at the workstation. `insecure`: allow
-    plain http to another machine.
+    plain http to another machine. `machine_dir`: where the two halves of a machine-wide installation meet. `method`:
+    `start` tries by starting, `policy` starts nothing and lets the server judge by the policy, `auto` chooses.
+    `ephemeral`: a machine that is made anew at each start, and known by its account in the domain.
     """
 
     state_dir: Path
@@ -40,6 +43,9 @@ class Options:
     ca_file: Path | None = None
     cycle_s: int = 3_600
     insecure: bool = False
+    machine_dir: Path | None = None
+    method: str = "auto"
+    ephemeral: bool = False
 
 
 def read_options(environment: Mapping[str, str], *, config: Path | None = None) -> Options:
@@ -98,7 +104,7 @@ def _with_environment(options: Options, environment: Mapping[str, str]) -> Optio
 
 
 def _read(name: str, value: object, where: str) -> Any:
-    if name in ("state_dir", "ca_file"):
+    if name in ("state_dir", "ca_file", "machine_dir"):
         if isinstance(value, str) and os.path.isabs(value):
             return Path(value)
         raise OptionsError(f"{where}: {name} must be an absolute path")
@@ -106,6 +112,10 @@ def _read(name: str, value: object, where: str) -> Any:
         if isinstance(value, list) and all(isinstance(item, str) and os.path.isabs(item) for item in value):
             return tuple(value)
         raise OptionsError(f"{where}: project_roots must be a list of absolute folders")
+    if name == "method":
+        if value in METHODS:
+            return value
+        raise OptionsError(f"{where}: method must be one of {', '.join(METHODS)}")
     if name == "cycle_s":
         if isinstance(value, int) and not isinstance(value, bool) and 60 <= value <= 7 * 86_400:
             return value

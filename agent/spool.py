@@ -239,8 +239,11 @@ def _read_report(value: object) -> Report | None:
 
 def _read_identity(data: Mapping[str, Any]) -> Identity | None:
     texts = {item.name: data.get(item.name) for item in fields(Identity)}
-    required = ("server", "host_id", "token", "machine")
+    # Without a token, but with a secret, it is one that has yet to be enrolled.
+    required = ("server", "machine") if texts["secret"] else ("server", "host_id", "token", "machine")
     if any(not isinstance(texts[name], str) or not texts[name] for name in required):
+        return None
+    if not isinstance(texts["host_id"], str) or not isinstance(texts["token"], str):
         return None
     if any(value is not None and not isinstance(value, str) for value in texts.values()):
         return None

@@ -75,6 +75,21 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomer:
+    """A host that enrols. `account`: of a machine that is made anew at each start, by which it is known again."""
+
+    name: str
+    system: str
+    account: str | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        value: dict[str, Json] = {"name": self.name, "os": self.system}
+        if self.account is not None:
+            value |= {"account": self.account, "ephemeral": True}
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledged:
     """200: committed. `probing`: False while an administrator has stopped probing for this host."""
 

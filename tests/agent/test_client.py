@@ -11,7 +11,7 @@ import pytest
 
 from agent.client import NoAnswer, check_server, enrol, open_client, send_report
 from agent.contract.canonical import digest
-from agent.contract.messages import Acknowledged, Enrolled, Refused, Report
+from agent.contract.messages import Acknowledged, Enrolled, Newcomer, Refused, Report
 
 BODY = '{"found":[],"preferred":null}'
 REPORT = Report(
@@ -127,18 +127,20 @@ def test_enrolment() -> None:
         )
 
     with client(answer) as http:
-        told = enrol(http, "s3cret", name="pc-1", system="Windows 11")
+        told = enrol(http, "s3cret", Newcomer(name="pc-1", system="Windows 11"))
     assert told == Enrolled(host_id="5", token="wl_5_x", catalogue_key="key", next_report_s=60)
 
 
 def test_a_refused_enrolment() -> None:
     with answering(401, {"error": "secret", "message": "expired"}) as http:
-        assert enrol(http, "s", name="a", system="b") == Refused(status=401, error="secret", message="expired")
+        assert enrol(http, "s", Newcomer(name="a", system="b")) == Refused(
+            status=401, error="secret", message="expired"
+        )
 
 
 def test_an_enrolment_without_a_token_is_none() -> None:
     with answering(201, {"host_id": "5"}) as http, pytest.raises(NoAnswer):
-        enrol(http, "s", name="a", system="b")
+        enrol(http, "s", Newcomer(name="a", system="b"))
 
 
 @pytest.mark.parametrize(

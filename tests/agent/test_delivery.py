@@ -12,7 +12,7 @@ import pytest
 from agent import delivery
 from agent.client import open_client
 from agent.contract.facts import HostFacts, UvSet
-from agent.contract.messages import Report, Sighting
+from agent.contract.messages import Newcomer, Report, Sighting
 from agent.delivery import deliver
 from agent.report import build_report, facts_of
 from agent.schedule import spread, wait_after
@@ -64,7 +64,12 @@ class Agent:
         assert identity is not None
         with open_client(identity.server, transport=self.server.transport()) as http:
             return deliver(
-                self.state_dir, http, identity, load_progress(self.state_dir), now=now, host=("pc-1", "Debian")
+                self.state_dir,
+                http,
+                identity,
+                load_progress(self.state_dir),
+                now=now,
+                host=Newcomer(name="pc-1", system="Debian"),
             )
 
 
