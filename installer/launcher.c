@@ -31,7 +31,7 @@
 
 int _dowildcard = 0; /* arguments reach the agent as they were written */
 
-static const char CODE[] = "import sys\nfrom agent.cli import main\nsys.exit(main())\n";
+static const char CODE[] = "import sys\nsys.frozen = True\nfrom agent.cli import main\nsys.exit(main())\n";
 
 /* Python would ignore the first; OpenSSL loads libraries that the second names; the third writes down TLS keys. */
 static const wchar_t *const UNWANTED[] = {L"PYTHON", L"OPENSSL", L"SSLKEYLOGFILE"};
