@@ -15,8 +15,7 @@ def _render_item(kind: str, item: object, _autogen_context: object) -> str | boo
 
 connection = context.config.attributes["connection"]
 if connection.dialect.name == "postgresql":
-    # A migration that can't have its lock soon gives up: waiting, it would hold up every report behind it.
-    connection.execute(text("SET lock_timeout = '10s'"))
+    connection.execute(text(f"SET lock_timeout = {context.config.attributes.get('lock_timeout_ms', 10_000):d}"))
     connection.commit()
 context.configure(
     connection=connection,

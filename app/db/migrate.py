@@ -15,6 +15,8 @@ from app.db.partitions import make_month_partitions
 from app.settings import bundled
 
 MIGRATION_LOCK = 0x7761796C
+LOCK_TIMEOUT_MS = 10_000
+"""A migration that can't have its lock soon gives up: waiting, it would hold up every report behind it."""
 UNDECLARED_INDEXES = frozenset({"ix_host_lower_name"})
 """Indexes on expressions: only the migrations know them."""
 
@@ -29,6 +31,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
             connection.commit()
         try:
             config.attributes["connection"] = connection
+            config.attributes["lock_timeout_ms"] = LOCK_TIMEOUT_MS
             command.upgrade(config, revision)
             connection.commit()
             if on_postgresql:
