@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 if sys.platform == "win32":
+    from agent._asking_windows import ask_safer, load_library
     from agent._events_windows import read_channel
     from agent._windows import (
         CANARY,
@@ -28,8 +29,10 @@ else:
         CANARY,
         CREATION_FLAGS,
         PLATFORM,
+        ask_safer,
         find_state_dir,
         is_link,
+        load_library,
         mode_allows_start,
         open_lock,
         read_channel,
@@ -47,8 +50,10 @@ __all__ = [
     "CANARY",
     "CREATION_FLAGS",
     "PLATFORM",
+    "ask_safer",
     "find_state_dir",
     "is_link",
+    "load_library",
     "mode_allows_start",
     "open_lock",
     "read_channel",

@@ -25,6 +25,7 @@ from typing import IO, Literal
 from agent.canary import LINUX_CANARY
 from agent.channels import ERROR_CHANNEL_NOT_FOUND, ChannelRead
 from agent.contract.facts import HostFacts
+from agent.judge import SaferAnswer
 from agent.policy import PolicyInForce
 from agent.principals import Principal
 
@@ -76,6 +77,16 @@ def _let_parent_hold() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if _libc.ptrace(_PTRACE_TRACEME, 0, None, None) != 0:
         raise OSError(ctypes.get_errno(), "this process may not be traced")
+
+
+def load_library(_path: str) -> int:
+    """Libraries are not tried here: no such policy is there to judge them."""
+    return errno.ENOSYS
+
+
+def ask_safer(_path: str) -> SaferAnswer:
+    """Scripts are not asked about here."""
+    return SaferAnswer(identified=False, error=errno.ENOSYS)
 
 
 def mode_allows_start(path: str) -> bool:

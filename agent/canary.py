@@ -2,7 +2,8 @@
 
 It is unsigned, it does nothing, and every agent of a release carries the same one, so that a policy sees in it what it
 would see in any unsigned program, and a security team knows it by its SHA-256. On Windows not even its one instruction
-runs: the process is created suspended and ended.
+runs: the process is created suspended and ended. Beside it stand a library without an entry point and without imports,
+which can be loaded and has nothing to run, and a script of one comment, of which policies are asked and nobody else.
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ CANARY_VERSION = (1, 0, 0, 0)
 WINDOWS_SHA256 = "9f4449bd3ec733a37bfd0d60c345feaeb071bf0faf6cae196978dde8534abb2b"
 WINDOWS_AUTHENTICODE_SHA256 = "b4fe573ef4d6c8f9f50731e3f82862cd7dc9a1e410ab175510be76f3df164cf8"
 LINUX_SHA256 = "d68e102811fb733b054803e650b60fe7a7eebda6a05818961bcfba5b18e0e044"
+LIBRARY_SHA256 = "8d3c07d87670d7c17540e02b50675d4c39e51e7de2465346d2dc07551b774bba"
+LIBRARY_AUTHENTICODE_SHA256 = "a1e406afa55466062d4aa9b325ba0864b594608875d61e5f360e09115f3be67c"
+SCRIPT_SHA256 = "01e21a214f4437e7db45363655d703254ff2e16936a6066332b76ed42c08b738"
 """Published in docs/agent.md; a test holds them to the bytes."""
+
+CANARY_HASHES = frozenset(
+    (
+        WINDOWS_SHA256,
+        WINDOWS_AUTHENTICODE_SHA256,
+        LINUX_SHA256,
+        LIBRARY_SHA256,
+        LIBRARY_AUTHENTICODE_SHA256,
+        SCRIPT_SHA256,
+    )
+)
+"""Every hash by which a rule or an event may speak of a canary."""
 
 _SECTION_ALIGNMENT = 0x1000
 _FILE_ALIGNMENT = 0x200
 _IMAGE_BASE = 0x140000000
-
-_VERSION_STRINGS = (
-    ("CompanyName", "Wayleave"),
-    ("FileDescription", "Wayleave canary: started suspended, does nothing"),
-    ("FileVersion", ".".join(map(str, CANARY_VERSION))),
-    ("InternalName", "wayleave-canary"),
-    ("OriginalFilename", "wayleave-canary.exe"),
-    ("ProductName", "Wayleave"),
-    ("ProductVersion", ".".join(map(str, CANARY_VERSION))),
-)
 
 
 def windows_canary() -> bytes:
@@ -38,21 +44,38 @@ def windows_canary() -> bytes:
     source: Microsoft PE Format; VS_VERSIONINFO.
     """
     # xor eax, eax; ret: returning from the entry point ends the process with 0.
-    code = b"\x31\xc0\xc3"
-    resources_rva = 2 * _SECTION_ALIGNMENT
-    resources = _resource_section(resources_rva)
+    return _image(b"\x31\xc0\xc3", "Wayleave canary: started suspended, does nothing", "wayleave-canary.exe")
+
+
+def windows_library() -> bytes:
+    """A PE32+ library for x64 with version information and nothing else: no entry point, no imports, no code.
+
+    source: Microsoft PE Format, AddressOfEntryPoint: "when no entry point is present, this field must be zero".
+    """
+    return _image(b"", "Wayleave canary: a library with nothing to run", "wayleave-canary.dll")
+
+
+def windows_script() -> bytes:
+    """A script of one comment, for every language that a policy may be asked about."""
+    return f"# Wayleave canary script {'.'.join(map(str, CANARY_VERSION))}: does nothing\r\n".encode()
+
+
+def _image(code: bytes, description: str, name: str) -> bytes:
+    """A program if there is code, else a library of resources alone."""
+    resources_rva = (2 if code else 1) * _SECTION_ALIGNMENT
+    resources = _resource_section(resources_rva, description, name)
     sections = (
         (b".text", code, _SECTION_ALIGNMENT, 0x60000020),  # code, execute, read
         (b".rsrc", resources, resources_rva, 0x40000040),  # initialised data, read
-    )
+    )[0 if code else 1 :]
     offset = _FILE_ALIGNMENT
     table, bodies = b"", b""
-    for name, content, rva, flags in sections:
+    for section, content, rva, flags in sections:
         raw = _padded(content, _FILE_ALIGNMENT)
-        table += struct.pack("<8sIIIIIIHHI", name, len(content), rva, len(raw), offset, 0, 0, 0, 0, flags)
+        table += struct.pack("<8sIIIIIIHHI", section, len(content), rva, len(raw), offset, 0, 0, 0, 0, flags)
         bodies += raw
         offset += len(raw)
-    image_bytes = 3 * _SECTION_ALIGNMENT
+    image_bytes = resources_rva + _SECTION_ALIGNMENT
     headers = _pe_headers(
         len(code), len(_padded(resources, _FILE_ALIGNMENT)), image_bytes, resources_rva, len(resources)
     )
@@ -78,19 +101,20 @@ def linux_canary() -> bytes:
 
 def is_canary(content: bytes) -> bool:
     """Whether a file's content is a canary of this release, or the beginning of one whose writing was cut short."""
-    return any(canary.startswith(content) for canary in (WINDOWS_CANARY, LINUX_CANARY))
+    return any(canary.startswith(content) for canary in CANARIES)
 
 
 def _pe_headers(
     code_bytes: int, resource_file_bytes: int, image_bytes: int, resources_rva: int, resources: int
 ) -> bytes:
     dos = b"MZ" + bytes(58) + struct.pack("<I", 0x40)
-    # x64, two sections, no time stamp, an optional header of 240 bytes, executable and large-address-aware.
-    coff = b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, 2, 0, 0, 0, 240, 0x0022)
+    # x64, one or two sections, no time stamp, an optional header of 240 bytes, executable (and a library, if it has no
+    # code), large-address-aware.
+    sections, kind = (2, 0x0022) if code_bytes else (1, 0x2022)
+    coff = b"PE\0\0" + struct.pack("<HHIIIHH", 0x8664, sections, 0, 0, 0, 240, kind)
     text_bytes = len(_padded(bytes(code_bytes), _FILE_ALIGNMENT))
-    standard = struct.pack(
-        "<HBBIIIII", 0x20B, 1, 0, text_bytes, resource_file_bytes, 0, _SECTION_ALIGNMENT, _SECTION_ALIGNMENT
-    )
+    entry = _SECTION_ALIGNMENT if code_bytes else 0
+    standard = struct.pack("<HBBIIIII", 0x20B, 1, 0, text_bytes, resource_file_bytes, 0, entry, _SECTION_ALIGNMENT)
     windows = struct.pack(
         "<QIIHHHHHHIIIIHHQQQQII",
         _IMAGE_BASE,
@@ -114,9 +138,9 @@ def _pe_headers(
     return dos + coff + standard + windows + bytes(directories)
 
 
-def _resource_section(rva: int) -> bytes:
+def _resource_section(rva: int, description: str, name: str) -> bytes:
     """A resource tree with one leaf: type 16 (version), id 1, language 1033."""
-    version = _version_resource()
+    version = _version_resource(description, name)
 
     def directory(entry_id: int, target: int) -> bytes:
         return struct.pack("<IIHHHH", 0, 0, 0, 0, 0, 1) + struct.pack("<II", entry_id, target)
@@ -127,13 +151,23 @@ def _resource_section(rva: int) -> bytes:
     return tree + leaf + version
 
 
-def _version_resource() -> bytes:
+def _version_resource(description: str, name: str) -> bytes:
+    text = ".".join(map(str, CANARY_VERSION))
     high = CANARY_VERSION[0] << 16 | CANARY_VERSION[1]
     low = CANARY_VERSION[2] << 16 | CANARY_VERSION[3]
-    # signature, structure version, file and product version, flags mask, flags, NT + Windows, application
-    fixed = struct.pack("<13I", 0xFEEF04BD, 0x10000, high, low, high, low, 0x3F, 0, 0x40004, 1, 0, 0, 0)
+    kind = 2 if name.endswith(".dll") else 1
+    # signature, structure version, file and product version, flags mask, flags, NT + Windows, application or library
+    fixed = struct.pack("<13I", 0xFEEF04BD, 0x10000, high, low, high, low, 0x3F, 0, 0x40004, kind, 0, 0, 0)
     strings = b""
-    for key, value in _VERSION_STRINGS:
+    for key, value in (
+        ("CompanyName", "Wayleave"),
+        ("FileDescription", description),
+        ("FileVersion", text),
+        ("InternalName", "wayleave-canary"),
+        ("OriginalFilename", name),
+        ("ProductName", "Wayleave"),
+        ("ProductVersion", text),
+    ):
         strings = _padded(strings, 4) + _version_block(key, (value + "\0").encode("utf-16-le"), b"", len(value) + 1, 1)
     table = _version_block("040904b0", b"", strings, 0, 1)
     string_info = _version_block("StringFileInfo", b"", table, 0, 1)
@@ -161,4 +195,7 @@ def _padded(content: bytes, unit: int) -> bytes:
 
 
 WINDOWS_CANARY = windows_canary()
+WINDOWS_LIBRARY = windows_library()
+WINDOWS_SCRIPT = windows_script()
 LINUX_CANARY = linux_canary()
+CANARIES = (WINDOWS_CANARY, WINDOWS_LIBRARY, WINDOWS_SCRIPT, LINUX_CANARY)

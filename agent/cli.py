@@ -22,6 +22,7 @@ from agent.cli_exits import fail as _fail
 from agent.cli_machine import add_commands
 from agent.contract.messages import Refused, Report
 from agent.cycle import CycleResult, NotEnrolled, Revoked, get_identity, next_cycle_s, run_cycle
+from agent.loading import COMMAND, serve
 from agent.observe import Observation, preview
 from agent.options import Options, OptionsError, read_options
 from agent.report import encode_report
@@ -36,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
-    parsed = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == [COMMAND]:  # the child of a running agent, which nobody calls by hand
+        return serve(sys.stdin, sys.stdout)
+    parsed = build_parser().parse_args(given)
     try:
         options = _options(parsed)
         code: int = parsed.run(parsed, options)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from xml.etree import ElementTree
 
-from agent.canary import WINDOWS_AUTHENTICODE_SHA256, WINDOWS_SHA256
+from agent.canary import CANARY_HASHES
 from agent.catalogue import Machine, classify, normalise, templated
 from agent.channels import CHANNELS_BY_NAME
 from agent.contract.messages import Sighting
@@ -195,7 +195,7 @@ def find_person(event: Event, people: Sequence[Person]) -> Person | None:
 
 def sort_nobodys(event: Event) -> Sorted:
     """An event of nobody whose events are told, counted by what it is."""
-    if event.sha256 in (WINDOWS_AUTHENTICODE_SHA256, WINDOWS_SHA256):
+    if event.sha256 in CANARY_HASHES:
         reason = "own probe"
     elif _POWERSHELL_TEST.lower() in event.path.lower():
         reason = "PowerShell's own test"
@@ -236,7 +236,7 @@ def _is_in_profile(path: str, machine: Machine) -> bool:
 
 def _is_own(event: Event, windows: Sequence[Window]) -> bool:
     """By the canary's hash; or by time, and either the process, the marker (of a file without another hash) or path."""
-    if event.sha256 in (WINDOWS_AUTHENTICODE_SHA256, WINDOWS_SHA256):
+    if event.sha256 in CANARY_HASHES:
         return True
     digest = path_digest(event.path)
     for window in windows:

@@ -87,6 +87,37 @@ def judge_errno(error: int, *, mode_allows: bool) -> tuple[Outcome, Engine | Non
     return Outcome.ERROR, None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaferAnswer:
+    """What the system said of a script.
+
+    `identified`: SaferIdentifyLevel found a level for it; `computed`: SaferComputeTokenFromLevel succeeded;
+    `restricts`: it gave a token, a lesser one than the caller's. `error`: the number of the call that failed, else 0.
+    """
+
+    identified: bool
+    computed: bool = False
+    restricts: bool = False
+    error: int = 0
+
+
+def judge_safer(answer: SaferAnswer, engines: Engines) -> tuple[Outcome, Engine | None] | None:
+    """What PowerShell would make of the system's answer: None if it says something of the moment alone.
+
+    source: PowerShell, System.Management.Automation, security/SecuritySupport.cs, GetSaferPolicy: a level that gives no
+    token of its own (SAFER_TOKEN_NULL_IF_EQUAL) lets the script run in full, any other and the errors 1260 and 786 do
+    not; every other failure is no answer.
+
+    >>> judge_safer(SaferAnswer(identified=True, computed=True), Engines())
+    (<Outcome.ALLOWED: 'allowed'>, None)
+    >>> judge_safer(SaferAnswer(identified=True, computed=True, restricts=True), Engines(applocker=True))
+    (<Outcome.BLOCKED: 'blocked'>, <Engine.APPLOCKER: 'applocker'>)
+    """
+    if answer.identified and answer.computed:
+        return (Outcome.BLOCKED, _policy_engine(engines)) if answer.restricts else (Outcome.ALLOWED, None)
+    return judge_error(answer.error or -1, engines)
+
+
 def judge_placing(error: int, *, is_windows: bool) -> tuple[Outcome, Engine | None] | None:
     """Outcome of not being able to put a canary where uv would put a program; None if transient."""
     if error in (TRANSIENT_ERRORS if is_windows else TRANSIENT_ERRNOS):

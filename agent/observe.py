@@ -13,6 +13,7 @@ from agent import __version__
 from agent._platform import (
     CANARY,
     PLATFORM,
+    ask_safer,
     is_link,
     mode_allows_start,
     read_channel,
@@ -23,6 +24,7 @@ from agent._platform import (
     read_trust,
     start_suspended,
 )
+from agent.canary import WINDOWS_LIBRARY, WINDOWS_SCRIPT
 from agent.catalogue import load
 from agent.contract.canonical import Json
 from agent.contract.facts import Engine, FactSet, Method, Outcome, Probe, ProbeSet, Specimen, Why
@@ -30,14 +32,16 @@ from agent.contract.messages import Report
 from agent.discover import Discovery, discover
 from agent.events import MAX_WINDOWS, Window, path_digest
 from agent.kept import adopt_kept
+from agent.loading import Loader
 from agent.occasion import Memory, choose_trials, fingerprint, is_occasion, remember
 from agent.options import Options
 from agent.placement import Journal, new_token
 from agent.policy import PolicyInForce, named_sids, policy_set
-from agent.principals import Principal, reportable_token
-from agent.probe import Surroundings, Trial, plan_trials, run_trials
+from agent.principals import ADMINISTRATORS, Principal, reportable_token
+from agent.probe import Surroundings, run_trials
 from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
 from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number, save_progress
+from agent.trials import Trial, find_launcher, plan_trials, probe_key
 from agent.watch import Reading, read_events
 
 LOCAL_SYSTEM = "S-1-5-18"
@@ -110,43 +114,50 @@ def observe(
     left: tuple[str, ...] = ()
     probed = False
     if options.probing:
-        trials = plan_trials(catalogue, discovery.machine, new_token(), uvs=[uv.path for uv in discovery.uvs])
+        trials = plan_trials(
+            catalogue,
+            discovery.machine,
+            new_token(),
+            uvs=[uv.path for uv in discovery.uvs],
+            launcher=find_launcher(discovery.machine),
+        )
         answers_to = [
             catalogue.etag,
             list(discovery.machine.project_roots),
             *(facts.digest() for facts in (surroundings, *sets)),
         ]
         found = fingerprint([*answers_to, *(_trial_state(trial) for trial in trials)])
-        probes = tuple(memory.probes[trial.pattern] for trial in trials if trial.pattern in memory.probes)
+        probes = tuple(memory.probes[trial.key] for trial in trials if trial.key in memory.probes)
         probed = force or is_occasion(memory, found, now=now)
         if probed:
             begun = time.time()
             chosen = trials if force else choose_trials(trials, memory, now=now)
+            loader = Loader()
             try:
                 made = run_trials(
                     chosen,
-                    surroundings=Surroundings(
-                        platform=PLATFORM, canary=CANARY, start=start_suspended, mode_allows=mode_allows_start
-                    ),
+                    surroundings=_surroundings_of_trials(loader),
                     journal=journal,
                     policy=policy,
                     is_administrator=principal.is_administrator,
+                    is_full_administrator=ADMINISTRATORS in principal.groups,
                     last=memory.probes,
                 )
             finally:
+                loader.close()
                 left = journal.clear()
             tried = frozenset(path_digest(path) for trial in chosen for path in trial.paths)
             window = Window(begun=begun, ended=time.time(), process_id=os.getpid(), paths=tried)
             windows = (*windows, window)[-MAX_WINDOWS:]
-            probes = tuple(
-                ({probe.pattern: probe for probe in probes} | {probe.pattern: probe for probe in made}).values()
-            )
+            known = {probe_key(probe): probe for probe in (*probes, *made)}
+            probes = tuple(known.values())
+            first = [trial for trial in trials if not trial.is_second]
             memory = remember(
                 memory,
-                {probe.pattern: probe for probe in probes},
+                known,
                 found=found,
-                starts=sum(len(trial.paths) for trial in chosen),
-                complete=len(chosen) == len(trials) == len(probes),
+                starts=sum(trial.starts for trial in chosen),
+                complete=all(trial in chosen and trial.key in known for trial in first),
                 now=now,
             )
     reading = Reading(records=records)
@@ -173,11 +184,24 @@ def observe(
     )
 
 
+def _surroundings_of_trials(loader: Loader) -> Surroundings:
+    return Surroundings(
+        platform=PLATFORM,
+        canary=CANARY,
+        start=start_suspended,
+        mode_allows=mode_allows_start,
+        library=WINDOWS_LIBRARY,
+        script=WINDOWS_SCRIPT,
+        load=loader.load,
+        ask=ask_safer,
+    )
+
+
 def _trial_state(trial: Trial) -> list[Json]:
     """What of a trial could change its answer: a canary is always the same, a real file is its size and time."""
-    state: list[Json] = [trial.pattern, trial.specimen.value]
-    if trial.specimen is Specimen.REAL:
-        for path in trial.paths:
+    state: list[Json] = [trial.pattern, trial.specimen.value, trial.collection]
+    if trial.specimen in (Specimen.REAL, Specimen.LAUNCHER):
+        for path in (trial.source,) if trial.source else trial.paths:
             try:
                 status = Path(path).stat()
             except OSError:
@@ -261,7 +285,7 @@ def recall(progress: Progress) -> Memory:
             )
         except (KeyError, ValueError, TypeError, AttributeError):
             continue
-        found[probe.pattern] = probe
+        found[probe_key(probe)] = probe
     return Memory(
         probes=found,
         fingerprint=progress.fingerprint if len(found) == len(progress.probes) else "",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from agent.contract.canonical import Json
 from agent.contract.facts import Outcome, Probe
-from agent.probe import Trial
+from agent.trials import Trial
 
 DAY_S = 86_400
 MAX_STARTS_A_DAY = 60
@@ -21,7 +21,7 @@ MAX_STARTS_A_DAY = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What is remembered of earlier probing. `day`: days since 1970 on which `starts` were made."""
+    """What is remembered of earlier probing: `probes` by their trials' keys, `starts` made on `day` (since 1970)."""
 
     probes: Mapping[str, Probe] = field(default_factory=dict)
     fingerprint: str = ""
@@ -46,18 +46,21 @@ def starts_left(memory: Memory, *, now: float) -> int:
 
 
 def choose_trials(trials: Sequence[Trial], memory: Memory, *, now: float) -> tuple[Trial, ...]:
-    """The trials that fit into the day: first what was never tried or was closed, which somebody waits for."""
+    """The trials that fit into the day: first what was never tried or was closed, which somebody waits for; last the
+    canaries beside something better.
+    """
 
     def rank(trial: Trial) -> int:
-        last = memory.probes.get(trial.pattern)
-        return 0 if last is None or last.outcome not in (Outcome.ALLOWED, Outcome.ABSENT) else 1
+        last = memory.probes.get(trial.key)
+        opened = last is not None and last.outcome in (Outcome.ALLOWED, Outcome.ABSENT)
+        return (2 if trial.is_second else 0) + opened
 
     left = starts_left(memory, now=now)
     chosen = []
     for trial in sorted(trials, key=rank):
-        if len(trial.paths) <= left:
+        if trial.starts <= left:
             chosen.append(trial)
-            left -= len(trial.paths)
+            left -= trial.starts
     return tuple(chosen)
 
 

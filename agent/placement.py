@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.canary import LINUX_CANARY, WINDOWS_CANARY, is_canary
+from agent.canary import CANARIES, is_canary
 from agent.storage import read_json, write_json
 
 TOKEN_LENGTH = 13
 
-_MAX_CANARY_BYTES = max(len(WINDOWS_CANARY), len(LINUX_CANARY))
+_MAX_CANARY_BYTES = max(map(len, CANARIES))
 # The markers that the catalogue's canary places carry, documented in docs/agent.md.
 _MARKED = re.compile(r"^\.tmpWLV|^WLV|^tmpwlv|^\.wlv-probe$|wayleave-?probe")
 _TOKEN_LETTERS = string.ascii_letters + string.digits
@@ -43,10 +43,14 @@ def has_marker(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """One canary to be: its path, and the directories that have to be made for it, outermost first."""
+    """One canary to be: its path, and the directories that have to be made for it, outermost first.
+
+    `copy_bytes`: it is a copy of one of the host's own files, of so many bytes, and no canary.
+    """
 
     path: str
     directories: tuple[str, ...]
+    copy_bytes: int = 0
 
 
 def plan_placement(path: str) -> Placement:
@@ -72,18 +76,21 @@ class Journal:
         self._is_link = is_link
         self._files: list[str] = []
         self._directories: list[str] = []
+        self._copies: dict[str, int] = {}
 
     def add(self, placements: Iterable[Placement]) -> None:
         """Write down what is about to be made, on disk before this returns."""
-        before = len(self._files) + len(self._directories)
+        before = len(self._files) + len(self._directories) + len(self._copies)
         for placement in placements:
             if placement.path not in self._files:
                 self._files.append(placement.path)
+            if placement.copy_bytes:
+                self._copies[placement.path] = placement.copy_bytes
             for directory in placement.directories:
                 if directory not in self._directories:
                     self._directories.append(directory)
-        if len(self._files) + len(self._directories) != before:
-            write_json(self.path, {"files": self._files, "directories": self._directories})
+        if len(self._files) + len(self._directories) + len(self._copies) != before:
+            self._write()
 
     def sweep(self) -> tuple[str, ...]:
         """Remove what an earlier run wrote down and left. Returns what could not be removed and stays written down."""
@@ -93,6 +100,9 @@ class Journal:
             return ()
         self._files = _texts(data.get("files"))
         self._directories = _texts(data.get("directories"))
+        copies = data.get("copies")
+        if isinstance(copies, dict):
+            self._copies = {path: size for path, size in copies.items() if type(size) is int and size > 0}
         return self.clear()
 
     def clear(self) -> tuple[str, ...]:
@@ -103,8 +113,9 @@ class Journal:
             if not self._remove_directory(directory) and any(_is_below(path, directory) for path in left):
                 directories.append(directory)
         self._files, self._directories = left, directories
+        self._copies = {path: size for path, size in self._copies.items() if path in left}
         if left:
-            write_json(self.path, {"files": left, "directories": directories})
+            self._write()
         else:
             self.path.unlink(missing_ok=True)
         return tuple(left)
@@ -121,7 +132,7 @@ class Journal:
             return True
         for attempt in range(20):
             try:
-                if not _holds_canary(path):
+                if not _holds_canary(path) and not self._holds_copy(path):
                     return True
                 os.unlink(path)
                 return True
@@ -131,6 +142,23 @@ class Journal:
                 # Windows lets go of an ended program's file a moment later; a scanner may hold it for longer.
                 time.sleep(0.01 * (attempt + 1))
         return False
+
+    def _write(self) -> None:
+        value: dict[str, object] = {"files": self._files, "directories": self._directories}
+        if self._copies:
+            value["copies"] = self._copies
+        write_json(self.path, value)
+
+    def _holds_copy(self, path: str) -> bool:
+        """Whether a copy, or the beginning of one, is still there: no larger than it, in a folder that we made for it.
+
+        Its bytes are the host's own and may change under us; that the folder did not exist before says whose it is.
+        """
+        size = self._copies.get(path)
+        if size is None or os.path.dirname(path) not in self._directories or not has_marker(os.path.dirname(path)):
+            return False
+        status = os.lstat(path)
+        return stat.S_ISREG(status.st_mode) and status.st_size <= size
 
     def _remove_directory(self, directory: str) -> bool:
         if self._is_link(directory) or self._passes_link(directory):

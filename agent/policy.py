@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agent.canary import CANARY_HASHES
 from agent.contract.facts import CollectionInForce, PolicySet, Why
 
 MODES: Mapping[int | None, str] = {None: "NotConfigured", 0: "AuditOnly", 1: "Enabled"}
@@ -18,6 +19,7 @@ MODES: Mapping[int | None, str] = {None: "NotConfigured", 0: "AuditOnly", 1: "En
 MAX_RULES_BYTES = 600_000
 """A report holds no more than this of rules; it may be a megabyte in all."""
 
+_CANARY_MARKS = (*sorted(CANARY_HASHES), "wayleave-probe", "wayleaveprobe", ".tmpwlv", ".wlv-probe", "\\tmpwlv")
 _WORDS = re.compile(r"""\b(Name|Description)\s*=\s*("[^"]*"|'[^']*')""")
 _SID_ATTRIBUTE = re.compile(r"UserOrGroupSid\s*=\s*[\"'](S-1-[0-9-]{1,180})[\"']", re.IGNORECASE)
 _RULE_ID = re.compile(r"\bId\s*=\s*[\"']([^\"']{1,64})[\"']")
@@ -49,10 +51,11 @@ class PolicyInForce:
         return found is not None and bool(found.rules) and found.mode != 0
 
 
-def names_hash(policy: PolicyInForce, sha256: str) -> bool:
-    """Whether a rule in force names a file by this hash (64 hex digits)."""
+def names_canary(policy: PolicyInForce) -> bool:
+    """Whether a rule in force speaks of the canary itself: by one of its hashes, or by a name it is put down under."""
     collections = (policy.collections or {}).values()
-    return any(sha256.lower() in rule.lower() for found in collections for rule in found.rules)
+    texts = (rule.lower() for found in collections for rule in found.rules)
+    return any(mark in text for text in texts for mark in _CANARY_MARKS)
 
 
 def policy_set(policy: PolicyInForce) -> PolicySet:

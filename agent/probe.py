@@ -1,101 +1,44 @@
-"""Trying the catalogue's patterns: what is tried where, and what came of it.
+"""Trying: what came of each trial. Nothing that is started or loaded runs.
 
-For every pattern that uv executes a program of, the real file is started where there is one, else the canary. Nothing
-that is started runs: processes are created suspended and ended.
+Processes are created suspended and ended, libraries are loaded without their entry point being called, and of a script
+the policy is asked, as PowerShell asks it.
 """
 
-# ruff: noqa: PTH114, PTH116, PTH117
-# Paths are text here: the catalogue's globs are, and no step may normalise them behind our back.
 from __future__ import annotations
 
-import fnmatch
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from agent.canary import WINDOWS_AUTHENTICODE_SHA256
-from agent.catalogue import Catalogue, Machine, Pattern, canary_paths, classify, expand
-from agent.contract.facts import Engine, Method, Outcome, Probe, Specimen
-from agent.judge import Engines, judge_errno, judge_error, judge_placing, severity
-from agent.placement import Journal, has_marker, place, plan_placement
-from agent.policy import PolicyInForce, explain_allowed, names_hash
-from agent.search import find_files
+from agent.contract.facts import Engine, Method, Outcome, Probe, Specimen, Why
+from agent.judge import Engines, SaferAnswer, judge_errno, judge_error, judge_placing, judge_safer, severity
+from agent.placement import Journal, place, plan_placement
+from agent.policy import PolicyInForce, explain_allowed, names_canary
+from agent.trials import COLLECTION, MAX_LAUNCHER_BYTES, Trial
 
-COLLECTION = "Exe"
-MAX_FILES = 2
-MAX_CANARIES = 2
+METHODS: Mapping[str, Method] = {"Exe": Method.START, "Dll": Method.LOAD, "Script": Method.SAFER}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
-    """What one pattern is tried with: paths of real files or of canaries to be; without any, `otherwise` is told."""
-
-    pattern: str
-    specimen: Specimen
-    paths: tuple[str, ...] = ()
-    otherwise: Outcome = Outcome.UNKNOWN
+def _ask_nobody(_path: str) -> SaferAnswer:
+    return SaferAnswer(identified=False, error=50)  # not supported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a try needs of the platform: `start` gives an error number, `mode_allows` whether a mode permits a start."""
+    """What a try needs of the platform.
+
+    `start`, `load`: a path's error number; `ask`: what the system says of a script; `mode_allows`: whether a file's
+    mode permits a start. `canary`, `library`, `script`: what is put down where nothing real stands.
+    """
 
     platform: str
     canary: bytes
     start: Callable[[str], int]
     mode_allows: Callable[[str], bool]
-
-
-def plan_trials(catalogue: Catalogue, machine: Machine, token: str, *, uvs: Sequence[str] = ()) -> tuple[Trial, ...]:
-    """One trial for every pattern that uv starts programs of, in the catalogue's order. `uvs`: every uv found."""
-    return tuple(
-        _plan_trial(pattern, machine, token, uvs)
-        for pattern in catalogue.patterns
-        if pattern.is_executed and COLLECTION in pattern.collections and _places(pattern, machine)
-    )
-
-
-def _places(pattern: Pattern, machine: Machine) -> tuple[str, ...]:
-    return pattern.templates if machine.platform == "windows" else pattern.posix
-
-
-def _plan_trial(pattern: Pattern, machine: Machine, token: str, uvs: Sequence[str]) -> Trial:
-    is_uv = pattern.group == "uv-binary"
-    globs = [glob for glob in expand(pattern, machine) if os.path.isabs(glob)]
-    files = find_real_files(pattern, globs, machine, known=uvs if is_uv else ())
-    if files:
-        return Trial(pattern=pattern.id, specimen=Specimen.REAL, paths=files)
-    places = canary_paths(pattern, machine, token)[:MAX_CANARIES]
-    if places:
-        return Trial(pattern=pattern.id, specimen=Specimen.CANARY, paths=places)
-    # Without a place to look at (no project root, no such variable) nothing is known; an empty place is an answer.
-    otherwise = Outcome.ABSENT if globs or is_uv else Outcome.UNKNOWN
-    return Trial(pattern=pattern.id, specimen=Specimen.NONE, otherwise=otherwise)
-
-
-def find_real_files(
-    pattern: Pattern, globs: Sequence[str], machine: Machine, *, known: Sequence[str] = ()
-) -> tuple[str, ...]:
-    """Programs that stand at a pattern, newest first: those that the catalogue counts to this pattern and no other."""
-    found = [path for path in (*known, *find_files(globs, limit=50)) if not has_marker(path)]
-    if machine.platform == "windows":
-        matching = [path for path in found if classify(path, machine=machine) == pattern.id]
-    else:
-        found = [path for path in found if path not in known or _matches_any(path, globs)]
-        # A link runs where its target lies, which says nothing of the place that it is in.
-        matching = [path for path in found if not os.path.islink(path) and _is_executable(path)]
-    return tuple(dict.fromkeys(matching))[:MAX_FILES]
-
-
-def _matches_any(path: str, globs: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(path, glob) for glob in globs)
-
-
-def _is_executable(path: str) -> bool:
-    try:
-        return bool(os.stat(path).st_mode & 0o111)
-    except OSError:
-        return False
+    library: bytes = b""
+    script: bytes = b""
+    load: Callable[[str], int] = lambda _path: 50
+    ask: Callable[[str], SaferAnswer] = field(default=_ask_nobody)
 
 
 def run_trials(
@@ -105,47 +48,62 @@ def run_trials(
     journal: Journal,
     policy: PolicyInForce,
     is_administrator: bool,
+    is_full_administrator: bool | None = None,
     last: Mapping[str, Probe] | None = None,
 ) -> tuple[Probe, ...]:
-    """Try everything. `last`: earlier probes by pattern; they stay where the moment was in the way."""
+    """Try everything. `last`: earlier probes by their trial's key; they stay where the moment was in the way.
+
+    `is_administrator`: to rules for programs, which see a limited administrator's full token; `is_full_administrator`:
+    to all other rules, by the token at hand; the same if nothing is said.
+    """
     trials = tuple(trials)
-    if names_hash(policy, WINDOWS_AUTHENTICODE_SHA256):
-        # A rule for the canary itself: what happens to it says nothing of any other program.
-        trials = tuple(
-            Trial(pattern=trial.pattern, specimen=Specimen.NONE) if trial.specimen is Specimen.CANARY else trial
-            for trial in trials
-        )
-    journal.add(plan_placement(path) for trial in trials if trial.specimen is Specimen.CANARY for path in trial.paths)
-    engines = Engines(applocker=policy.has_rules(COLLECTION), srp=policy.srp)
+    canary_is_named = names_canary(policy)
+    placed = (trial for trial in trials if trial.specimen in (Specimen.CANARY, Specimen.LAUNCHER))
+    if canary_is_named:
+        placed = (trial for trial in trials if trial.specimen is Specimen.LAUNCHER)
+    journal.add(plan_placement(path) for trial in placed for path in trial.paths)
+    full = is_administrator if is_full_administrator is None else is_full_administrator
     probes = []
     for trial in trials:
+        if canary_is_named and trial.specimen is Specimen.CANARY:
+            # A rule for the canary itself: what happens to it says nothing of any other program.
+            probes.append(_untried(trial, Outcome.UNKNOWN, Why.CANARY_NAMED))
+            continue
+        engines = Engines(applocker=policy.has_rules(trial.collection), srp=policy.srp)
         probe = _run_trial(trial, surroundings, journal, engines)
         if probe is None:
-            earlier = (last or {}).get(trial.pattern)
+            earlier = (last or {}).get(trial.key)
             if earlier is not None:
                 probes.append(earlier)
             continue
         if probe.outcome is Outcome.ALLOWED:
-            probe = replace(probe, why=explain_allowed(policy, COLLECTION, is_administrator=is_administrator))
+            counts_as_one = is_administrator if trial.collection == COLLECTION else full
+            why = explain_allowed(policy, trial.collection, is_administrator=counts_as_one)
+            probe = replace(probe, why=why)
         probes.append(probe)
     return tuple(probes)
 
 
+def _untried(trial: Trial, outcome: Outcome, why: Why | None = None) -> Probe:
+    return Probe(
+        pattern=trial.pattern,
+        specimen=trial.specimen,
+        method=Method.NONE,
+        outcome=outcome,
+        why=why,
+        collection=trial.collection,
+    )
+
+
 def _run_trial(trial: Trial, surroundings: Surroundings, journal: Journal, engines: Engines) -> Probe | None:
     if not trial.paths:
-        return Probe(
-            pattern=trial.pattern,
-            specimen=Specimen.NONE,
-            method=Method.NONE,
-            outcome=trial.otherwise,
-            collection=COLLECTION,
-        )
+        return _untried(trial, trial.otherwise)
     results = []
     for path in trial.paths:
-        if trial.specimen is Specimen.CANARY:
-            result = _try_canary(path, surroundings, journal, engines)
+        if trial.specimen is Specimen.REAL:
+            result = _try_file(path, trial.collection, surroundings, engines)
         else:
-            result = _try_file(path, surroundings, engines)
+            result = _try_placed(path, trial, surroundings, journal, engines)
         if result is not None:
             results.append(result)
     if not results:
@@ -155,19 +113,23 @@ def _run_trial(trial: Trial, surroundings: Surroundings, journal: Journal, engin
     return Probe(
         pattern=trial.pattern,
         specimen=trial.specimen,
-        method=Method.START,
+        method=METHODS[trial.collection],
         outcome=outcome,
         engine=engine,
         error=error,
-        collection=COLLECTION,
+        collection=trial.collection,
     )
 
 
 _Result = tuple[Outcome, Engine | None, int]
 
 
-def _try_file(path: str, surroundings: Surroundings, engines: Engines) -> _Result | None:
-    error = surroundings.start(path)
+def _try_file(path: str, collection: str, surroundings: Surroundings, engines: Engines) -> _Result | None:
+    if collection == "Script":
+        answer = surroundings.ask(path)
+        asked = judge_safer(answer, engines)
+        return None if asked is None else (*asked, answer.error)
+    error = surroundings.load(path) if collection == "Dll" else surroundings.start(path)
     if surroundings.platform == "windows":
         judged = judge_error(error, engines)
     else:
@@ -175,15 +137,28 @@ def _try_file(path: str, surroundings: Surroundings, engines: Engines) -> _Resul
     return None if judged is None else (*judged, error)
 
 
-def _try_canary(path: str, surroundings: Surroundings, journal: Journal, engines: Engines) -> _Result | None:
+def _try_placed(
+    path: str, trial: Trial, surroundings: Surroundings, journal: Journal, engines: Engines
+) -> _Result | None:
+    """Put the specimen down, try it, take it away."""
     placement = plan_placement(path)
-    journal.add((placement,))
     try:
-        place(placement, surroundings.canary)
-        return _try_file(path, surroundings, engines)
+        content = _content(trial, surroundings)
+        if trial.specimen is Specimen.LAUNCHER:
+            placement = replace(placement, copy_bytes=len(content))
+        journal.add((placement,))
+        place(placement, content)
+        return _try_file(path, trial.collection, surroundings, engines)
     except OSError as error:
         number = getattr(error, "winerror", None) or error.errno or -1
         judged = judge_placing(number, is_windows=surroundings.platform == "windows")
         return None if judged is None else (*judged, number)
     finally:
         journal.remove(placement)
+
+
+def _content(trial: Trial, surroundings: Surroundings) -> bytes:
+    if trial.specimen is Specimen.LAUNCHER and trial.source is not None:
+        with Path(trial.source).open("rb") as file:
+            return file.read(MAX_LAUNCHER_BYTES)
+    return {"Dll": surroundings.library, "Script": surroundings.script}.get(trial.collection, surroundings.canary)

@@ -91,6 +91,7 @@ _CANARY = re.compile(
     r"|<project>[\\/]\{probe folder\}[\\/]"
     r"|<tool bin>[\\/]\{stem\}(?:\.exe)?$"
 )
+_CANARY_ENDINGS = (".exe", ".pyd", ".dll", ".ps1")
 _PLAIN = re.compile(r"[A-Za-z0-9 ._@*?~+,=-]+")
 
 
@@ -141,7 +142,7 @@ def is_canary_place(template: str, *, is_posix: bool = False) -> bool:
     for filler in _FILLERS:
         rest = rest.replace(filler, "x")
     root = re.match(r"<[a-z ]+>|%TEMP%", rest)
-    if root is None or "*" in rest or "?" in rest or (not is_posix and not rest.endswith(".exe")):
+    if root is None or "*" in rest or "?" in rest or (not is_posix and not rest.endswith(_CANARY_ENDINGS)):
         return False
     return _stays(rest[root.end() :], separator)
 

@@ -30,13 +30,14 @@ class Outcome(StrEnum):
 
 
 class Why(StrEnum):
-    """Why a probe was allowed, as far as the workstation can tell."""
+    """Why a probe was allowed, as far as the workstation can tell; or why its answer would be worth nothing."""
 
     RULE = "rule"
     NO_RULES = "no_rules"
     AUDIT_MODE = "audit_mode"
     ADMINISTRATOR = "administrator"
     NOT_ENFORCED = "not_enforced"
+    CANARY_NAMED = "canary_named"
     UNKNOWN = "unknown"
 
 
@@ -54,9 +55,10 @@ class Engine(StrEnum):
 
 
 class Specimen(StrEnum):
-    """What was started: the real file that stands there, or the published canary."""
+    """What was tried: the real file that stands there, a copy of the host's own venv launcher, or the canary."""
 
     REAL = "real"
+    LAUNCHER = "launcher"
     CANARY = "canary"
     NONE = "none"
 

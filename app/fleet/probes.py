@@ -32,12 +32,18 @@ class PatternFact(NamedTuple):
 
 
 class ProbeFact(NamedTuple):
-    """What one probe says. The lowest `order` of a pattern decides; `mark` is the database's number for it."""
+    """What one probe says; `mark` is the database's number for it.
+
+    The lowest `order` of a pattern's probes in one collection decides for the collection, and of those the lowest
+    `rank` for the pattern.
+    """
 
     order: int
     fact: PatternFact
     mark: int
     blocks: bool
+    rank: int
+    collection: str
 
 
 _Short = Annotated[str, StringConstraints(max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -68,6 +74,8 @@ _ENGINES = frozenset(Engine)
 _RANK = {
     name: rank for rank, name in enumerate(("blocked", "denied", "audited", "allowed", "error", "unknown", "absent"))
 }
+# The file that stands there, and a copy of the host's launcher as uv would put it there, tell more than the canary.
+_REAL = frozenset({"real", "launcher"})
 _POLICY_ENGINES = frozenset({"applocker", "srp", "wdac", "unknown"})
 _HEAD = re.compile(r'\{"catalogue":"[0-9A-Za-z._:-]{0,128}","probes":\[\{')
 _TAIL = "}]}"
@@ -106,24 +114,31 @@ def read_probe(probe: Mapping[str, Any], index: int) -> ProbeFact:
     if engine and engine not in _ENGINES:
         engine = "unknown"
     rank = _RANK[outcome]
-    judged_real = probe.get("specimen") == "real" and rank < _RANK["error"]
+    judged_real = probe.get("specimen") in _REAL and rank < _RANK["error"]
     return ProbeFact(
         order=rank if judged_real else rank + len(_RANK),
         fact=PatternFact(pattern, outcome, engine),
         mark=mark(pattern, outcome, engine),
         blocks=outcome == "blocked" and engine in _POLICY_ENGINES,
+        rank=rank,
+        collection=probe.get("collection") or "",
     )
 
 
 def decide(probes: Iterable[ProbeFact]) -> list[ProbeFact]:
     """The probe that decides of each pattern, in the order of patterns."""
-    best: dict[str, ProbeFact] = {}
+    best: dict[tuple[str, str], ProbeFact] = {}
     for probe in probes:
-        pattern = probe[1][0]
-        known = best.get(pattern)
+        key = (probe[1][0], probe[5])
+        known = best.get(key)
         if known is None or probe[0] < known[0]:
-            best[pattern] = probe
-    return [best[pattern] for pattern in sorted(best)]
+            best[key] = probe
+    worst: dict[str, ProbeFact] = {}
+    for (pattern, _), probe in best.items():
+        known = worst.get(pattern)
+        if known is None or probe[4] < known[4]:
+            worst[pattern] = probe
+    return [worst[pattern] for pattern in sorted(worst)]
 
 
 def find_known(body: str) -> list[ProbeFact] | None:

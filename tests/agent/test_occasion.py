@@ -13,7 +13,7 @@ from agent.occasion import (
     remember,
     starts_left,
 )
-from agent.probe import Trial
+from agent.trials import Trial
 
 NOW = 20_000.5 * DAY_S
 
@@ -45,9 +45,9 @@ def test_starts_are_counted_by_day() -> None:
 
 
 def test_what_was_closed_comes_first_when_the_day_is_full() -> None:
-    probes = {f"p{number}": probe(f"p{number}", Outcome.ALLOWED) for number in range(50)}
-    probes["p40"] = probe("p40", Outcome.BLOCKED)
-    del probes["p41"]
+    probes = {f"p{number} Exe canary": probe(f"p{number}", Outcome.ALLOWED) for number in range(50)}
+    probes["p40 Exe canary"] = probe("p40", Outcome.BLOCKED)
+    del probes["p41 Exe canary"]
     memory = Memory(probes=probes, day=int(NOW // DAY_S), starts=MAX_STARTS_A_DAY - 5)
     chosen = [trial.pattern for trial in choose_trials(trials(50), memory, now=NOW)]
     assert chosen == ["p40", "p41", "p0", "p1", "p2"]
@@ -64,3 +64,12 @@ def test_a_trial_of_nothing_costs_nothing() -> None:
     memory = Memory(day=int(NOW // DAY_S), starts=MAX_STARTS_A_DAY)
     absent = Trial(pattern="p", specimen=Specimen.NONE, otherwise=Outcome.ABSENT)
     assert choose_trials([absent, *trials(2)], memory, now=NOW) == (absent,)
+
+
+def test_a_canary_beside_something_better_waits_for_room_and_a_question_costs_no_start() -> None:
+    second = Trial(pattern="a", specimen=Specimen.CANARY, paths=("/x",), is_second=True)
+    script = Trial(pattern="s", specimen=Specimen.CANARY, paths=("/y",), collection="Script")
+    memory = Memory(day=int(NOW // DAY_S), starts=MAX_STARTS_A_DAY - 2)
+    assert choose_trials([second, *trials(2), script], memory, now=NOW) == (*trials(2), script)
+    memory = Memory(day=int(NOW // DAY_S), starts=MAX_STARTS_A_DAY - 3)
+    assert choose_trials([second, *trials(2), script], memory, now=NOW) == (*trials(2), script, second)

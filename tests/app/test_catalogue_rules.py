@@ -31,14 +31,15 @@ FOREIGN = [
 ]
 
 
-def _policy(rules: list[str]) -> CompiledPolicy:
+def _policy(rules: list[str], kind: str) -> CompiledPolicy:
     written = "".join(
         f'<FilePathRule Id="00000000-0000-4000-8000-{number:012}" Name="uv" Description="" UserOrGroupSid="S-1-1-0" '
         f'Action="Allow"><Conditions><FilePathCondition Path="{rule}"/></Conditions></FilePathRule>'
         for number, rule in enumerate(rules)
     )
     text = (
-        f'<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">{written}</RuleCollection>'
+        f'<AppLockerPolicy Version="1"><RuleCollection Type="{kind}" EnforcementMode="Enabled">{written}'
+        "</RuleCollection>"
         "</AppLockerPolicy>"
     )
     return compile_policy(parse_policy(text))
@@ -50,14 +51,18 @@ def test_a_pattern_s_rules_admit_its_canaries_alone(pattern: Pattern) -> None:
     for rules in (list(pattern.applocker_paths), project):
         if not rules:
             continue
-        policy = _policy(rules)
+        collection = "Exe" if "Exe" in pattern.collections else pattern.collections[0]
+        policy = _policy(rules, collection)
         places = canary_paths(pattern, WORKSTATION, "abc")
         assert places
         for place in places:
-            assert policy.decide(File(path=place), STANDARD_USER).verdict is Verdict.ALLOWED, (place, rules)
-            assert policy.decide(File(path=place.upper()), STANDARD_USER).verdict is Verdict.ALLOWED
+            assert policy.decide(File(path=place), STANDARD_USER, collection).verdict is Verdict.ALLOWED, (place, rules)
+            assert policy.decide(File(path=place.upper()), STANDARD_USER, collection).verdict is Verdict.ALLOWED
         for path in FOREIGN:
-            assert policy.decide(File(path=path), STANDARD_USER).verdict is Verdict.DENIED_BY_DEFAULT, (path, rules)
+            assert policy.decide(File(path=path), STANDARD_USER, collection).verdict is Verdict.DENIED_BY_DEFAULT, (
+                path,
+                rules,
+            )
 
 
 def test_every_path_of_the_catalogue_makes_a_rule() -> None:

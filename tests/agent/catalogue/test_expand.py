@@ -176,7 +176,8 @@ def test_canaries_are_of_their_pattern_and_admitted_by_its_rules(pattern: Patter
         assert places
         for place in places:
             assert classify(place, machine=WINDOWS) == pattern.id
-            assert ntpath.splitext(place)[1] == ".exe"
+            collection = "Exe" if "Exe" in pattern.collections else pattern.collections[0]
+            assert ntpath.splitext(place)[1] == {"Exe": ".exe", "Dll": ".pyd", "Script": ".ps1"}[collection]
             if not place.startswith("\\\\") or pattern.project_paths:
                 assert any(_admits(rule, place) for rule in _rules(pattern, WINDOWS)), place
         for place in canary_paths(pattern, RELOCATED, token):

@@ -44,6 +44,18 @@ def probe(outcome: str, specimen: str = "canary", engine: str | None = "applocke
     return {"pattern": "venv-python", "outcome": outcome, "specimen": specimen, "engine": engine}
 
 
+def test_the_launcher_goes_before_the_canary_and_each_collection_counts() -> None:
+    def outcome(*probes: dict[str, str | None]) -> str:
+        (fact,) = read_set("probes", canonical_json({"probes": list(probes)})).patterns
+        return fact.outcome
+
+    assert outcome(probe("blocked"), probe("allowed", "launcher", None)) == "allowed"
+    assert outcome(probe("allowed", "canary", None), probe("blocked", "launcher")) == "blocked"
+    library = probe("blocked") | {"collection": "Dll"}
+    assert outcome(probe("allowed", "real", None) | {"collection": "Exe"}, library) == "blocked"
+    assert outcome(probe("allowed", "real", None), library | {"specimen": "real", "outcome": "absent"}) == "allowed"
+
+
 @pytest.mark.parametrize(
     ("probes", "outcome"),
     [
