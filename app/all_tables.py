@@ -17,6 +17,7 @@ MODULES = (
     "app.policies.tables",
     "app.policies.tables_rule_sets",
     "app.requests.tables",
+    "app.imports.tables",
     "app.jobs.tables",
 )
 

@@ -29,6 +29,8 @@ class HostState(IntEnum):
     ACTIVE = 1
     QUARANTINED = 2
     REVOKED = 3
+    IMPORTED = 4
+    """No agent enrolled: events of an imported file name it. It becomes one with the host that enrols under its name."""
 
 
 def judge_standing(
