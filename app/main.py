@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from agent.contract.messages import REPORTS_PATH
+from app.accounts.sealing import Sealer
 from app.db.engine import WRITES, open_engine
 from app.db.session import session_scope
 from app.errors import AppError, BusyError, InvalidError
@@ -32,6 +33,7 @@ from app.jobs.clock import Clock
 from app.settings import Settings
 from app.web.errors import answer_busy
 from app.web.install import install as install_pages
+from app.web.pages.sso import find_provider
 
 log = logging.getLogger("wayleave")
 
@@ -95,6 +97,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.reports = ReportEndpoint(ingest)
     app.state.settings = settings
     app.state.engine = engine
+    app.state.sealer = Sealer(keys.sealing_key())
+    app.state.sign_on = find_provider(settings)
     app.add_exception_handler(AppError, _answer_app_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, _answer_http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _answer_validation_error)  # type: ignore[arg-type]

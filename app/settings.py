@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,6 +16,13 @@ def bundled(name: str) -> Path:
     """The folder `templates`, `static` or `migrations`: inside the installed package, else in the checkout."""
     installed = PACKAGE / "_data" / name
     return installed if installed.is_dir() else PACKAGE.parent / name
+
+
+def _port_of(address: SplitResult) -> int | None:
+    try:
+        return address.port
+    except ValueError:  # not a number, or too large
+        return None
 
 
 class Settings(BaseSettings):
@@ -37,6 +45,23 @@ class Settings(BaseSettings):
     """At least 32 hex digits; keyed hash of user SIDs. Empty means a key file in `data_dir`."""
     database_pool: Annotated[int, Field(ge=1, le=200)] = 10
     """Database connections of one process for pages; the report writer has its own."""
+
+    oidc_issuer: str = ""
+    """The OpenID Connect provider's issuer address; empty: people sign in with passwords alone."""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr | None = None
+    oidc_groups_claim: str = "groups"
+    """The claim in which the provider lists a person's groups."""
+    oidc_roles: dict[str, Literal["viewer", "analyst", "approver", "administrator"]] = Field(default_factory=dict)
+    """JSON: group name or id -> role. Who is in none of these groups may not sign in."""
+    oidc_name: str = "single sign-on"
+    """What the button says after "Sign in with"."""
+
+    audit_syslog: str = ""
+    """Where audit entries are copied to: `udp://host:514`, `tcp://host:601` or `tls://host:6514`."""
+    audit_webhook: str = ""
+    """An address that audit entries are posted to as JSON, signed with `audit_webhook_key`."""
+    audit_webhook_key: SecretStr | None = None
 
     blocked_page: bool = True
     """Whether anybody may have uv's output read at /blocked, without signing in."""
@@ -77,6 +102,36 @@ class Settings(BaseSettings):
                 long_enough = False
             if not long_enough:
                 raise ValueError("WAYLEAVE_SERVER_KEY needs at least 32 hex digits")
+        return self
+
+    @model_validator(mode="after")
+    def _sign_on_is_whole(self) -> Self:
+        if not self.oidc_issuer:
+            return self
+        missing = [
+            f"WAYLEAVE_{name.upper()}"
+            for name in ("oidc_client_id", "oidc_client_secret", "oidc_roles", "base_url")
+            if not getattr(self, name)
+        ]
+        if missing:
+            raise ValueError(f"WAYLEAVE_OIDC_ISSUER needs also {', '.join(missing)}")
+        address = urlsplit(self.oidc_issuer)
+        if address.scheme != "https" and address.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError("WAYLEAVE_OIDC_ISSUER must begin with https://")
+        return self
+
+    @model_validator(mode="after")
+    def _audit_goes_somewhere(self) -> Self:
+        if self.audit_syslog:
+            address = urlsplit(self.audit_syslog)
+            if address.scheme not in ("udp", "tcp", "tls") or not address.hostname or not _port_of(address):
+                raise ValueError("WAYLEAVE_AUDIT_SYSLOG is written udp://host:514, tcp://host:601 or tls://host:6514")
+        if self.audit_webhook:
+            address = urlsplit(self.audit_webhook)
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise ValueError("WAYLEAVE_AUDIT_WEBHOOK is an address that begins with https:// or http://")
+            if self.audit_webhook_key is None or len(self.audit_webhook_key.get_secret_value()) < 16:
+                raise ValueError("WAYLEAVE_AUDIT_WEBHOOK needs WAYLEAVE_AUDIT_WEBHOOK_KEY of at least 16 characters")
         return self
 
     @property

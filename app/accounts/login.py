@@ -19,7 +19,8 @@ def check_login(session: Session, email: str, password: str, *, address: str | N
     """The account, if the address and the password fit and it is neither locked nor disabled.
 
     An unknown address, a wrong password and a locked account cost the same work and look the same from outside.
-    The fifth failure in a row locks the account for five minutes; each one is audited.
+    The fifth failure in a row locks the account for five minutes; each one is audited. Whoever is let in by it, or by
+    it and a one-time code, is noted with `note_login`.
     """
     now = datetime.now(UTC)
     wanted = email.strip().casefold()[:254]
@@ -32,20 +33,30 @@ def check_login(session: Session, email: str, password: str, *, address: str | N
         record(session, actor, "login.refused", wanted, why="unknown" if account is None else "locked or disabled")
         return None
     if not fits:
-        account.failed_attempts += 1
-        if account.failed_attempts >= MAX_FAILURES:
-            account.locked_until_at = now + LOCKED_FOR
-            account.failed_attempts = 0
-            record(session, actor, "account.locked", wanted, minutes=int(LOCKED_FOR.total_seconds() // 60))
-        record(session, actor, "login.refused", wanted, why="wrong password")
+        note_failure(session, account, actor, why="wrong password")
         return None
-    account.failed_attempts = 0
-    account.locked_until_at = None
-    account.last_login_at = now
     if stored is not None and needs_rehash(stored):
         account.password_hash = hash_password(password)
-    record(session, Actor(kind="account", name=account.email, address=address), "login.succeeded", account.email)
     return account
+
+
+def note_failure(session: Session, account: Account, actor: Actor, *, why: str) -> None:
+    """Counts a failure; the fifth in a row locks the account for a while."""
+    account.failed_attempts += 1
+    if account.failed_attempts >= MAX_FAILURES:
+        account.locked_until_at = datetime.now(UTC) + LOCKED_FOR
+        account.failed_attempts = 0
+        record(session, actor, "account.locked", account.email, minutes=int(LOCKED_FOR.total_seconds() // 60))
+    record(session, actor, "login.refused", account.email, why=why)
+
+
+def note_login(session: Session, account: Account, *, address: str | None, how: str) -> None:
+    """Somebody is in: failures before are forgotten. `how`: by which proofs, for the audit log."""
+    account.failed_attempts = 0
+    account.locked_until_at = None
+    account.last_login_at = datetime.now(UTC)
+    actor = Actor(kind="account", name=account.email, address=address)
+    record(session, actor, "login.succeeded", account.email, how=how)
 
 
 def is_locked(account: Account, now: datetime) -> bool:

@@ -56,10 +56,12 @@ def withdraw_invitation(session: Session, invitation_id: int, *, actor: Actor) -
 def set_role(session: Session, account_id: int, role: str, *, actor: Actor) -> None:
     """Give an account another role, from its next request on.
 
-    raises: NotFoundError; AccountError when no administrator would be left.
+    raises: NotFoundError; AccountError when no administrator would be left, or the identity provider decides.
     """
     account = _account(session, account_id)
     given_role = _role(role)
+    if account.sso_subject is not None:
+        raise AccountError("This person's role follows their groups at the identity provider.")
     if account.role == given_role.value:
         return
     if account.role == Role.ADMINISTRATOR.value:

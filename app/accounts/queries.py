@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.roles import Role
 from app.accounts.sessions import IDLE_LIMIT
-from app.accounts.tables import Account, Invitation, WebSession
+from app.accounts.tables import Account, Invitation, SecondFactor, WebSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class AccountRow:
     last_login_at: datetime | None
     disabled_at: datetime | None
     locked_until_at: datetime | None
+    by_sso: bool
+    has_second_factor: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,11 @@ def list_sessions(session: Session, account_id: int) -> tuple[SignedIn, ...]:
     )
 
 
+def is_by_sso(session: Session, account_id: int) -> bool:
+    """Whether somebody signs in at the identity provider."""
+    return session.get_one(Account, account_id).sso_subject is not None
+
+
 def list_accounts(session: Session) -> tuple[AccountRow, ...]:
     """All accounts by address."""
     return tuple(
@@ -85,8 +92,15 @@ def list_accounts(session: Session) -> tuple[AccountRow, ...]:
             last_login_at=row.last_login_at,
             disabled_at=row.disabled_at,
             locked_until_at=row.locked_until_at,
+            by_sso=row.sso_subject is not None,
+            has_second_factor=confirmed_at is not None,
         )
-        for row in session.scalars(select(Account).order_by(Account.email).limit(1000))
+        for row, confirmed_at in session.execute(
+            select(Account, SecondFactor.confirmed_at)
+            .outerjoin(SecondFactor, SecondFactor.account_id == Account.id)
+            .order_by(Account.email)
+            .limit(1000)
+        )
     )
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base
 
 
 class Account(Base):
-    """A person who signs in. `email` is stored casefolded; `password_hash` is argon2id."""
+    """A person who signs in. `email` is stored casefolded; `password_hash` is argon2id.
+
+    `sso_issuer` and `sso_subject` name the same person at the identity provider, if they come from there.
+    """
 
     __tablename__ = "account"
+    __table_args__ = (Index("ix_account_sso", "sso_issuer", "sso_subject", unique=True),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(String(254), unique=True)
@@ -25,6 +29,21 @@ class Account(Base):
     disabled_at: Mapped[datetime | None]
     failed_attempts: Mapped[int] = mapped_column(default=0)
     locked_until_at: Mapped[datetime | None]
+    sso_issuer: Mapped[str | None] = mapped_column(String(500))
+    sso_subject: Mapped[str | None] = mapped_column(String(255))
+
+
+class SecondFactor(Base):
+    """An account's one-time codes. `secret` is sealed under the server's key; in use from `confirmed_at` on."""
+
+    __tablename__ = "second_factor"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("account.id", ondelete="CASCADE"), primary_key=True)
+    secret: Mapped[str] = mapped_column(Text)
+    confirmed_at: Mapped[datetime | None]
+    last_step: Mapped[int | None] = mapped_column(BigInteger)
+    """The newest step of 30 s whose code was used: none at or before it is good again."""
+    recovery_hashes: Mapped[list[str]] = mapped_column(JSON)
 
 
 class WebSession(Base):

@@ -1,4 +1,4 @@
-"""The server's two keys: one turns user SIDs into keyed hashes, one signs the catalogue. Files of mode 0600."""
+"""The server's keys, in files of mode 0600: for hashes of SIDs, for signing the catalogue, for sealing secrets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SUBJECT_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class ServerKeys:
-    """Both keys come from one secret, so that an operator has one thing to keep and to set on every server."""
+    """All keys come from one secret, so that an operator has one thing to keep and to set on every server."""
 
     secret: bytes
 
@@ -32,6 +32,10 @@ class ServerKeys:
         """The key that signs the catalogue."""
         seed = hmac.digest(self.secret, b"catalogue signing key", hashlib.sha256)
         return Ed25519PrivateKey.from_private_bytes(seed)
+
+    def sealing_key(self) -> bytes:
+        """The key under which small secrets of accounts are sealed."""
+        return hmac.digest(self.secret, b"sealing key", hashlib.sha256)
 
     def public_text(self) -> str:
         """The public half, base64 of its 32 bytes, as agents get it at enrolment."""

@@ -19,6 +19,7 @@ from app.web.pages import (
     api,
     audit,
     blocked,
+    codes,
     export,
     exports,
     host_files,
@@ -32,6 +33,7 @@ from app.web.pages import (
     rule_sets,
     rule_sets_ways,
     sightings,
+    sso,
     tokens,
     versions,
 )
@@ -39,6 +41,7 @@ from app.web.pages.blocked import prepare_blocked
 
 ROUTERS = (
     login.router,
+    sso.router,
     blocked.router,
     requests.router,
     overview.router,
@@ -53,6 +56,7 @@ ROUTERS = (
     export.router,
     exports.router,
     account.router,
+    codes.router,
     accounts.router,
     agents.router,
     tokens.router,

@@ -9,8 +9,9 @@ from starlette.responses import RedirectResponse, Response
 
 from app.accounts.create import change_password
 from app.accounts.errors import AccountError
-from app.accounts.queries import list_sessions
+from app.accounts.queries import is_by_sso, list_sessions
 from app.accounts.roles import DESCRIPTIONS
+from app.accounts.second_factor import count_recovery_codes
 from app.db.session import SessionDep
 from app.web.guards import OwnAccount
 from app.web.templating import render
@@ -62,4 +63,6 @@ def _page(
         sessions=list_sessions(session, person.account_id),
         problems=problems or {},
         was_changed=was_changed,
+        by_sso=is_by_sso(session, person.account_id),
+        recovery_codes=count_recovery_codes(session, person.account_id),
     )

@@ -12,6 +12,7 @@ from app.accounts.errors import AccountError
 from app.accounts.manage import disable_account, enable_account, invite, set_role, withdraw_invitation
 from app.accounts.queries import list_accounts, list_invitations
 from app.accounts.roles import DESCRIPTIONS, Role
+from app.accounts.second_factor import reset_second_factor
 from app.db.session import SessionDep
 from app.web.guards import ManageAccounts
 from app.web.templating import render
@@ -62,6 +63,12 @@ def disable(person: ManageAccounts, request: Request, session: SessionDep, accou
         disable_account(session, account_id, actor=person.actor)
     except AccountError as error:
         return _page(request, session, problem=error, status=422)
+    return RedirectResponse("/accounts", status_code=303)
+
+
+@router.post("/accounts/{account_id}/second-factor/reset")
+def reset_codes(person: ManageAccounts, session: SessionDep, account_id: RowId) -> Response:
+    reset_second_factor(session, account_id, actor=person.actor)
     return RedirectResponse("/accounts", status_code=303)
 
 

@@ -11,13 +11,15 @@ from starlette.responses import RedirectResponse, Response
 from app.accounts.create import count_accounts
 from app.accounts.errors import AccountError
 from app.accounts.invitations import accept_invitation, find_invitation
-from app.accounts.login import check_login
+from app.accounts.login import check_login, note_login
 from app.accounts.roles import Role
+from app.accounts.second_factor import check_second_factor, has_second_factor
 from app.accounts.sessions import ABSOLUTE_LIMIT, end_session, start_session
 from app.accounts.tables import Account
 from app.audit.record import record
 from app.db.session import SessionDep
 from app.web.guards import OwnAccount, client_address, cookie_name
+from app.web.steps import drop_step, keep_step, read_step
 from app.web.templating import render
 from app.web.transport import is_https
 
@@ -35,6 +37,7 @@ def show_login(request: Request, session: SessionDep, next: str = "/") -> Respon
         next=safe_next(next),
         problem=None,
         has_accounts=count_accounts(session) > 0,
+        sign_on=request.app.state.settings.oidc_name if request.app.state.sign_on else None,
     )
 
 
@@ -60,8 +63,38 @@ def sign_in(
             next=safe_next(next),
             problem=problem,
             has_accounts=True,
+            sign_on=request.app.state.settings.oidc_name if request.app.state.sign_on else None,
         )
-    return _signed_in(request, session, account, to=safe_next(next))
+    if has_second_factor(session, account.id):
+        response: Response = RedirectResponse("/login/code", status_code=303)
+        keep_step(request, response, "password given", {"account": account.id, "next": safe_next(next)})
+        return response
+    return signed_in(request, session, account, to=safe_next(next), how="password")
+
+
+@router.get("/login/code")
+def show_code(request: Request) -> Response:
+    if read_step(request, "password given") is None:
+        return RedirectResponse("/login", status_code=303)
+    return render(request, "account/code.html", problem=None)
+
+
+@router.post("/login/code")
+def give_code(request: Request, session: SessionDep, code: Text = "") -> Response:
+    step = read_step(request, "password given")
+    if step is None:
+        return RedirectResponse("/login", status_code=303)
+    sealer = request.app.state.sealer
+    if not check_second_factor(session, step["account"], code, sealer, address=client_address(request)):
+        problem = (
+            "This code does not fit, or was used already. After repeated failures the account is paused for a few"
+            " minutes."
+        )
+        return render(request, "account/code.html", status=422, problem=problem)
+    account = session.get_one(Account, step["account"])
+    response = signed_in(request, session, account, to=step["next"], how="password and code")
+    drop_step(request, response)
+    return response
 
 
 @router.post("/logout")
@@ -121,7 +154,7 @@ def use_invitation(
             is_first=invitation.email is None,
             problems={error.field or "email": str(error)},
         )
-    return _signed_in(request, session, account, to="/")
+    return signed_in(request, session, account, to="/", how="invitation")
 
 
 def safe_next(wanted: str) -> str:
@@ -136,7 +169,9 @@ def safe_next(wanted: str) -> str:
     return wanted if not parts.scheme and not parts.netloc and parts.path != "/login" else "/"
 
 
-def _signed_in(request: Request, session: SessionDep, account: Account, *, to: str) -> Response:
+def signed_in(request: Request, session: SessionDep, account: Account, *, to: str, how: str) -> Response:
+    """The answer that lets somebody in: a session begins, its token goes into the cookie. `how`: for the audit log."""
+    note_login(session, account, address=client_address(request), how=how)
     token = start_session(
         session, account.id, address=client_address(request), browser=request.headers.get("user-agent")
     )

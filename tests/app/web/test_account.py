@@ -59,4 +59,4 @@ def test_statements_are_bounded(signed_in: Callable[[str], TestClient], statemen
     client = signed_in("viewer")
     statements.clear()
     client.get("/account")
-    assert len([one for one in statements if not one.startswith("BEGIN")]) <= 3
+    assert len([one for one in statements if not one.startswith("BEGIN")]) <= 5
