@@ -298,7 +298,8 @@ def _forget_other_machine(state_dir: Path, progress: Progress) -> Progress:
 
 def _open_subject(state_dir: Path, sid: str) -> Path:
     folder = state_dir / "subjects" / sid
-    (folder / "spool").mkdir(parents=True, exist_ok=True, mode=0o700)
+    for place in (folder.parent, folder, folder / "spool"):
+        place.mkdir(exist_ok=True, mode=0o700)
     for leftover in (*folder.glob("*.new"), *(folder / "spool").glob("*.new")):
         leftover.unlink(missing_ok=True)
     return folder
