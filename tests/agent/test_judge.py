@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from agent.contract.facts import Engine, Outcome
-from agent.judge import Engines, judge_errno, judge_error, judge_placing, severity
+from agent.judge import Engines, SaferAnswer, judge_errno, judge_error, judge_placing, judge_safer, severity
 
 APPLOCKER, SRP, BOTH, NONE = (
     Engines(applocker=True),
@@ -102,3 +102,28 @@ def test_a_place_that_cannot_be_written_is_denied_by_its_access_list() -> None:
 def test_the_worst_weighs_most() -> None:
     assert sorted(Outcome, key=severity)[:3] == [Outcome.BLOCKED, Outcome.AUDITED, Outcome.DENIED]
     assert severity(Outcome.ALLOWED) > severity(Outcome.UNKNOWN)
+
+
+# What the two Safer calls answered, and what PowerShell makes of it. No Windows was asked: see docs/verified.md.
+@pytest.mark.parametrize(
+    ("answer", "engines", "judged"),
+    [
+        (SaferAnswer(identified=True, computed=True), BOTH, (Outcome.ALLOWED, None)),
+        (SaferAnswer(identified=True, computed=True, restricts=True), APPLOCKER, (Outcome.BLOCKED, Engine.APPLOCKER)),
+        (SaferAnswer(identified=True, computed=True, restricts=True), SRP, (Outcome.BLOCKED, Engine.SRP)),
+        (SaferAnswer(identified=True, computed=True, restricts=True), NONE, (Outcome.BLOCKED, Engine.UNKNOWN)),
+        (SaferAnswer(identified=True, error=1260), APPLOCKER, (Outcome.BLOCKED, Engine.APPLOCKER)),
+        (SaferAnswer(identified=True, error=786), SRP, (Outcome.BLOCKED, Engine.SRP)),
+        (SaferAnswer(identified=False, error=1260), NONE, (Outcome.BLOCKED, Engine.UNKNOWN)),
+        (SaferAnswer(identified=False, error=2), BOTH, (Outcome.ABSENT, None)),
+        (SaferAnswer(identified=False, error=5), BOTH, (Outcome.DENIED, Engine.UNKNOWN)),
+        (SaferAnswer(identified=False, error=87), BOTH, (Outcome.ERROR, None)),
+        (SaferAnswer(identified=True, error=0), BOTH, (Outcome.ERROR, None)),
+        (SaferAnswer(identified=False), BOTH, (Outcome.ERROR, None)),
+        (SaferAnswer(identified=False, error=32), BOTH, None),
+    ],
+)
+def test_a_script_is_judged_as_powershell_would(
+    answer: SaferAnswer, engines: Engines, judged: tuple[Outcome, Engine | None] | None
+) -> None:
+    assert judge_safer(answer, engines) == judged

@@ -31,17 +31,22 @@ from pathlib import Path
 from agent.catalogue import load
 from agent.discover import discover
 from agent.placement import Journal, new_token, place, plan_placement
-from agent.probe import plan_trials
+from agent.canary import WINDOWS_LIBRARY, WINDOWS_SCRIPT
+from agent.trials import plan_trials
 from agent._platform import CANARY, is_link
 state = Path(os.environ["STATE"])
 state.mkdir(parents=True, exist_ok=True)
 found = discover(load(), os.environ, configured_roots=("C:\\\\src",), search_projects=True, may_ask=True)
 trials = plan_trials(load(), found.machine, new_token(), uvs=[uv.path for uv in found.uvs])
-placements = [plan_placement(path) for trial in trials if trial.specimen == "canary" for path in trial.paths]
+contents = {"Exe": CANARY, "Dll": WINDOWS_LIBRARY, "Script": WINDOWS_SCRIPT}
+canaries = [
+    (path, contents[trial.collection]) for trial in trials if trial.specimen == "canary" for path in trial.paths
+]
+placements = [plan_placement(path) for path, _ in canaries]
 journal = Journal(state / "journal.json", is_link)
 journal.add(placements)
-for placement in placements:
-    place(placement, CANARY)
+for placement, (_, content) in zip(placements, canaries):
+    place(placement, content)
 print(len(placements), "placed")
 """
 

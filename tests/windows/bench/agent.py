@@ -38,12 +38,22 @@ def start_agent(*arguments: str, variables: Mapping[str, str] | None = None) -> 
 
 
 def probe() -> dict[str, dict[str, Any]]:
-    """What `wayleave-agent probe` finds: its probes by pattern. raises: AssertionError with the agent's output."""
+    """What `wayleave-agent probe` finds of programs, by pattern: the best specimen of each.
+
+    raises: AssertionError with the agent's output.
+    """
+    found = [one for one in probe_all() if one["collection"] == "Exe"]
+    # The canary beside something better is told after it.
+    return {one["pattern"]: one for one in sorted(found, key=lambda one: one["specimen"] != "canary")}
+
+
+def probe_all() -> list[dict[str, Any]]:
+    """Every probe that `wayleave-agent probe` tells of. raises: AssertionError with the agent's output."""
     finished = run_agent("probe")
     assert finished.code == 0, finished
     report = json.loads(finished.output[finished.output.index("{") :])
-    body = report["bodies"][report["sets"]["probes"]]
-    return {found["pattern"]: found for found in body["probes"]}
+    probes: list[dict[str, Any]] = report["bodies"][report["sets"]["probes"]]["probes"]
+    return probes
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
