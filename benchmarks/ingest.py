@@ -10,26 +10,24 @@ import asyncio
 import itertools
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+from parts.changes import BASE_PROBES, new_probes, other_policy, take_policy
+from parts.figures import emit
 from parts.postgresql import Cluster, cpu_s, running_postgresql
+from parts.served import served
 
-from agent.contract.facts import ProbeSet
 from app.db.engine import open_url
 from app.db.migrate import upgrade
 from app.db.session import session_scope
 from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import make_standard_groups
-from app.fleet.made_sets import policy_set, probe_set, stored
 from app.fleet.tables import KIND_NUMBERS, Pulse
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.generator import Fleet, Station
@@ -43,10 +41,6 @@ if QUICK:
 TARGETS_MS = {"unchanged": 0.20, "known": 0.30, "new": 0.80}
 CONNECTIONS = 64
 UVICORN = [sys.executable, "-m", "uvicorn", "--no-access-log", "--log-level", "warning", "--host", "127.0.0.1"]
-
-
-def emit(name: str, value: float, unit: str, **more: object) -> None:
-    print(json.dumps({"name": name, "value": round(value, 4), "unit": unit, **more}), flush=True)
 
 
 def main() -> int:
@@ -162,56 +156,6 @@ async def measure_server(address: str, secret: str, pid: int, cluster: Cluster) 
     return figures
 
 
-def other_policy(station: Station) -> bool:
-    """The policy in force changes to the other of two; the server knows both."""
-    known = station.sets["policy"].digest == policy_set("defaults").digest
-    take_policy(station, "engineers" if known else "defaults")
-    return False
-
-
-def take_policy(station: Station, policy: str) -> None:
-    station.sets["policy"] = policy_set(policy)
-    station.sets["probes"] = probe_set(policy, False, station.number % 3 > 0)
-    station.say()
-
-
-BASE_PROBES = json.loads(probe_set("defaults", False, True).body)
-
-
-def text_of(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-
-
-CHOICES = [
-    [
-        text_of({**one, "outcome": "blocked", "engine": "applocker", "error": 1260}),
-        text_of({**one, "outcome": "allowed", "engine": None, "error": 0, "why": "rule"}),
-    ]
-    for one in BASE_PROBES["probes"][:40]
-]
-"""What may come of each of forty probes."""
-
-
-def new_probes(station: Station, number: int) -> bool:
-    """Forty probes whose outcomes nobody else has: the number's bits say which are blocked."""
-    scattered = number * 0x9E3779B97F % 2**40
-    probes = ",".join(choice[scattered >> at & 1] for at, choice in enumerate(CHOICES))
-    station.sets["probes"] = stored(_Made(f'{{"catalogue":"{BASE_PROBES["catalogue"]}","probes":[{probes}]}}'))
-    station.say()
-    return True
-
-
-class _Made(ProbeSet):
-    """A probe set from its text."""
-
-    def __init__(self, body: str) -> None:
-        object.__setattr__(self, "catalogue", body)
-        object.__setattr__(self, "probes", ())
-
-    def body(self) -> str:
-        return self.catalogue
-
-
 def measure_baselines(cluster: Cluster) -> dict[str, float]:
     """CPU milliseconds per request of each baseline."""
     findings = [
@@ -259,44 +203,6 @@ async def measure_baseline(address: str, pid: int, cluster: Cluster, count: int,
         rounds.append((cpu_s(pid, cluster.pid) - before) * 1000 / count)
     fleet.close()
     return statistics.median(rounds[1:])
-
-
-@contextmanager
-def served(command: list[str], environment: dict[str, str], *, listen: bool = False) -> Iterator[tuple[str, int]]:
-    """A server of its own process: address and process id."""
-    if listen:
-        command = [*command, "--port", str(port := free_port())]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    try:
-        if listen:
-            address = f"http://127.0.0.1:{port}"
-        else:
-            assert process.stdout is not None
-            line = next(line for line in process.stdout if "listens on" in line)
-            address = next(word for word in line.split() if word.startswith("http"))
-        wait_until_open(address)
-        yield address, process.pid
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_open(address: str) -> None:
-    host, port = address.removeprefix("http://").split(":")
-    for _ in range(300):
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise SystemExit(f"nothing answers at {address}")
 
 
 if __name__ == "__main__":

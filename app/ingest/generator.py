@@ -194,16 +194,19 @@ class Fleet:
         one.say()
         return one
 
-    async def report(self, station: Station, *, bodies: bool = False, kinds: tuple[str, ...] = ()) -> bool:
+    async def report(
+        self, station: Station, *, bodies: bool = False, kinds: tuple[str, ...] = (), due_s: float | None = None
+    ) -> bool:
         """Sends a station's next report until it is acknowledged or refused, as an agent would.
 
-        `bodies`: with the bodies of these kinds (of all, if none is named) without being asked for them.
+        `bodies`: with the bodies of these kinds (of all, if none is named) without being asked for them. `due_s`: when
+        it should have been sent, if it took longer until it was; latency is counted from then.
         """
         station.sequence += 1
         report_id = str(uuid4()).encode()
         digests = [f"sha256:{station.sets[kind].digest.hex()}" for kind in kinds] or None
         request = station.request(report_id, station.bodies(digests) if bodies else b"{}")
-        began_s = time.perf_counter()
+        began_s = time.perf_counter() if due_s is None else due_s
         while time.perf_counter() - began_s < GIVE_UP_S:
             try:
                 answer = await self._ask(request)
@@ -266,7 +269,8 @@ class Fleet:
                 # An agent has one report in flight.
                 continue
             busy.add(station.number)
-            task = asyncio.create_task(self.report(station, bodies=change(station) if change is not None else False))
+            bodies = change(station) if change is not None else False
+            task = asyncio.create_task(self.report(station, bodies=bodies, due_s=began_s + due_s))
             tasks.add(task)
 
             def done(finished: asyncio.Task[bool], number: int = station.number) -> None:
