@@ -16,7 +16,7 @@ from app.applocker.model import STANDARD_USER, File, Policy, Token, Verdict
 from app.policies.reach import shown
 
 _HOME = r"C:\Users\anyone"
-_ENVIRONMENT = {
+TYPICAL_ENVIRONMENT = {
     "SYSTEMDRIVE": "C:",
     "SYSTEMROOT": r"C:\Windows",
     "PROGRAMFILES": r"C:\Program Files",
@@ -118,7 +118,7 @@ def typical_machine(project_roots: Iterable[str], roots: Mapping[str, str]) -> M
     """A workstation as most are, with an administrator's folders (in AppLocker's words) on it."""
     answers = {answer: _on_disk(folder) for name, folder in roots.items() for answer in _ANSWERS[name]}
     folders = tuple(_on_disk(root) for root in project_roots) or (r"C:\projects",)
-    return Machine(env=_ENVIRONMENT, project_roots=folders, answers=answers)
+    return Machine(env=TYPICAL_ENVIRONMENT, project_roots=folders, answers=answers)
 
 
 def example_of(form: str) -> str:

@@ -1,0 +1,128 @@
+"""The files that a simulation judges: for each pattern what probes try there, and what the draft's rules name.
+
+Paths come from the catalogue's templates, filled with where a workstation says that uv keeps things. Reports choose
+places to judge, never what a rule says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.catalogue import Catalogue, Machine, Pattern, canary_paths, expand
+from app.applocker.evaluate import collection_of
+from app.applocker.model import (
+    File,
+    HashCondition,
+    PathCondition,
+    PublisherCondition,
+    parse_version,
+)
+from app.policies.coverage import TYPICAL_ENVIRONMENT, example_of
+from app.policies.plan import PlannedRule
+from app.policies.reach import shown
+
+_CANARY_TOKEN = "wlv000"  # noqa: S105 - part of a file name
+_FQBN = re.compile(r"(?P<publisher>[^\\]+)\\(?P<product>[^\\]*)\\(?P<binary>[^\\]*)\\(?P<version>[0-9.]*)")
+_VARIABLE = re.compile(r"%([A-Za-z0-9_()]+)%")
+
+Places = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """A file at a pattern. `rule`: the place of the draft's rule that names its identity, None for any file there."""
+
+    pattern: int
+    collection: str
+    file: File
+    rule: int | None = None
+
+
+def machine_of(places: Places, project_roots: Iterable[str]) -> Machine:
+    """A workstation that keeps uv's things at these places."""
+    folders = tuple(shown(root).replace("\\Users\\*", "\\Users\\anyone") for root in project_roots)
+    return Machine(env=TYPICAL_ENVIRONMENT, project_roots=folders or (r"C:\projects",), answers=dict(places))
+
+
+def specimens_of(
+    catalogue: Catalogue, machine: Machine, rules: Sequence[PlannedRule], covered: Mapping[str, Pattern]
+) -> list[Specimen]:
+    """Per pattern: any file where probes try, and the files that hash and publisher rules of the draft name there."""
+    named: dict[str, list[tuple[int, PlannedRule]]] = {}
+    for place, rule in enumerate(rules):
+        if not isinstance(rule.rule.condition, PathCondition):
+            for name in rule.patterns:
+                named.setdefault(name, []).append((place, rule))
+    found = []
+    for number, pattern in enumerate(catalogue.patterns):
+        if not pattern.is_executed or not pattern.collections:
+            continue
+        paths = paths_of(covered.get(pattern.id, pattern), pattern.collections, machine)
+        found += [Specimen(number, collection, File(path=path)) for collection, path in paths]
+        by_collection = dict(paths)
+        for place, rule in named.get(pattern.id, ()):
+            path = by_collection.get(rule.collection)
+            if path is not None:
+                found.append(Specimen(number, rule.collection, with_identity(rule, path), place))
+    return found
+
+
+def paths_of(pattern: Pattern, collections: Sequence[str], machine: Machine) -> list[tuple[str, str]]:
+    """Where a probe tries a pattern, once per collection: (collection, path)."""
+    tried = canary_paths(pattern, machine, _CANARY_TOKEN)
+    forms = tuple(example_of(form) for form in expand(pattern, machine))
+    found: dict[str, str] = {}
+    for path in (*tried, *forms):
+        collection = collection_of(path)
+        if collection is not None and collection in collections and collection not in found:
+            found[collection] = path
+    if not found and forms and collections:
+        found[collections[0]] = forms[0]
+    return list(found.items())
+
+
+def with_identity(rule: PlannedRule, path: str) -> File:
+    """A file at a path with the identity that a rule names."""
+    match rule.rule.condition:
+        case HashCondition(hashes=hashes):
+            return File(path=path, authenticode_sha256=hashes[0].data, flat_sha256=hashes[0].data)
+        case PublisherCondition() as condition:
+            return File(
+                path=path,
+                publisher=condition.publisher,
+                product=None if condition.product == "*" else condition.product,
+                binary=None if condition.binary == "*" else condition.binary,
+                version=condition.low,
+            )
+    return File(path=path)
+
+
+def covered_patterns(catalogue: Catalogue) -> dict[str, Pattern]:
+    """Patterns that are junctions: AppLocker judges the pattern that they lead to."""
+    return {one.id: catalogue.pattern(one.covered_by) for one in catalogue.patterns if one.covered_by}
+
+
+def file_of_sighting(path: str, sha256: str | None, fqbn: str | None) -> File:
+    """A file as a host says that it tried it: a claim, fit for judging and for nothing else."""
+    concrete = _VARIABLE.sub(lambda found: _ENVIRONMENT.get(found[1].upper(), found[0]), path)
+    found = _FQBN.fullmatch(fqbn) if fqbn else None
+    version = None
+    if found and found["version"]:
+        try:
+            version = parse_version(found["version"])
+        except ValueError:
+            version = None
+    return File(
+        path=example_of(concrete),
+        authenticode_sha256=sha256,
+        flat_sha256=sha256,
+        publisher=found["publisher"] if found and found["publisher"] != "-" else None,
+        product=found["product"] or None if found else None,
+        binary=found["binary"] or None if found else None,
+        version=version,
+    )
+
+
+_ENVIRONMENT = {**TYPICAL_ENVIRONMENT, "OSDRIVE": "C:", "WINDIR": r"C:\Windows", "SYSTEM32": r"C:\Windows\System32"}
