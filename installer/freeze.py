@@ -10,9 +10,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import marshal
+import pyexpat
+import ssl
 import sys
 import sysconfig
 import zipfile
+import zlib
 from collections.abc import Iterator
 from modulefinder import Module, ModuleFinder
 from pathlib import Path
@@ -40,6 +43,9 @@ LEFT_OUT = (
         "pygments",
     ),
     *("brotli", "brotlicffi", "zstandard", "sqlite3", "webbrowser", "xmlrpc", "http.server", "socketserver"),
+    # Only what would read compressed archives or count in decimals asks for these: fewer foreign libraries to keep up.
+    *("bz2", "_bz2", "lzma", "_lzma", "tarfile", "ftplib", "plistlib"),
+    *("decimal", "_decimal", "_pydecimal", "fractions", "statistics"),
     *("_wmi", "_osx_support", "_scproxy", "readline", "rlcompleter", "setuptools", "pkg_resources"),
 )
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -89,6 +95,11 @@ def main(agent: Path, packages: Path, output: Path) -> int:
             archive.writestr(entry, content)
     told = {
         "python": sys.version.split()[0],
+        "libraries": {
+            "openssl": ssl.OPENSSL_VERSION.split()[1],
+            "expat": pyexpat.EXPAT_VERSION.removeprefix("expat_"),
+            "zlib": zlib.ZLIB_VERSION,
+        },
         "modules": {place: _origin(path, agent, packages) for place, path in sorted((sources | data).items())},
         "extensions": sorted(extensions),
         "not_found": sorted(finder.any_missing()),
