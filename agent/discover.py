@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,15 +74,21 @@ def discover(
     configured_roots: Sequence[str] = (),
     search_projects: bool = True,
     may_ask: bool = True,
+    is_known: Callable[[str], bool] = lambda _path: True,
 ) -> Discovery:
-    """Find uv and its places. `may_ask`: False where no uv may be run (as SYSTEM, say)."""
+    """Find uv and its places. `may_ask`: False where no uv may be run (as SYSTEM, say); `is_known`: which of them may.
+
+    A uv that is not asked has no version, and its places are computed as it would compute them.
+    """
     plain = Machine(env=environment, platform=PLATFORM)
     paths = find_uvs(catalogue, plain, environment)
     if not may_ask:
         uvs: tuple[Uv, ...] = tuple(Uv(path=path) for path in paths)
         answers: dict[str, str] = {}
     else:
-        uvs = ask_versions(paths, environment)
+        known = [path for path in paths if is_known(path)]
+        asked_by_path = {uv.path: uv for uv in ask_versions(known, environment)}
+        uvs = tuple(asked_by_path.get(path, Uv(path=path)) for path in paths)
         asked = next((uv for uv in uvs if uv.version is not None), None)
         answers = ask_directories(asked.path, environment) if asked else {}
     roots = list(dict.fromkeys(os.path.abspath(root) for root in configured_roots))

@@ -26,12 +26,14 @@ from agent._platform import (
 )
 from agent.canary import WINDOWS_LIBRARY, WINDOWS_SCRIPT
 from agent.catalogue import load
+from agent.catalogue.load import own
 from agent.contract.canonical import Json
 from agent.contract.facts import Engine, FactSet, Method, Outcome, Probe, ProbeSet, Specimen, Why
 from agent.contract.messages import Report
 from agent.discover import Discovery, discover
 from agent.events import MAX_WINDOWS, Window, path_digest
 from agent.kept import adopt_kept
+from agent.language import find_language_mode
 from agent.loading import Loader
 from agent.occasion import Memory, choose_trials, fingerprint, is_occasion, remember
 from agent.options import Options
@@ -39,6 +41,7 @@ from agent.placement import Journal, new_token
 from agent.policy import PolicyInForce, named_sids, policy_set
 from agent.principals import ADMINISTRATORS, Principal, reportable_token
 from agent.probe import Surroundings, run_trials
+from agent.recognise import is_known_uv
 from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
 from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number, save_progress
 from agent.trials import Trial, find_launcher, plan_trials, probe_key
@@ -94,6 +97,7 @@ def observe(
         configured_roots=options.project_roots,
         search_projects=options.search_projects,
         may_ask=options.ask_uv and principal.sid != LOCAL_SYSTEM,
+        is_known=lambda path: PLATFORM != "windows" or is_known_uv(path, own(), read_trust, baseline=options.known_uv),
     )
     # Asking a uv that is refused makes an event as well.
     asked = Window(
@@ -113,6 +117,9 @@ def observe(
     probes: tuple[Probe, ...] = ()
     left: tuple[str, ...] = ()
     probed = False
+    language_mode = ""
+    if options.probing and PLATFORM == "windows" and principal.sid != LOCAL_SYSTEM:
+        language_mode = find_language_mode(state_dir, sets[1].digest(), environment)
     if options.probing:
         trials = plan_trials(
             catalogue,
@@ -172,7 +179,7 @@ def observe(
         facts=facts_of(
             [
                 ProbeSet(catalogue=catalogue.etag, probes=probes, refused=catalogue_refused),
-                replace(surroundings, event_logs=reading.states),
+                replace(surroundings, event_logs=reading.states, language_mode=language_mode),
                 *sets,
             ]
         ),

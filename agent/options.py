@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,6 +15,8 @@ from typing import Any
 from agent._platform import PLATFORM, find_state_dir
 
 PREFIX = "WAYLEAVE_AGENT_"
+
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 METHODS = ("auto", "start", "policy")
 
 
@@ -31,7 +34,8 @@ class Options:
     to trust besides the system's, as PEM. `cycle_s`: time between two looks at the workstation. `insecure`: allow
     plain http to another machine. `machine_dir`: where the two halves of a machine-wide installation meet. `method`:
     `start` tries by starting, `policy` starts nothing and lets the server judge by the policy, `auto` chooses.
-    `ephemeral`: a machine that is made anew at each start, and known by its account in the domain.
+    `ephemeral`: a machine that is made anew at each start, and known by its account in the domain. `known_uv`:
+    Authenticode SHA-256 of uv.exe that may be run to be asked, besides those that are known by signer or release.
     """
 
     state_dir: Path
@@ -46,6 +50,7 @@ class Options:
     machine_dir: Path | None = None
     method: str = "auto"
     ephemeral: bool = False
+    known_uv: tuple[str, ...] = ()
 
 
 def read_options(environment: Mapping[str, str], *, config: Path | None = None) -> Options:
@@ -91,7 +96,7 @@ def _with_environment(options: Options, environment: Mapping[str, str]) -> Optio
         if not text:
             continue
         value: object = text
-        if item.name == "project_roots":
+        if item.name in ("project_roots", "known_uv"):
             value = [part for part in text.split(os.pathsep) if part]
         elif isinstance(getattr(options, item.name), bool):
             if text.lower() not in ("0", "1", "true", "false"):
@@ -116,6 +121,10 @@ def _read(name: str, value: object, where: str) -> Any:
         if value in METHODS:
             return value
         raise OptionsError(f"{where}: method must be one of {', '.join(METHODS)}")
+    if name == "known_uv":
+        if isinstance(value, list) and all(isinstance(item, str) and _SHA256.fullmatch(item) for item in value):
+            return tuple(item.lower() for item in value)
+        raise OptionsError(f"{where}: known_uv must be a list of SHA-256 digests, 64 hexadecimal digits each")
     if name == "cycle_s":
         if isinstance(value, int) and not isinstance(value, bool) and 60 <= value <= 7 * 86_400:
             return value

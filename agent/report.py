@@ -21,8 +21,7 @@ from agent.catalogue import Machine, classify, roots, templated, templated_direc
 from agent.contract.facts import EnvironmentSet, FactSet, FoundUv, UvSet
 from agent.contract.messages import Report, Sighting
 from agent.discover import Discovery, Uv
-from agent.pe.identity import identify
-from agent.pe.source import PeError
+from agent.recognise import identity_of
 
 PLACE_VARIABLES = (
     "UV_CACHE_DIR",
@@ -339,18 +338,13 @@ def build_uv(discovery: Discovery, trust: Callable[[str], str | None] = lambda _
 
 
 def _found_uv(uv: Uv, machine: Machine, trust: str | None) -> FoundUv:
-    authenticode = publisher = None
-    try:
-        identity = identify(uv.path)
-        authenticode, publisher = identity.authenticode_sha256, identity.publisher
-    except (OSError, PeError):
-        pass  # what cannot be read is told as unknown
+    identity = identity_of(uv.path)  # what cannot be read is told as unknown
     return FoundUv(
         path=templated(uv.path, machine),
         pattern=classify(uv.path, machine=machine) if machine.platform == "windows" else None,
         version=uv.version,
         target=uv.target,
-        authenticode_sha256=authenticode,
-        publisher=publisher,
+        authenticode_sha256=identity.authenticode_sha256 if identity else None,
+        publisher=identity.publisher if identity else None,
         trust=trust,
     )

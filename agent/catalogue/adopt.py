@@ -2,8 +2,8 @@
 
 A signature says who sent a catalogue, not that it is harmless: a server can be taken over. So, whoever signed it, its
 templates lie under places compiled into this release, a canary is put only where one may be, and its expressions are
-not run: a pattern that this release knows keeps its own, any other is told by its templates. Signers stay this
-release's own. Pure; what came over the network is read with `signed.read_signed`.
+not run: a pattern that this release knows keeps its own, any other is told by its templates. Signers and releases of
+uv, by which a uv.exe is trusted to be run, stay this release's own. Pure; `agent.kept` checks the signature before.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def accept(data: bytes) -> Catalogue:
         raise CatalogueRefused("format", f"{type(error).__name__}: {error}"[:200]) from error
     mine = {pattern.id: pattern for pattern in known.patterns}
     patterns = tuple(_checked(pattern, mine.get(pattern.id)) for pattern in catalogue.patterns)
-    return replace(catalogue, patterns=patterns, signers=known.signers)
+    return replace(catalogue, patterns=patterns, signers=known.signers, releases=known.releases)
 
 
 def use(catalogue: Catalogue | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.catalogue.model import Bucket, Catalogue, Pattern, ProbeSpec, Signer, Workflow
+from agent.catalogue.model import Bucket, Catalogue, Pattern, ProbeSpec, Release, Signer, Workflow
 
 FILE = Path(__file__).with_name("uv_paths.toml")
 
@@ -70,6 +70,7 @@ def read_document(document: Mapping[str, Any], *, etag: str) -> Catalogue:
         workflows=workflows,
         signers=tuple(Signer(**_with_tuples(entry)) for entry in document["signer"]),
         buckets=tuple(Bucket(**entry) for entry in document["bucket"]),
+        releases=tuple(Release(**_with_tuples(entry)) for entry in document.get("release", ())),
         starts_nothing=tuple(document.get("starts_nothing", ())),
     )
 

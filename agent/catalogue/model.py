@@ -99,6 +99,16 @@ class Signer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """A uv.exe that is known by its hash: one of those that nobody signed."""
+
+    version: str
+    target: str
+    authenticode_sha256: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
     """A folder of uv's cache. `since` and `until` are the first and the last uv version that writes there."""
 
@@ -122,6 +132,7 @@ class Catalogue:
     workflows: tuple[Workflow, ...]
     signers: tuple[Signer, ...]
     buckets: tuple[Bucket, ...] = ()
+    releases: tuple[Release, ...] = ()
     starts_nothing: tuple[str, ...] = ()
 
     def pattern(self, pattern_id: str) -> Pattern:

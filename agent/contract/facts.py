@@ -191,6 +191,7 @@ class EnvironmentSet(FactSet):
     maps a root's name to the AppLocker form that it resolves to (`%OSDRIVE%\\USERS\\*\\...`). `event_logs` maps
     `applocker-exe`, `applocker-script`, `code-integrity` and `srp` to how the log stands: `read`, `behind`,
     `overwritten`, `cleared`, `denied` or `error N`; a log that the machine does not have is not in it.
+    `language_mode`: that of the user's PowerShell (`FullLanguage`, `ConstrainedLanguage` ...); empty if it did not say.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -198,6 +199,7 @@ class EnvironmentSet(FactSet):
     answers: Mapping[str, str] = field(default_factory=dict)
     roots: Mapping[str, str] = field(default_factory=dict)
     event_logs: Mapping[str, str] = field(default_factory=dict)
+    language_mode: str = ""
 
     @property
     def kind(self) -> str:
@@ -212,6 +214,8 @@ class EnvironmentSet(FactSet):
         }
         if self.event_logs:
             value["event_logs"] = dict(self.event_logs)
+        if self.language_mode:
+            value["language_mode"] = self.language_mode
         return value
 
 

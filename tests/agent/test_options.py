@@ -65,3 +65,13 @@ def test_a_named_file_must_be_there(tmp_path: Path) -> None:
         read_options({"HOME": "/home/jo"}, config=tmp_path / "missing.toml")
     with pytest.raises(OptionsError, match="no such file"):
         read_options({"HOME": "/home/jo", "WAYLEAVE_AGENT_CONFIG": str(tmp_path / "missing.toml")})
+
+
+def test_known_uvs_are_digests(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(f"known_uv = ['{'A' * 64}']")
+    assert read_options({}, config=file).known_uv == ("a" * 64,)
+    for wrong in ("'x'", "['x']", "[1]", f"['{'g' * 64}']"):
+        file.write_text(f"known_uv = {wrong}")
+        with pytest.raises(OptionsError, match="known_uv must be"):
+            read_options({}, config=file)
