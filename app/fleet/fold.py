@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, case, delete, func, insert, select, text, update
+from sqlalchemy.orm import Session
 
 from agent import catalogue
 from app.db.base import Base, now, to_ms
@@ -30,6 +32,7 @@ from app.fleet.tables import (
 FOLD_LOCK = 0x77617966
 """The advisory lock of whoever writes tallies."""
 MAX_DELTAS = 100_000
+MANY_DELTAS = 10_000
 DERIVED_FROM = "derived_from_catalogue"
 """The setting that says by which catalogue the derived tallies were made."""
 
@@ -71,10 +74,36 @@ class ContributionCache:
         return found
 
 
-def fold(connection: Connection, cache: ContributionCache) -> int:
-    """Folds pending deltas and commits; how many there were. 0 also when somebody else is folding."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """How many changes wait to be folded; of many only that there are more than so many."""
+
+    changes: int
+    is_many: bool
+
+
+def count_waiting(session: Session) -> Waiting:
+    """The deltas that no folder has taken yet."""
+    some = select(TallyDelta.id).limit(MANY_DELTAS + 1).subquery()
+    found = session.scalar(select(func.count()).select_from(some)) or 0
+    return Waiting(changes=min(found, MANY_DELTAS), is_many=found > MANY_DELTAS)
+
+
+def find_oldest_delta(connection: Connection) -> int | None:
+    """The number of the delta that waits longest."""
     with connection.begin():
-        if not take_fold_lock(connection, wait=False):
+        return connection.execute(select(func.min(TallyDelta.id))).scalar()
+
+
+def fold(connection: Connection, cache: ContributionCache) -> int:
+    """Folds pending deltas and commits; how many there were. 0 also when somebody else is folding, or has to.
+
+    Where a server of another release made the derived tallies by its catalogue, adding to them by ours would leave
+    counts that neither means.
+    """
+    with connection.begin():
+        ours = (None, catalogue.load().etag)
+        if not take_fold_lock(connection, wait=False) or _derived_from(connection) not in ours:
             return 0
         count, sums = _take_deltas(connection)
         if sums:
@@ -177,14 +206,17 @@ def rebuild_if_catalogue_changed(connection: Connection, cache: ContributionCach
     """Rebuilds the derived tallies when they were made by another catalogue than ours; commits."""
     etag = catalogue.load().etag
     with connection.begin():
-        made_by = connection.execute(select(Setting.value).where(Setting.name == DERIVED_FROM)).scalar()
-        if made_by == etag:
-            return False
         take_fold_lock(connection, wait=True)
+        if _derived_from(connection) == etag:
+            return False
         rebuild_derived(connection, cache)
         connection.execute(delete(Setting).where(Setting.name == DERIVED_FROM))
         connection.execute(insert(Setting).values(name=DERIVED_FROM, value=etag, updated_at=now()))
     return True
+
+
+def _derived_from(connection: Connection) -> str | None:
+    return connection.execute(select(Setting.value).where(Setting.name == DERIVED_FROM)).scalar()
 
 
 def _add_derived(

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.base import now
 from app.db.engine import DRIVER_ERRORS
-from app.fleet.fold import ContributionCache, fold, rebuild_if_catalogue_changed
+from app.fleet.fold import ContributionCache, find_oldest_delta, fold, rebuild_if_catalogue_changed
 from app.jobs.run import make_rows, run_due
 from app.jobs.work import Keeping
 
@@ -19,19 +19,23 @@ log = logging.getLogger("wayleave.jobs")
 
 FOLD_EVERY_S = 1.0
 LOOK_EVERY_S = 5.0
+TAKE_OVER_AFTER_S = 60.0
+"""So long one change may wait before a server whose catalogue did not make the tallies makes them anew."""
 
 
 class Clock:
     """Folds the tallies every second, and does the work that is due, until stopped."""
 
-    def __init__(self, engine: Engine, *, silent_after_days: int, retention_days: int) -> None:
+    def __init__(self, engine: Engine, keeping: Keeping) -> None:
         self._engine = engine
-        self._keeping = Keeping(silent_after_days=silent_after_days, retention_days=retention_days)
+        self._keeping = keeping
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="clock", daemon=True)
         self._cache = ContributionCache()
         self._is_prepared = False
         self._look_at_s = time.monotonic()
+        self._oldest: int | None = None
+        self._oldest_since_s = 0.0
 
     def start(self) -> None:
         self._thread.start()
@@ -58,4 +62,15 @@ class Clock:
         fold(connection, self._cache)
         if time.monotonic() >= self._look_at_s:
             self._look_at_s = time.monotonic() + LOOK_EVERY_S
+            self._take_over(connection)
             run_due(connection, self._keeping)
+
+    def _take_over(self, connection: Connection) -> None:
+        """Where a newer release folded and is gone, or was taken back, counts must not stand still."""
+        oldest = find_oldest_delta(connection)
+        if oldest is None or oldest != self._oldest:
+            self._oldest, self._oldest_since_s = oldest, time.monotonic()
+        elif time.monotonic() - self._oldest_since_s >= TAKE_OVER_AFTER_S and rebuild_if_catalogue_changed(
+            connection, self._cache
+        ):
+            log.warning("nobody folded for %.0f s: the tallies were made anew by this catalogue", TAKE_OVER_AFTER_S)

@@ -22,6 +22,8 @@ log = logging.getLogger("wayleave.jobs")
 OVERDUE_AFTER = timedelta(hours=6)
 """A run that takes so long is taken for one whose process ended, and the work is done anew."""
 MAX_SAID = 500
+FAILED_AGAIN_AFTER = timedelta(minutes=10)
+"""What runs once a day and failed, because a lock was not to be had, is not left for a day."""
 
 
 def make_rows(connection: Connection, at: datetime, jobs: Sequence[Job] = JOBS) -> None:
@@ -40,7 +42,7 @@ def make_rows(connection: Connection, at: datetime, jobs: Sequence[Job] = JOBS) 
 
 
 def run_due(connection: Connection, keeping: Keeping, jobs: Sequence[Job] = JOBS) -> int:
-    """Does the work that is due; how many pieces. A piece that fails is noted and tried again at its next time."""
+    """Does the work that is due; how many pieces. A piece that fails is noted and soon tried again."""
     at = now()
     with connection.begin():
         due = set(connection.scalars(select(JobRow.name).where(JobRow.next_at <= at)))
@@ -85,11 +87,9 @@ def _run(connection: Connection, job: Job, keeping: Keeping) -> None:
         log.exception("%s failed and is tried again", job.name)
         connection.rollback()
         failed, said = True, f"{type(error).__name__}: {error}"
+    at = now()
+    values = {"ended_at": at, "took_ms": int((time.monotonic() - began_s) * 1000), "said": said[:MAX_SAID]}
+    if failed:
+        values["next_at"] = at + min(job.every, FAILED_AGAIN_AFTER)
     with connection.begin():
-        connection.execute(
-            update(JobRow)
-            .where(JobRow.name == job.name)
-            .values(
-                ended_at=now(), took_ms=int((time.monotonic() - began_s) * 1000), said=said[:MAX_SAID], failed=failed
-            )
-        )
+        connection.execute(update(JobRow).where(JobRow.name == job.name).values(failed=failed, **values))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from app.audit.forward import Destinations, forward_entries
 from app.fleet.absence import count_absent
 from app.fleet.retention import drop_old, retire_sets, write_daily
+from app.fleet.sharing import measure_sharing
 from app.fleet.sighting_days import count_sightings, drop_old_days
 from app.fleet.sweep import mark_silent
 from app.requests.record import drop_old_requests
@@ -17,10 +19,11 @@ from app.requests.record import drop_old_requests
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """What an operator set about keeping."""
+    """What an operator set about what is kept for how long, and copied where."""
 
     silent_after_days: int
     retention_days: int
+    audit_to: Destinations = field(default_factory=Destinations)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +66,33 @@ def _retire_sets(connection: Connection, at: datetime, keeping: Keeping) -> str:
     return f"{retired} retired, {deleted} deleted"
 
 
+def _measure_sharing(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+    measured = measure_sharing(connection, at)
+    hardly = ", ".join(one.kind for one in measured.failing)
+    return f"hardly shared: {hardly}" if hardly else f"{sum(one.sets for one in measured.kinds)} distinct sets in use"
+
+
 def _forget_requests(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
     drop_old_requests(connection, at)
     return "who asked longer than 90 days ago is forgotten"
 
 
+def _forward_audit(connection: Connection, at: datetime, keeping: Keeping) -> str:
+    if not keeping.audit_to.syslog and not keeping.audit_to.webhook:
+        return "no syslog and no webhook are set"
+    return f"{forward_entries(connection, keeping.audit_to, at)} entries sent"
+
+
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 JOBS = (
+    Job(
+        name="forward-audit",
+        title="Copy the audit log to syslog and webhook",
+        every=timedelta(seconds=10),
+        first_after=timedelta(seconds=5),
+        run=_forward_audit,
+    ),
     Job(
         name="count-sightings",
         title="Count sightings by day",
@@ -91,6 +113,13 @@ JOBS = (
         every=HOUR,
         first_after=MINUTE,
         run=_write_daily,
+    ),
+    Job(
+        name="measure-sharing",
+        title="Measure how well facts are shared",
+        every=HOUR,
+        first_after=MINUTE,
+        run=_measure_sharing,
     ),
     Job(
         name="drop-old",

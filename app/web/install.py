@@ -22,6 +22,7 @@ from app.web.pages import (
     codes,
     export,
     exports,
+    health,
     host_files,
     hosts,
     jobs,
@@ -61,6 +62,7 @@ ROUTERS = (
     agents.router,
     tokens.router,
     jobs.router,
+    health.router,
     audit.router,
     api.router,
 )

@@ -142,6 +142,14 @@ SECTIONS = (
         heading="Settings",
     ),
     Section(
+        key="health",
+        title="Health",
+        path="/health",
+        icon="heart-rate-monitor",
+        permission=Permission.MANAGE_SETTINGS,
+        heading="Settings",
+    ),
+    Section(
         key="audit",
         title="Audit log",
         path="/audit",

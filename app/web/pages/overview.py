@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from agent.catalogue import Pattern
 from agent.catalogue import load as load_catalogue
+from app.accounts.roles import Permission
 from app.db.session import SessionDep
 from app.fleet.queries import (
     GroupCount,
@@ -25,6 +26,7 @@ from app.fleet.queries import (
 )
 from app.fleet.queries_absence import read_absence
 from app.fleet.queries_trend import NewPolicy, Shifts, TrendDay, list_new_policies, read_shifts, read_trend
+from app.fleet.sharing import find_sharing
 from app.fleet.standing import Standing
 from app.policies.queries_exports import list_exports_since
 from app.web.glossary import STANDING_WORDS
@@ -83,7 +85,7 @@ class Trend:
 
 @router.get("/")
 def show_overview(
-    person: ViewFleet,  # noqa: ARG001 - the guard
+    person: ViewFleet,
     request: Request,
     session: SessionDep,
     group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
@@ -95,6 +97,7 @@ def show_overview(
     heat = read_heat_map(session)
     catalogue = load_catalogue()
     headline = headline_of(overview, heat)
+    sharing = find_sharing(session) if Permission.MANAGE_SETTINGS in person.permissions else None
     columns = sorted(range(len(heat.groups)), key=lambda index: -heat.groups[index].counted)[:MAX_GROUPS]
     return render(
         request,
@@ -108,6 +111,7 @@ def show_overview(
         max_shifts=MAX_SHIFTS,
         absence=read_absence(session, None if overview.group is None else overview.group.id),
         apart=apart_of(overview),
+        hardly_shared=sharing.failing if sharing is not None else (),
         patterns={pattern.id: pattern for pattern in catalogue.patterns},
         workflows={workflow.id: workflow for workflow in catalogue.workflows},
         heat_groups=[heat.groups[index] for index in columns],
