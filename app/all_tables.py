@@ -11,6 +11,7 @@ from app.db.base import Base
 MODULES = (
     "app.db.tables",
     "app.fleet.tables",
+    "app.fleet.tables_probing",
     "app.ingest.tables",
     "app.accounts.tables",
     "app.audit.tables",

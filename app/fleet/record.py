@@ -42,7 +42,10 @@ RETRY_SOON_S = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one report: 200 recorded (or a replay), else the refusal's status, code and field."""
+    """What became of one report: 200 recorded (or a replay), else the refusal's status, code and field.
+
+    `probing`: False where an administrator has stopped it for the host's group.
+    """
 
     status: int
     error: str = ""
@@ -50,10 +53,12 @@ class Outcome:
     field: str | None = None
     missing: tuple[str, ...] = ()
     retry_after_s: int | None = None
+    probing: bool = True
 
 
 RECORDED = Outcome(status=200)
 REPLAYED = Outcome(status=200)
+STOPPED = Outcome(status=200, probing=False)
 UNKNOWN_HOST = Outcome(status=401, error="unknown", message="This token is not known here; enrol again.")
 REVOKED_HOST = Outcome(status=403, error="revoked", message="This host was revoked.")
 SEQUENCE_REUSED = Outcome(
@@ -141,12 +146,14 @@ def record_reports(
     sets: SetCache,
     linux_group: int,
     limits: Limits | None = None,
+    stopped: frozenset[int] = frozenset(),
 ) -> list[Outcome]:
     """Records a group of reports and commits; the outcomes are in the order of the reports.
 
     `connection` must have no transaction open; `sets` belongs to the calling thread; `linux_group` is the group that
-    Linux hosts go to. raises: the driver's errors, and then an unknown part of the group is recorded (sending it
-    again is safe).
+    Linux hosts go to; `stopped` are the groups in which nothing is to be probed (see `probing.read_stopped`).
+
+    raises: the driver's errors, and then an unknown part of the group is recorded (sending it again is safe).
     """
     rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
     limits = limits or Limits()
@@ -161,8 +168,21 @@ def record_reports(
             _prepare(rows, cursor, [reports[index] for index in again], work, now_ms)
         with connection.begin():
             cursor = connection.connection.cursor()
-            _record_round(rows, cursor, reports, again, outcomes, now_ms, sets, linux_group, None)
+            second = _record_round(rows, cursor, reports, again, outcomes, now_ms, sets, linux_group, None)
+            work.live.update(second.live)
+    if stopped:
+        _tell_stopped(reports, outcomes, work.live, stopped)
     return outcomes
+
+
+def _tell_stopped(
+    reports: Sequence[Incoming], outcomes: list[Outcome], live: dict[HostKey, _Live], stopped: frozenset[int]
+) -> None:
+    """Adds to what is acknowledged that nothing is to be probed."""
+    for index, report in enumerate(reports):
+        one = live.get(report.key)
+        if one is not None and outcomes[index].status == 200 and (0 in stopped or one.row.group_id in stopped):
+            outcomes[index] = STOPPED
 
 
 def _record_round(
@@ -294,6 +314,7 @@ def _record_one(
         seen_at,
         row.received + 1,
         min(missed, 2**62),
+        row.group_id,
     )
     live.touched = True
     for sighting in report.sightings:
@@ -413,7 +434,7 @@ def _host_update(host: HostRow, digest: bytes, columns: HostColumns) -> HostUpda
 def _write(rows: ModuleType, cursor: object, work: _Work) -> None:
     touched = [one for one in work.live.values() if one.touched]
     if touched:
-        rows.update_pulses(cursor, [PulseUpdate(*one.row[2:]) for one in touched])
+        rows.update_pulses(cursor, [PulseUpdate(*one.row[2:-1]) for one in touched])
     pointed = [one for one in touched if one.pointed and one.pointers is not None]
     if pointed:
         rows.update_subjects(

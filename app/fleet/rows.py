@@ -19,6 +19,7 @@ class PulseRow(NamedTuple):
     last_seen_at: int
     received: int
     missed: int
+    group_id: int
 
 
 class HostRow(NamedTuple):

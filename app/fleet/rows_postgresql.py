@@ -30,7 +30,7 @@ _PREPARED = {"prepare": True, "binary": True}
 
 _LOCK_PULSES = """
 SELECT k.n, h.token_hash, h.state, p.subject_id, p.epoch, p.sequence, p.recent, p.said, p.last_seen_at, p.received,
-       p.missed
+       p.missed, h.group_id
 FROM unnest(%b, %b) WITH ORDINALITY AS k(host_id, sid, n)
 JOIN host h ON h.id = k.host_id
 JOIN subject s ON s.host_id = k.host_id AND s.sid_hmac = k.sid
@@ -105,6 +105,7 @@ _LOCK_HOSTS = "SELECT id FROM host WHERE id = ANY(%b) ORDER BY id FOR NO KEY UPD
 _UPDATE_HOSTS = """
 UPDATE host SET group_id = n.group_id, facts_digest = n.digest, name = n.name, platform = n.platform, os = n.os,
   os_build = n.os_build, domain = n.domain, unit = n.unit, agent_version = n.agent_version, attested = n.attested <> 0
+    AND NOT host.trial
 FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
   AS n(id, group_id, digest, name, platform, os, os_build, domain, unit, agent_version, attested)
 WHERE host.id = n.id

@@ -23,7 +23,8 @@ from app.fleet.rows import (
 )
 
 _LOCK_PULSE = """
-SELECT h.token_hash, h.state, p.subject_id, p.epoch, p.sequence, p.recent, p.said, p.last_seen_at, p.received, p.missed
+SELECT h.token_hash, h.state, p.subject_id, p.epoch, p.sequence, p.recent, p.said, p.last_seen_at, p.received, p.missed,
+       h.group_id
 FROM subject s JOIN host h ON h.id = s.host_id JOIN pulse p ON p.subject_id = s.id
 WHERE s.host_id = ? AND s.sid_hmac = ?
 """
@@ -65,7 +66,7 @@ WHERE id = ?
 """
 _UPDATE_HOST = """
 UPDATE host SET group_id = ?, facts_digest = ?, name = ?, platform = ?, os = ?, os_build = ?, domain = ?, unit = ?,
-  agent_version = ?, attested = ?
+  agent_version = ?, attested = ? AND NOT trial
 WHERE id = ?
 """
 _INSERT_TRANSITION = """

@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    false,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
@@ -80,6 +81,7 @@ class Host(Base):
     __table_args__ = (
         Index(None, "name", "id"),
         Index(None, "group_id", "name", "id"),
+        Index(None, "account_hash"),
     )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
@@ -97,6 +99,10 @@ class Host(Base):
     unit: Mapped[str | None] = mapped_column(String(1024))
     agent_version: Mapped[str] = mapped_column(String(64), default="")
     attested: Mapped[bool] = mapped_column(default=False)
+    """The system account took what users left and sent it. Of a host that enrolled for a trial it is never so."""
+    trial: Mapped[bool] = mapped_column(default=False, server_default=false())
+    account_hash: Mapped[bytes | None] = mapped_column(BYTES)
+    """Of a host that is made anew at each start: a hash of its account, by which it is found again."""
     facts_digest: Mapped[bytes | None] = mapped_column(BYTES)
     quota_day: Mapped[int] = mapped_column(Integer, default=0)
     new_sets_today: Mapped[int] = mapped_column(Integer, default=0)

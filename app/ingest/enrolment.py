@@ -29,14 +29,19 @@ _REFUSED = "This enrolment secret is not known, has expired or is used up."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolmentRequest:
+    """`account`: of a machine that is made anew at each start; by it the same host is found again."""
+
     secret: str
     name: str
     os: str
+    account: str | None = None
 
 
 class _Host(TypedDict, total=False):
     name: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
     os: Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+    account: Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")] | None
+    ephemeral: bool
 
 
 class _Enrolment(TypedDict):
@@ -62,7 +67,9 @@ def decode_enrolment(text: bytes) -> EnrolmentRequest:
         raise InvalidError(first["msg"], field=".".join(str(part) for part in first["loc"]) or None) from None
     if "name" not in value["host"]:
         raise InvalidError("A host needs a name.", field="host.name")
-    return EnrolmentRequest(secret=value["secret"], name=value["host"]["name"], os=value["host"].get("os", ""))
+    host = value["host"]
+    account = host.get("account") if host.get("ephemeral") else None
+    return EnrolmentRequest(secret=value["secret"], name=host["name"], os=host.get("os", ""), account=account)
 
 
 def create_enrolment_secret(
@@ -73,8 +80,11 @@ def create_enrolment_secret(
     network: str | None = None,
     group: str | None = None,
     note: str = "",
+    trial: bool = False,
 ) -> str:
     """A new secret, shown only here. `group`: the name of the group of hosts that enrol with it (made if new).
+
+    `trial`: for agents that users run themselves; what they report is never attested.
 
     raises: InvalidError for a network that is none.
     """
@@ -92,6 +102,7 @@ def create_enrolment_secret(
         expires_at=expires_at,
         network=network,
         note=note[:200],
+        trial=trial,
         created_at=now(),
     )
     session.add(row)
@@ -104,15 +115,23 @@ def enrol(session: Session, request: EnrolmentRequest, *, address: str | None, q
 
     raises: UnauthenticatedError, the same whatever was wrong with the secret.
     """
-    group_id = _use_secret(session, request.secret, address)
+    group_id, trial = _use_secret(session, request.secret, address)
     secret = secrets.token_urlsafe(32)
     is_linux = "linux" in request.os.lower()
     if is_linux:
         group_id = session.scalars(select(HostGroup.id).where(HostGroup.name == LINUX_GROUP)).one()
+    if request.account is not None:
+        known = _find_made_anew(session, request, group_id)
+        if known is not None:
+            known.token_hash = _hash(secret)
+            return known.id, f"wl_{known.id}_{secret}"
     host = Host(
         group_id=group_id,
         state=HostState.QUARANTINED if quarantine else HostState.ACTIVE,
         token_hash=_hash(secret),
+        trial=trial,
+        ephemeral=request.account is not None,
+        account_hash=_account_hash(request.account),
         enrolled_at=now(),
         name=request.name,
         platform="linux" if is_linux else "windows",
@@ -123,8 +142,28 @@ def enrol(session: Session, request: EnrolmentRequest, *, address: str | None, q
     return host.id, f"wl_{host.id}_{secret}"
 
 
-def _use_secret(session: Session, secret: str, address: str | None) -> int:
-    """The group that the secret enrols into; one use fewer is left."""
+def _find_made_anew(session: Session, request: EnrolmentRequest, group_id: int) -> Host | None:
+    """The host that this machine was before it was made anew: of the same account, and of hosts of its kind alone.
+
+    raises: UnauthenticatedError if that host was revoked: to be made anew does not undo it.
+    """
+    host = session.scalar(
+        select(Host)
+        .where(Host.account_hash == _account_hash(request.account), Host.group_id == group_id, Host.ephemeral.is_(True))
+        .order_by(Host.id)
+        .limit(1)
+    )
+    if host is not None and host.state == HostState.REVOKED:
+        raise UnauthenticatedError(_REFUSED, field="secret")
+    return host
+
+
+def _account_hash(account: str | None) -> bytes | None:
+    return None if account is None else hashlib.sha256(b"account\n" + account.lower().encode()).digest()
+
+
+def _use_secret(session: Session, secret: str, address: str | None) -> tuple[int, bool]:
+    """The group that the secret enrols into, and whether it is for a trial; one use fewer is left."""
     match = _SECRET.fullmatch(secret)
     row = session.get(EnrolmentSecret, int(match[1])) if match is not None else None
     # The hash is compared also when there is no such row, so that ids can't be told by time.
@@ -142,11 +181,11 @@ def _use_secret(session: Session, secret: str, address: str | None) -> int:
         )
         .values(uses_left=EnrolmentSecret.uses_left - 1)
         .execution_options(synchronize_session=False)
-        .returning(EnrolmentSecret.group_id)
-    ).scalar()
+        .returning(EnrolmentSecret.group_id, EnrolmentSecret.trial)
+    ).one_or_none()
     if used is None:
         raise UnauthenticatedError(_REFUSED, field="secret")
-    return used
+    return used.group_id, used.trial
 
 
 def _comes_from(network: str | None, address: str | None) -> bool:

@@ -100,7 +100,9 @@ class ReportEndpoint:
     def __init__(self, ingest: Ingest) -> None:
         self._ingest = ingest
         settings = ingest.settings
-        self._accepted = f'","next_report_s":{settings.next_report_s},"catalogue":"{ingest.catalogue.etag}"}}'.encode()
+        accepted = f'","next_report_s":{settings.next_report_s},"catalogue":"{ingest.catalogue.etag}"'
+        self._accepted = f"{accepted}}}".encode()
+        self._stopped = f'{accepted},"probing":false}}'.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         ingest = self._ingest
@@ -116,7 +118,8 @@ class ReportEndpoint:
             await _send(send, error.status, json.dumps(error.to_json()).encode(), error.retry_after_s)
             return
         if outcome.status == 200:
-            await _send(send, 200, b'{"report_id":"' + report_id + self._accepted, None)
+            rest = self._accepted if outcome.probing else self._stopped
+            await _send(send, 200, b'{"report_id":"' + report_id + rest, None)
         else:
             retry = ingest.retry_after_s() if outcome.status == 503 else outcome.retry_after_s
             await _send(send, outcome.status, _refusal(outcome), retry)

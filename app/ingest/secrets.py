@@ -26,6 +26,7 @@ class SecretRow:
     expires_at: datetime | None
     network: str | None
     note: str
+    trial: bool
     created_at: datetime
     revoked_at: datetime | None
     works: bool
@@ -40,9 +41,12 @@ def make_secret(
     group: str | None,
     note: str,
     actor: Actor,
+    trial: bool = False,
 ) -> str:
     """A new secret, shown only here. raises: InvalidError about `network`"""
-    secret = create_enrolment_secret(session, uses=uses, expires_at=expires_at, network=network, group=group, note=note)
+    secret = create_enrolment_secret(
+        session, uses=uses, expires_at=expires_at, network=network, group=group, note=note, trial=trial
+    )
     record(
         session,
         actor,
@@ -52,6 +56,7 @@ def make_secret(
         uses=uses,
         expires_at=expires_at.isoformat() if expires_at else None,
         network=network,
+        trial=trial,
     )
     return secret
 
@@ -73,6 +78,7 @@ def list_secrets(session: Session, *, limit: int = 100) -> tuple[SecretRow, ...]
             expires_at=row.expires_at,
             network=row.network,
             note=row.note,
+            trial=row.trial,
             created_at=row.created_at,
             revoked_at=row.revoked_at,
             works=row.revoked_at is None

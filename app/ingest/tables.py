@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Integer, String
+from sqlalchemy import ForeignKey, Integer, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import BIG_ID, BYTES, Base
@@ -22,5 +22,7 @@ class EnrolmentSecret(Base):
     expires_at: Mapped[datetime | None]
     network: Mapped[str | None] = mapped_column(String(64))
     note: Mapped[str] = mapped_column(String(200), default="")
+    trial: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """For agents that users run themselves: what their hosts report is never attested."""
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]

@@ -17,10 +17,14 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import DATA_ERRORS, DRIVER_ERRORS
+from app.fleet.probing import read_stopped
 from app.fleet.record import TRY_AGAIN, Incoming, Limits, Outcome, record_reports
 from app.fleet.sets import SetCache
 
 log = logging.getLogger("wayleave.ingest")
+
+STOPS_EVERY_S = 5.0
+"""How often the writer looks where probing is stopped."""
 
 UNWRITABLE = Outcome(
     status=422, error="invalid", message="The database refuses a value of this report.", field="bodies"
@@ -60,6 +64,8 @@ class Writer:
         self._full = threading.Event()
         self._stopping = False
         self._sets = SetCache()
+        self._stopped: frozenset[int] = frozenset()
+        self._look_at_s = time.monotonic()
         self._connection: Connection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="report-writer", daemon=True)
@@ -144,6 +150,10 @@ class Writer:
     def _record(self, reports: list[Incoming]) -> list[Outcome]:
         if self._connection is None:
             self._connection = self._engine.connect()
+        if time.monotonic() >= self._look_at_s:
+            with self._connection.begin():
+                self._stopped = read_stopped(self._connection)
+            self._look_at_s = time.monotonic() + STOPS_EVERY_S
         return record_reports(
             self._connection,
             reports,
@@ -151,6 +161,7 @@ class Writer:
             sets=self._sets,
             linux_group=self._linux_group,
             limits=self._limits,
+            stopped=self._stopped,
         )
 
     def _disconnect(self) -> None:
