@@ -45,8 +45,8 @@ check: env ## Format, lint, types, import contracts and the fast tests, in under
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n 2 -m "not (slow or postgresql or browser or windows or containers)"
 
-bench: env ## Measure; one JSON line a figure
-	@$(BIN)/python benchmarks/run.py $(ONLY)
+bench: env ## Measure; one JSON line a figure (ONLY="name ..." chooses, FULL=1 takes the long forms)
+	@FULL=$(FULL) $(BIN)/python benchmarks/run.py $(ONLY)
 
 faults: env ## Kill the server under load KILLS times (200) on each database
 	@WAYLEAVE_KILLS=$(KILLS) $(BIN)/python -m pytest -n0 --timeout 3600 tests/faults

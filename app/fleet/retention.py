@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Select, delete, insert, literal, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, exists, insert, literal, select, text, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import to_ms
 from app.db.partitions import drop_old_partitions, make_month_partitions
 from app.fleet.standing import Standing
 from app.fleet.tables import (
+    KIND_NUMBERS,
     NO_SET,
     Daily,
     FactSet,
@@ -63,34 +65,50 @@ def retire_sets(connection: Connection, at: datetime) -> tuple[int, int]:
 
     A set that is pointed to again is brought back by whoever looks it up (`SetCache`).
     """
-    pointed = _pointed()
-    with connection.begin():
-        retired = connection.execute(
-            update(FactSet)
-            .where(FactSet.retired_at.is_(None), FactSet.created_at < at - RETIRED_FOR, FactSet.id.not_in(pointed))
-            .values(retired_at=at)
-            .execution_options(synchronize_session=False)
-        ).rowcount
-    with connection.begin():
-        connection.execute(
-            update(FactSet)
-            .where(FactSet.retired_at.is_not(None), FactSet.id.in_(pointed))
-            .values(retired_at=None)
-            .execution_options(synchronize_session=False)
-        )
-        deleted = connection.execute(
-            delete(FactSet)
-            .where(FactSet.retired_at < at - RETIRED_FOR, FactSet.id.not_in(pointed))
-            .execution_options(synchronize_session=False)
-        ).rowcount
+    retired = deleted = 0
+    for kind, column in _POINTERS.items():
+        is_pointed_to = _is_pointed_to(connection, column)
+        with connection.begin():
+            retired += connection.execute(
+                update(FactSet)
+                .where(
+                    FactSet.kind == kind,
+                    FactSet.retired_at.is_(None),
+                    FactSet.created_at < at - RETIRED_FOR,
+                    ~is_pointed_to,
+                )
+                .values(retired_at=at)
+                .execution_options(synchronize_session=False)
+            ).rowcount
+        with connection.begin():
+            connection.execute(
+                update(FactSet)
+                .where(FactSet.kind == kind, FactSet.retired_at.is_not(None), is_pointed_to)
+                .values(retired_at=None)
+                .execution_options(synchronize_session=False)
+            )
+            deleted += connection.execute(
+                delete(FactSet)
+                .where(FactSet.kind == kind, FactSet.retired_at < at - RETIRED_FOR, ~is_pointed_to)
+                .execution_options(synchronize_session=False)
+            ).rowcount
     return retired, deleted
 
 
-def _pointed() -> Select[int | None]:
-    """The ids of all sets that a subject points to."""
-    columns = (Subject.probes_id, Subject.uv_id, Subject.environment_id, Subject.policy_id, Subject.token_id)
-    first, *others = (select(column.label("id")).where(column.is_not(None)) for column in columns)
-    return select(first.union(*others).subquery().c.id)
+_POINTERS = {
+    KIND_NUMBERS["probes"]: Subject.probes_id,
+    KIND_NUMBERS["uv"]: Subject.uv_id,
+    KIND_NUMBERS["environment"]: Subject.environment_id,
+    KIND_NUMBERS["policy"]: Subject.policy_id,
+    KIND_NUMBERS["token"]: Subject.token_id,
+}
+
+
+def _is_pointed_to(connection: Connection, column: InstrumentedAttribute[int | None]) -> ColumnElement[bool]:
+    """Whether a subject points to the set. Each database has a form that it does not answer set by set."""
+    if connection.dialect.name == "postgresql":
+        return exists().where(column == FactSet.id)
+    return FactSet.id.in_(select(column).where(column.is_not(None)))
 
 
 def write_daily(connection: Connection, at: datetime) -> None:
