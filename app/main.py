@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from agent.contract.messages import REPORTS_PATH
 from app.accounts.sealing import Sealer
+from app.audit.forward import Destinations
 from app.db.engine import WRITES, open_engine
 from app.db.session import session_scope
 from app.errors import AppError, BusyError, InvalidError
@@ -30,6 +31,7 @@ from app.ingest.keys import load_keys
 from app.ingest.routes import Ingest, ReportEndpoint
 from app.ingest.writer import Writer
 from app.jobs.clock import Clock
+from app.jobs.work import Keeping
 from app.settings import Settings
 from app.web.errors import answer_busy
 from app.web.install import install as install_pages
@@ -71,7 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             queue_reports=settings.queue_reports,
             queue_age_s=settings.queue_age_s,
         )
-        clock = Clock(own_engine, silent_after_days=settings.silent_after_days, retention_days=settings.retention_days)
+        clock = Clock(own_engine, _keeping(settings))
         writer.start(asyncio.get_running_loop())
         clock.start()
         ingest.writer = writer
@@ -108,6 +110,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_pages(app)
     app.add_middleware(AdmissionGate, places=settings.requests_in_flight, refuse_people=answer_busy)
     return app
+
+
+def _keeping(settings: Settings) -> Keeping:
+    """What the work by the clock needs of the settings."""
+    key = settings.audit_webhook_key
+    return Keeping(
+        silent_after_days=settings.silent_after_days,
+        retention_days=settings.retention_days,
+        audit_to=Destinations(
+            syslog=settings.audit_syslog,
+            webhook=settings.audit_webhook,
+            webhook_key=key.get_secret_value() if key is not None else "",
+        ),
+    )
 
 
 def _standard_groups(engine: Engine) -> int:

@@ -26,9 +26,9 @@ TAKE_OVER_AFTER_S = 60.0
 class Clock:
     """Folds the tallies every second, and does the work that is due, until stopped."""
 
-    def __init__(self, engine: Engine, *, silent_after_days: int, retention_days: int) -> None:
+    def __init__(self, engine: Engine, keeping: Keeping) -> None:
         self._engine = engine
-        self._keeping = Keeping(silent_after_days=silent_after_days, retention_days=retention_days)
+        self._keeping = keeping
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="clock", daemon=True)
         self._cache = ContributionCache()
