@@ -14,6 +14,7 @@ class Permission(StrEnum):
     APPROVE_RULES = "approve_rules"
     ANSWER_REQUESTS = "answer_requests"
     VIEW_AUDIT = "view_audit"
+    VIEW_SIGHTINGS = "view_sightings"
     MANAGE_AGENTS = "manage_agents"
     MANAGE_ACCOUNTS = "manage_accounts"
     MANAGE_SETTINGS = "manage_settings"
@@ -30,7 +31,12 @@ class Role(StrEnum):
 
 _VIEWER = frozenset({Permission.OWN_ACCOUNT, Permission.VIEW_FLEET})
 _ANALYST = _VIEWER | {Permission.DRAFT_RULES}
-_APPROVER = _ANALYST | {Permission.APPROVE_RULES, Permission.ANSWER_REQUESTS, Permission.VIEW_AUDIT}
+_APPROVER = _ANALYST | {
+    Permission.APPROVE_RULES,
+    Permission.ANSWER_REQUESTS,
+    Permission.VIEW_AUDIT,
+    Permission.VIEW_SIGHTINGS,
+}
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _VIEWER,
@@ -42,7 +48,7 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 DESCRIPTIONS: dict[Role, str] = {
     Role.VIEWER: "Sees the fleet's state.",
     Role.ANALYST: "Also drafts rules and exports them.",
-    Role.APPROVER: "Also approves rules, answers requests for access and reads the audit log.",
+    Role.APPROVER: "Also approves rules, answers requests for access, reads the audit log and may look up who ran what on a host.",
     Role.ADMINISTRATOR: "Also manages agents, accounts and settings.",
 }
 

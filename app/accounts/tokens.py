@@ -46,6 +46,11 @@ class TokenBearer:
     def permissions(self) -> frozenset[Permission]:
         return PERMISSIONS[self.role]
 
+    @property
+    def actor(self) -> Actor:
+        """This program as the audit log names it."""
+        return Actor(kind="token", name=self.label)
+
 
 def create_token(
     session: Session,

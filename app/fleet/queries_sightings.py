@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import Subquery, func, select, union_all
 from sqlalchemy.orm import Session
 
+from app.audit.record import Actor, record
 from app.db.base import from_ms
 from app.fleet.retention import DAY_MS
 from app.fleet.tables import Sighting, SightingDay
@@ -25,10 +26,14 @@ MOST_KINDS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenFile:
-    """A file that was really tried. `path` is templated: no user and no project is named in it."""
+    """A file that was really tried, and by which user of its host. `path` is templated: no user is named in it.
+
+    Who ran what is for those who may see it, and every look is audited: `look_at_sightings`.
+    """
 
     at: datetime
     host_id: int
+    subject_id: int
     event_id: int
     pattern: str
     path: str
@@ -230,13 +235,27 @@ def summarise_sightings(session: Session, pattern: str, *, newest: int = 1000, l
     )
 
 
-def list_sightings(session: Session, host_id: int, *, limit: int = 25) -> tuple[SeenFile, ...]:
-    """The newest files that were tried on a host."""
+def count_host_sightings(session: Session, host_id: int) -> int:
+    """How many files were tried on a host, of those still kept: what anybody may know who sees the host."""
+    return session.scalar(select(func.count()).select_from(Sighting).where(Sighting.host_id == host_id)) or 0
+
+
+def look_at_sightings(
+    session: Session, host_id: int, host_name: str, *, actor: Actor, limit: int = 100
+) -> tuple[SeenFile, ...]:
+    """Who tried what on a host, the newest first. That it was looked at goes into the audit log."""
+    found = _list_sightings(session, host_id, limit=limit)
+    record(session, actor, "sightings.viewed", host_name, host=host_id, shown=len(found))
+    return found
+
+
+def _list_sightings(session: Session, host_id: int, *, limit: int) -> tuple[SeenFile, ...]:
     statement = select(Sighting).where(Sighting.host_id == host_id).order_by(Sighting.at.desc()).limit(limit)
     return tuple(
         SeenFile(
             at=row.at,
             host_id=row.host_id,
+            subject_id=row.subject_id,
             event_id=row.event_id,
             pattern=row.pattern,
             path=row.path,

@@ -73,11 +73,14 @@ class ApiGuard(Guard):
         return caller
 
 
+ApiViewSightings = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_SIGHTINGS))]
 ApiViewFleet = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_FLEET))]
+ApiManageAgents = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MANAGE_AGENTS))]
 OwnAccount = Annotated[Person, Depends(Guard(Permission.OWN_ACCOUNT))]
 ViewFleet = Annotated[Person, Depends(Guard(Permission.VIEW_FLEET))]
 DraftRules = Annotated[Person, Depends(Guard(Permission.DRAFT_RULES))]
 AnswerRequests = Annotated[Person, Depends(Guard(Permission.ANSWER_REQUESTS))]
+ViewSightings = Annotated[Person, Depends(Guard(Permission.VIEW_SIGHTINGS))]
 ViewAudit = Annotated[Person, Depends(Guard(Permission.VIEW_AUDIT))]
 ManageAgents = Annotated[Person, Depends(Guard(Permission.MANAGE_AGENTS))]
 ManageSettings = Annotated[Person, Depends(Guard(Permission.MANAGE_SETTINGS))]

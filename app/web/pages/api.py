@@ -12,9 +12,10 @@ from app.db.session import SessionDep
 from app.errors import InvalidError
 from app.fleet.queries import HeatMap, Overview, PatternDetail, read_heat_map, read_overview, read_pattern
 from app.fleet.queries_hosts import HostDetail, HostFilter, HostLine, get_host, list_hosts
+from app.fleet.queries_sightings import SeenFile, look_at_sightings
 from app.fleet.standing import Standing
 from app.policies.record_export import RecordedExport, list_exports
-from app.web.guards import ApiViewFleet
+from app.web.guards import ApiViewFleet, ApiViewSightings
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
@@ -127,6 +128,18 @@ def get_one_host(
 ) -> HostDetail:
     """One host with its users, what they reported last, and what changed."""
     return get_host(session, host_id)
+
+
+@router.get("/hosts/{host_id}/sightings")
+def get_host_sightings(
+    caller: ApiViewSightings,
+    session: SessionDep,
+    host_id: Annotated[int, Path(ge=1, le=2**62)],
+    rows: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 100,
+) -> list[SeenFile]:
+    """Who really tried to run what on a host, the newest first. Needs the right to see it; every call is audited."""
+    host = get_host(session, host_id)
+    return list(look_at_sightings(session, host_id, host.name, actor=caller.actor, limit=rows))
 
 
 @router.get("/exports")

@@ -9,20 +9,22 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from agent.catalogue import load as load_catalogue
+from app.accounts.roles import Permission
 from app.db.session import SessionDep
 from app.fleet.queries import list_groups
 from app.fleet.queries_hosts import HostFilter, count_fitting, get_host, list_hosts
-from app.fleet.queries_sightings import list_sightings
+from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
 from app.fleet.reported import read_reported
 from app.fleet.standing import Standing
 from app.fleet.workflows import VERDICTS
 from app.web.glossary import STANDING_WORDS
-from app.web.guards import ViewFleet
+from app.web.guards import ViewFleet, ViewSightings
 from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
 
 COUNT_LIMIT = 1000
+TRIED_SHOWN = 200
 OUTCOMES = ("blocked", "denied", "allowed", "audited", "absent", "unknown", "error")
 
 
@@ -88,7 +90,7 @@ def show_hosts(
 
 @router.get("/hosts/{host_id}")
 def show_host(
-    person: ViewFleet,  # noqa: ARG001 - the guard
+    person: ViewFleet,
     request: Request,
     session: SessionDep,
     host_id: Annotated[int, Path(ge=1, le=2**62)],
@@ -99,8 +101,29 @@ def show_host(
         "hosts/page.html",
         host=host,
         reported={one.id: read_reported(one.sets) for one in host.subjects},
-        sightings=list_sightings(session, host_id),
+        sightings=count_host_sightings(session, host_id),
+        may_see_sightings=Permission.VIEW_SIGHTINGS in person.permissions,
         standing_words=STANDING_WORDS,
+        patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
+    )
+
+
+@router.get("/hosts/{host_id}/tried")
+def show_tried(
+    person: ViewSightings,
+    request: Request,
+    session: SessionDep,
+    host_id: Annotated[int, Path(ge=1, le=2**62)],
+) -> Response:
+    """Who really tried to run what on a host. Every look is audited."""
+    host = get_host(session, host_id)
+    return render(
+        request,
+        "hosts/tried.html",
+        host=host,
+        numbers={one.id: one.number for one in host.subjects},
+        sightings=look_at_sightings(session, host_id, host.name, actor=person.actor, limit=TRIED_SHOWN),
+        limit=TRIED_SHOWN,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
     )
 

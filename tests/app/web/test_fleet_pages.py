@@ -123,7 +123,8 @@ def test_one_host_tells_what_was_tried_there(viewer: TestClient) -> None:
     assert "ENG-000 is blocked at 3 patterns" in text
     assert "the canary 1260" in text
     assert "Exe: 1 rule (Enabled)" in text
-    assert "event 8004" in text
+    assert "The event logs of this host told of 1 file of uv’s patterns" in text
+    assert "Who tried what is shown to approvers" in text
     assert "UV_NATIVE_TLS=1" in text
     assert "events were overwritten before they were read" in text
     assert small_fleet.SID.format("")[:-1] not in text
