@@ -13,6 +13,9 @@ from app.fleet.probes import PatternFact, mark
 from app.fleet.tables import KIND_NAMES
 from app.fleet.workflows import judge_workflows, tallied
 
+DERIVATION = 2
+"""To be raised with every change of what a set adds: a server that starts then makes the tallies anew."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:

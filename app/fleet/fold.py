@@ -17,7 +17,7 @@ from agent import catalogue
 from app.db.base import Base, now, to_ms
 from app.db.tables import Setting
 from app.fleet.add_counts import add_counts
-from app.fleet.derive import Contribution, contribution
+from app.fleet.derive import DERIVATION, Contribution, contribution
 from app.fleet.tables import (
     KIND_NUMBERS,
     NO_SET,
@@ -34,7 +34,7 @@ FOLD_LOCK = 0x77617966
 MAX_DELTAS = 100_000
 MANY_DELTAS = 10_000
 DERIVED_FROM = "derived_from_catalogue"
-"""The setting that says by which catalogue the derived tallies were made."""
+"""The setting that says by which catalogue and rules the derived tallies were made."""
 
 TallyKey = tuple[int, int, int]
 Sums = Mapping[TallyKey, int]
@@ -102,8 +102,7 @@ def fold(connection: Connection, cache: ContributionCache) -> int:
     counts that neither means.
     """
     with connection.begin():
-        ours = (None, catalogue.load().etag)
-        if not take_fold_lock(connection, wait=False) or _derived_from(connection) not in ours:
+        if not take_fold_lock(connection, wait=False) or _derived_from(connection) not in (None, _own_derivation()):
             return 0
         count, sums = _take_deltas(connection)
         if sums:
@@ -203,16 +202,21 @@ def rebuild_derived(connection: Connection, cache: ContributionCache) -> None:
 
 
 def rebuild_if_catalogue_changed(connection: Connection, cache: ContributionCache) -> bool:
-    """Rebuilds the derived tallies when they were made by another catalogue than ours; commits."""
-    etag = catalogue.load().etag
+    """Rebuilds the derived tallies when they were made by another catalogue or other rules than ours; commits."""
+    own = _own_derivation()
     with connection.begin():
         take_fold_lock(connection, wait=True)
-        if _derived_from(connection) == etag:
+        if _derived_from(connection) == own:
             return False
         rebuild_derived(connection, cache)
         connection.execute(delete(Setting).where(Setting.name == DERIVED_FROM))
-        connection.execute(insert(Setting).values(name=DERIVED_FROM, value=etag, updated_at=now()))
+        connection.execute(insert(Setting).values(name=DERIVED_FROM, value=own, updated_at=now()))
     return True
+
+
+def _own_derivation() -> str:
+    """By which catalogue and which rules this process derives counts."""
+    return f"{catalogue.load().etag} rules {DERIVATION}"
 
 
 def _derived_from(connection: Connection) -> str | None:
