@@ -8,7 +8,7 @@ KILLS ?= 200
 export WAYLEAVE_DATA_DIR ?= var
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help env run demo test check bench faults lighthouse lock clean
+.PHONY: help env run demo test check bench package faults lighthouse lock clean
 
 help: ## List these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -47,6 +47,9 @@ check: env ## Format, lint, types, import contracts and the fast tests, in under
 
 bench: env ## Measure; one JSON line a figure (ONLY="name ..." chooses, FULL=1 takes the long forms)
 	@FULL=$(FULL) $(BIN)/python benchmarks/run.py $(ONLY)
+
+package: env ## The agent for a roll-out: MSI, bill of materials, trial archive, in dist/ (SIGN=program)
+	@$(BIN)/python -m installer.build $(if $(SIGN),--sign "$(SIGN)")
 
 faults: env ## Kill the server under load KILLS times (200) on each database
 	@WAYLEAVE_KILLS=$(KILLS) $(BIN)/python -m pytest -n0 --timeout 3600 tests/faults
