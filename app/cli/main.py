@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fleet": ("app.cli.fleet", "Make a fleet to try Wayleave with."),
     "host": ("app.cli.host", "Approve, move, revoke or erase workstations."),
     "policy": ("app.cli.policy", "Show, lint, test, compare, merge and convert AppLocker policies."),
+    "probing": ("app.cli.probing", "Stop agents from probing, for all hosts or a group."),
     "serve": ("app.cli.serve", "Run the server."),
     "token": ("app.cli.token", "Create API tokens."),
     "verified": ("app.cli.verified", "Record what real PCs did with the cases of the conformance kit."),

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from app.db.base import now
 from app.db.session import SessionDep
 from app.errors import InvalidError
+from app.fleet.probing import list_stops
 from app.fleet.queries import count_hosts, list_groups
 from app.ingest.secrets import list_secrets, make_secret, revoke_secret
 from app.web.guards import ManageAgents
@@ -25,7 +26,7 @@ LIFETIMES = {"1": "1 day", "7": "7 days", "30": "30 days", "365": "1 year", "": 
 
 @router.get("/agents")
 def show_agents(person: ManageAgents, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
-    return _page(request, session)
+    return show_page(request, session)
 
 
 @router.post("/agents/secrets")
@@ -38,6 +39,7 @@ def create_secret(
     days: Text = "",
     network: Text = "",
     note: Text = "",
+    trial: Text = "",
 ) -> Response:
     form = {
         "group": group.strip(),
@@ -45,6 +47,7 @@ def create_secret(
         "days": days,
         "network": network.strip(),
         "note": note.strip(),
+        "trial": trial,
     }
     try:
         secret = make_secret(
@@ -55,11 +58,12 @@ def create_secret(
             group=_read_group(form["group"]),
             note=form["note"],
             actor=person.actor,
+            trial=bool(trial),
         )
     except InvalidError as error:
-        return _page(request, session, form=form, problem=error, status=422)
+        return show_page(request, session, form=form, problem=error, status=422)
     # Not redirected: the secret is shown only in this answer.
-    return _page(request, session, secret=secret)
+    return show_page(request, session, secret=secret, is_trial=bool(trial))
 
 
 @router.post("/agents/secrets/{secret_id}/revoke")
@@ -82,15 +86,19 @@ def _read_group(text: str) -> str | None:
     return text or None
 
 
-def _page(
+def show_page(
     request: Request,
     session: Session,
     *,
     form: dict[str, str] | None = None,
     secret: str | None = None,
     problem: InvalidError | None = None,
+    stop_form: dict[str, str] | None = None,
+    stop_problem: str | None = None,
+    is_trial: bool = False,
     status: int = 200,
 ) -> Response:
+    """The page; `problem` is of the form that makes secrets, `stop_problem` of the one that stops probing."""
     return render(
         request,
         "agents/page.html",
@@ -99,8 +107,13 @@ def _page(
         hosts=count_hosts(session),
         groups=[group.name for group in list_groups(session) if not group.is_trial],
         lifetimes=LIFETIMES,
-        form=form or {"group": "", "uses": "", "days": "7", "network": "", "note": ""},
+        form=form or {"group": "", "uses": "", "days": "7", "network": "", "note": "", "trial": ""},
         secret=secret,
         problem=problem,
+        is_trial=is_trial,
+        stops=list_stops(session),
+        all_groups=list_groups(session),
+        stop_form=stop_form or {"stop_group": "", "stop_reason": ""},
+        stop_problem=stop_problem,
         public_url=request.app.state.settings.public_url,
     )
