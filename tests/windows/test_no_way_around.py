@@ -5,6 +5,7 @@ A trap is code that notes in C:\src\ran.txt that it ran. Each one is first shown
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -177,6 +178,19 @@ def test_unwanted_variables_reach_neither_the_agent_nor_what_it_starts(evil: Pat
     assert "UV_CACHE_DIR" in finished.output, finished
     run([CONSOLE, *BUSY], variables=gone)
     assert not on_disk(r"C:\src\keys.txt").exists()
+
+
+def test_no_library_that_it_tries_runs(evil: Path) -> None:
+    """The child that loads libraries to see whether a policy lets them in takes paths from whoever starts it."""
+    library = rf"{EVIL}\trap.dll"
+    run([PYTHON, "-I", "-c", f"import ctypes; ctypes.WinDLL({library!r})"])
+    assert what_ran() is not None, "this trap would not catch anybody"
+    on_disk(RAN).unlink()
+    (evil / "asked.txt").write_text(json.dumps(library) + "\n")
+    (evil / "ask.cmd").write_text(f'@"{CONSOLE}" load-libraries < {EVIL}\\asked.txt\r\n')
+    asked = run(["cmd", "/c", rf"{EVIL}\ask.cmd"])
+    assert "0" in asked.output.split(), "it was not even loaded"
+    assert what_ran() is None
 
 
 @pytest.mark.parametrize("copied", ["the program alone", "all of it"])
