@@ -63,7 +63,7 @@ ON CONFLICT (kind, digest) DO NOTHING
 
 _REVIVE_SETS = """
 UPDATE fact_set SET retired_at = NULL
-WHERE id IN (SELECT id FROM fact_set WHERE id = ANY(%b) AND retired_at IS NOT NULL ORDER BY id FOR UPDATE)
+WHERE id IN (SELECT id FROM fact_set WHERE id = ANY(%b) ORDER BY id FOR UPDATE) RETURNING id
 """
 
 _INSERT_SUBJECTS = """
@@ -166,8 +166,10 @@ def insert_sets(cursor: Any, rows: Sequence[NewSet], created_at: int) -> None:
     )
 
 
-def revive_sets(cursor: Any, ids: Sequence[int]) -> None:
+def revive_sets(cursor: Any, ids: Sequence[int]) -> list[int]:
+    """Takes sets out of retirement; the ids of those that are still there."""
     cursor.execute(_REVIVE_SETS, (Int8s(ids),), **_PREPARED)
+    return [row[0] for row in cursor.fetchall()]
 
 
 def insert_subjects(cursor: Any, rows: Sequence[NewSubject], standing: int, created_at: int) -> None:

@@ -111,8 +111,9 @@ def insert_sets(cursor: Any, rows: Sequence[NewSet], created_at: int) -> None:
     )
 
 
-def revive_sets(cursor: Any, ids: Sequence[int]) -> None:
+def revive_sets(cursor: Any, ids: Sequence[int]) -> list[int]:
     cursor.executemany("UPDATE fact_set SET retired_at = NULL WHERE id = ?", [(one,) for one in ids])
+    return list(ids)  # read in this transaction, and nobody else writes
 
 
 def insert_subjects(cursor: Any, rows: Sequence[NewSubject], standing: int, created_at: int) -> None:

@@ -30,7 +30,7 @@ class SetCache:
             else:
                 ask.append(key)
         if ask:
-            retired = []
+            retired: dict[int, SetKey] = {}
             if len(self._known) + len(ask) > MAX_KNOWN:
                 self._known.clear()
             for row in rows.find_sets(cursor, sorted(ask)):
@@ -38,7 +38,10 @@ class SetCache:
                 found[key] = (row.id, row.flags)
                 self._known[key] = (row.id, row.flags, now_ms)
                 if row.retired_at is not None:
-                    retired.append(row.id)
+                    retired[row.id] = key
             if retired:
-                rows.revive_sets(cursor, sorted(retired))
+                alive = set(rows.revive_sets(cursor, sorted(retired)))
+                for set_id in retired.keys() - alive:
+                    # Deleted between our look and our hold: its body has to come again.
+                    del found[retired[set_id]], self._known[retired[set_id]]
         return found
