@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import msvcrt
 import os
 import socket
@@ -22,6 +23,7 @@ from typing import IO, Any, Literal
 
 from agent.canary import WINDOWS_CANARY
 from agent.contract.facts import HostFacts
+from agent.device_policy import MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES, read_device_policy
 from agent.policy import PolicyInForce, RegistryCollection
 from agent.principals import Principal
 
@@ -380,9 +382,11 @@ def read_policy() -> PolicyInForce:
         collections = {}
     except OSError:
         collections = None
+    device = read_device_policy(_read_device_files())
     return PolicyInForce(
         collections=collections,
-        csp=_read_csp(),
+        csp=device.state,
+        csp_sets=device.sets,
         srp=_has_srp(),
         service_disabled=_value(_APPID_SERVICE, "Start") == _SERVICE_DISABLED,
     )
@@ -530,15 +534,43 @@ def _read_collection(key: str) -> RegistryCollection:
     return RegistryCollection(mode=mode if isinstance(mode, int) else None, rules=tuple(rule for rule in rules if rule))
 
 
-def _read_csp() -> str:
-    """Whether a policy of device management is there. Its content is for the system alone."""
+def _read_device_files() -> dict[str, bytes | None] | None:
+    """The files of device management's policies by their path, None for one that may not be read.
+
+    None instead: the folder itself may not be listed, which is so for everybody but the system.
+    """
+    top = os.path.join(_system_directory(), "AppLocker", "MDM")
+    found: dict[str, bytes | None] = {}
+    folders = [("", 0)]
+    while folders:
+        folder, depth = folders.pop()
+        try:
+            with os.scandir(os.path.join(top, folder)) as scan:
+                entries = list(itertools.islice(scan, MAX_FILES + 1))
+        except FileNotFoundError:
+            if not folder:
+                return {}
+            continue
+        except OSError:
+            return None
+        for entry in entries:
+            path = f"{folder}\\{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                # Deeper than anybody lays policies out: something is there that this release does not know.
+                folders += [(path, depth + 1)] if depth < MAX_DEPTH else []
+                found |= {} if depth < MAX_DEPTH else {path: None}
+            elif len(found) <= MAX_FILES:
+                found[path] = _read_small(entry.path)
+    return found
+
+
+def _read_small(path: str) -> bytes | None:
     try:
-        with os.scandir(os.path.join(_system_directory(), "AppLocker", "MDM")) as scan:
-            return "present-unreadable" if any(True for _ in scan) else "none"
-    except FileNotFoundError:
-        return "none"
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
     except OSError:
-        return "present-unreadable"
+        return None
+    return content if len(content) <= MAX_FILE_BYTES else None
 
 
 def _has_srp() -> bool:

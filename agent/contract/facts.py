@@ -232,11 +232,17 @@ class CollectionInForce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicySet(FactSet):
-    """Policies in force: GPO's SrpV2 by collection (None = could not be read), whether a CSP policy is there, SRP."""
+    """Policies in force: GPO's SrpV2 by collection (None = could not be read), whether a CSP policy is there, SRP.
+
+    `csp_sets`: where `csp` is `read`, device management's groupings, kept apart: a file must be allowed by each of them
+    and by GPO's. `service_disabled`: the Application Identity service cannot start.
+    """
 
     collections: Mapping[str, CollectionInForce] | None
     csp: str = "none"
     srp: bool = False
+    csp_sets: tuple[Mapping[str, CollectionInForce], ...] = ()
+    service_disabled: bool = False
 
     @property
     def kind(self) -> str:
@@ -246,7 +252,12 @@ class PolicySet(FactSet):
         gpo: Json = None
         if self.collections is not None:
             gpo = {name: collection.to_json() for name, collection in self.collections.items()}
-        return {"gpo": gpo, "csp": self.csp, "srp": self.srp}
+        value: dict[str, Json] = {"gpo": gpo, "csp": self.csp, "srp": self.srp}
+        if self.csp_sets:
+            value["csp_sets"] = [{name: one.to_json() for name, one in found.items()} for found in self.csp_sets]
+        if self.service_disabled:
+            value["service_disabled"] = True
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,3 +80,41 @@ def test_a_large_policy_loses_its_words_and_a_huge_one_counts_as_unread() -> Non
 
 def test_half_a_character_in_the_registry_stops_nothing() -> None:
     assert "\ufffd" in policy_set(in_force(1, '<a Name="\ud800"/>')).body()
+
+
+def test_with_a_policy_of_device_management_only_an_enforced_rule_explains_a_start() -> None:
+    for csp in ("present-unreadable", "read"):
+        assert explain_allowed(in_force(1, FIRST, csp=csp), "Exe", is_administrator=False) is Why.RULE
+        assert explain_allowed(in_force(0, FIRST, csp=csp), "Exe", is_administrator=False) is Why.UNKNOWN
+        assert explain_allowed(in_force(1, csp=csp), "Exe", is_administrator=False) is Why.UNKNOWN
+        disabled = in_force(1, FIRST, csp=csp, service_disabled=True)
+        assert explain_allowed(disabled, "Exe", is_administrator=False) is Why.UNKNOWN
+
+
+def test_the_sets_are_told_apart_and_named_together() -> None:
+    grouping = {"Exe": RegistryCollection(mode=1, rules=(SECOND,))}
+    policy = in_force(0, FIRST, csp="read", csp_sets=(grouping, {"Dll": RegistryCollection(mode=0)}))
+    told = policy_set(policy).to_json()
+    assert told["gpo"] == {"Exe": {"mode": "AuditOnly", "rules": [FIRST]}}
+    assert told["csp"] == "read"
+    assert told["csp_sets"] == [
+        {"Exe": {"mode": "Enabled", "rules": [SECOND]}},
+        {"Dll": {"mode": "AuditOnly", "rules": []}},
+    ]
+    assert named_sids(policy) == {"S-1-1-0", "S-1-5-21-1-2-3-1105"}
+    assert policy.has_rules("Exe")
+    assert "csp_sets" not in policy_set(in_force(1, FIRST)).to_json()
+
+
+def test_a_policy_of_device_management_that_is_too_large_is_unreadable_and_not_gone() -> None:
+    rule = '<FilePublisherRule Id="{0}"/>' + " " * 100
+    huge = tuple(rule.format(number) for number in range(20_000))
+    grouping = {"Exe": RegistryCollection(mode=1, rules=huge)}
+    told = policy_set(in_force(1, FIRST, csp="read", csp_sets=(grouping,)))
+    assert (told.csp, told.csp_sets) == ("present-unreadable", ())
+    assert told.collections is not None
+
+
+def test_a_service_that_cannot_start_is_told() -> None:
+    assert policy_set(in_force(1, FIRST, service_disabled=True)).to_json()["service_disabled"] is True
+    assert "service_disabled" not in policy_set(in_force(1, FIRST)).to_json()
