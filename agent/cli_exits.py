@@ -20,7 +20,8 @@ def fail(message: str, code: int) -> int:
 def read_secret(file: Path | None, given: str | None = None) -> str:
     """The enrolment secret, from a file, else as given, else from the environment. raises: ValueError, OSError"""
     if file is not None:
-        secret = file.read_text(encoding="utf-8").strip()
+        # Windows PowerShell writes a byte order mark before UTF-8.
+        secret = file.read_text(encoding="utf-8-sig").strip()
     else:
         secret = given or os.environ.get(PREFIX + "SECRET", "")
     if not secret:
