@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.audit.record import Actor, record
 from app.db.base import now
-from app.fleet.tables import HostGroup
+from app.errors import ConflictError, InvalidError, NotFoundError
+from app.fleet.tables import Host, HostGroup
 
 DEFAULT_GROUP = "Workstations"
 LINUX_GROUP = "Linux trials"
@@ -27,3 +30,58 @@ def make_standard_groups(session: Session) -> tuple[int, int]:
     default = get_or_make_group(session, DEFAULT_GROUP, "default")
     linux = get_or_make_group(session, LINUX_GROUP, "linux")
     return default.id, linux.id
+
+
+def create_group(session: Session, name: str, *, actor: Actor) -> HostGroup:
+    """A new group without hosts. raises: InvalidError, ConflictError about `name`"""
+    wanted = _group_name(name)
+    if session.scalar(select(HostGroup.id).where(HostGroup.name == wanted)) is not None:
+        raise ConflictError("There is already a group of this name.", field="name")
+    group = get_or_make_group(session, wanted, "import")
+    record(session, actor, "group.created", wanted)
+    return group
+
+
+def rename_group(session: Session, group_id: int, name: str, *, actor: Actor) -> None:
+    """Gives a group another name; enrolment secrets and hosts stay with it.
+
+    raises: NotFoundError; InvalidError, ConflictError about `name`.
+    """
+    group = _get_group(session, group_id)
+    wanted = _group_name(name)
+    if wanted == group.name:
+        return
+    if session.scalar(select(HostGroup.id).where(HostGroup.name == wanted)) is not None:
+        raise ConflictError("There is already a group of this name.", field="name")
+    record(session, actor, "group.renamed", group.name, to=wanted)
+    group.name = wanted
+
+
+def delete_group(session: Session, group_id: int, *, actor: Actor) -> None:
+    """Deletes a group that has no host. raises: NotFoundError, ConflictError"""
+    group = _get_group(session, group_id)
+    if group.source in ("default", "linux"):
+        raise ConflictError("Every installation has this group.", field="group")
+    if session.scalar(select(exists().where(Host.group_id == group_id))):
+        raise ConflictError("There are hosts in this group: move them first.", field="group")
+    name = group.name
+    try:
+        with session.begin_nested():
+            session.delete(group)
+    except IntegrityError as error:
+        raise ConflictError("An enrolment secret or a switch still names this group.", field="group") from error
+    record(session, actor, "group.deleted", name)
+
+
+def _get_group(session: Session, group_id: int) -> HostGroup:
+    group = session.get(HostGroup, group_id)
+    if group is None:
+        raise NotFoundError("There is no such group.", field="group")
+    return group
+
+
+def _group_name(name: str) -> str:
+    wanted = " ".join(name.split())
+    if not wanted or len(wanted) > 120 or not wanted.isprintable():
+        raise InvalidError("A group's name is 1 to 120 characters.", field="name")
+    return wanted

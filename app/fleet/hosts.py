@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.audit.record import Actor, record
 from app.db.base import now
-from app.errors import ConflictError, NotFoundError
+from app.errors import ConflictError, InvalidError, NotFoundError
 from app.fleet import rows_postgresql, rows_sqlite
 from app.fleet.record import count_move
 from app.fleet.rows import DeltaRow
 from app.fleet.standing import HostState, Standing
 from app.fleet.sweep import set_standing
 from app.fleet.tables import Host, HostGroup, Pulse, Subject
+
+MOST_NAMES = 10_000
+MOST_TOLD = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedHosts:
+    """Hosts that somebody named: those that are there, and the names of which there is none."""
+
+    ids: tuple[int, ...]
+    found: tuple[str, ...]
+    unknown: tuple[str, ...]
 
 
 def revoke_host(session: Session, host_id: int, *, actor: Actor) -> None:
@@ -51,21 +65,63 @@ def move_host(session: Session, host_id: int, group_id: int, *, actor: Actor) ->
     raises: NotFoundError for the host or the group.
     """
     host = get_host(session, host_id)
+    group = _move(session, [host_id], group_id)
+    record(session, actor, "host.moved", host.name, group=group.name)
+
+
+def move_hosts(session: Session, names: NamedHosts, group_id: int, *, actor: Actor) -> int:
+    """Puts hosts into another group, with their users' counts; how many. raises: NotFoundError for the group."""
+    group = _move(session, names.ids, group_id)
+    record(session, actor, "hosts.moved", group.name, hosts=len(names.ids), first=names.found[:MOST_TOLD])
+    return len(names.ids)
+
+
+def find_named_hosts(session: Session, names: Iterable[str]) -> NamedHosts:
+    """The hosts of names, however they are written. Several hosts of one name are all meant.
+
+    raises: InvalidError for none, or for more than MOST_NAMES.
+    """
+    wanted = list(dict.fromkeys(name.strip().casefold() for name in names if name.strip()))
+    if not wanted:
+        raise InvalidError("Name at least one host.", field="names")
+    if len(wanted) > MOST_NAMES:
+        raise InvalidError(f"Name at most {MOST_NAMES} hosts at once.", field="names")
+    rows = [
+        row
+        for start in range(0, len(wanted), 500)
+        for row in session.execute(
+            select(Host.id, Host.name).where(func.lower(Host.name).in_(wanted[start : start + 500])).order_by(Host.id)
+        )
+    ]
+    known = {name.casefold() for _host_id, name in rows}
+    return NamedHosts(
+        ids=tuple(host_id for host_id, _name in rows),
+        found=tuple(name for _host_id, name in rows),
+        unknown=tuple(name for name in wanted if name not in known),
+    )
+
+
+def _move(session: Session, host_ids: Sequence[int], group_id: int) -> HostGroup:
     group = session.get(HostGroup, group_id)
     if group is None:
         raise NotFoundError("There is no such group.", field="group")
-    ids = lock_subjects(session, host_id)
-    session.execute(update(Host).where(Host.id == host_id).values(group_id=group_id))
     connection = session.connection()
     rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
-    cursor = connection.connection.cursor()
     deltas: defaultdict[tuple[int, int, int], int] = defaultdict(int)
-    for old in rows.find_pointers(cursor, ids):
-        count_move(old, old._replace(group_id=group_id), deltas)
-    if deltas:
-        connection.execute(update(Subject).where(Subject.id.in_(ids)).values(group_id=group_id))
-        rows.insert_deltas(cursor, [DeltaRow(*key, by) for key, by in sorted(deltas.items()) if by])
-    record(session, actor, "host.moved", host.name, group=group.name)
+    # All pulses first, in the order in which report writers lock them.
+    ids = lock_subjects(session, *host_ids)
+    for start in range(0, len(host_ids), 500):
+        session.execute(update(Host).where(Host.id.in_(host_ids[start : start + 500])).values(group_id=group_id))
+    cursor = connection.connection.cursor()
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        for old in rows.find_pointers(cursor, some):
+            count_move(old, old._replace(group_id=group_id), deltas)
+        connection.execute(update(Subject).where(Subject.id.in_(some)).values(group_id=group_id))
+    changed = [DeltaRow(*key, by) for key, by in sorted(deltas.items()) if by]
+    if changed:
+        rows.insert_deltas(cursor, changed)
+    return group
 
 
 def get_host(session: Session, host_id: int) -> Host:
@@ -76,13 +132,15 @@ def get_host(session: Session, host_id: int) -> Host:
     return host
 
 
-def lock_subjects(session: Session, host_id: int) -> list[int]:
-    """The ids of a host's users, their pulses locked in this order, as report writers lock them."""
-    query = (
-        select(Pulse.subject_id)
-        .join(Subject, Subject.id == Pulse.subject_id)
-        .where(Subject.host_id == host_id)
-        .order_by(Pulse.subject_id)
-        .with_for_update(of=Pulse)
+def lock_subjects(session: Session, *host_ids: int) -> list[int]:
+    """The ids of hosts' users, their pulses locked in this order, as report writers lock them."""
+    ids = sorted(
+        subject_id
+        for start in range(0, len(host_ids), 500)
+        for subject_id in session.scalars(select(Subject.id).where(Subject.host_id.in_(host_ids[start : start + 500])))
     )
-    return list(session.scalars(query))
+    locked: list[int] = []
+    for start in range(0, len(ids), 500):
+        query = select(Pulse.subject_id).where(Pulse.subject_id.in_(ids[start : start + 500]))
+        locked += session.scalars(query.order_by(Pulse.subject_id).with_for_update(of=Pulse))
+    return locked

@@ -109,6 +109,17 @@ class Host(Base):
     subjects_today: Mapped[int] = mapped_column(Integer, default=0)
 
 
+class HostTag(Base):
+    """A word that administrators gave to a host, beside its one group."""
+
+    __tablename__ = "host_tag"
+
+    tag: Mapped[str] = mapped_column(String(60), primary_key=True)
+    host_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("host.id", ondelete="CASCADE"), primary_key=True, index=True, autoincrement=False
+    )
+
+
 class Subject(Base):
     """One user on one host, and the sets it last reported. `group_id`, `standing`: as which it is in the tallies.
 

@@ -110,6 +110,14 @@ SECTIONS = (
         heading="Rules",
     ),
     Section(
+        key="groups",
+        title="Groups and tags",
+        path="/groups",
+        icon="tags",
+        permission=Permission.VIEW_FLEET,
+        heading="Fleet",
+    ),
+    Section(
         key="agents",
         title="Agents",
         path="/agents",

@@ -1,0 +1,124 @@
+"""Groups and tags: what hosts are counted by, and words to find them by; both given to lists of names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Path, Request
+from sqlalchemy.orm import Session
+from starlette.responses import RedirectResponse, Response
+
+from app.db.session import SessionDep
+from app.errors import AppError, InvalidError
+from app.fleet.groups import create_group, delete_group, rename_group
+from app.fleet.hosts import find_named_hosts, move_hosts
+from app.fleet.queries import list_groups
+from app.fleet.tags import drop_tag, list_tags, tag_hosts, untag_hosts
+from app.web.guards import ManageAgents, ViewFleet
+from app.web.templating import render
+from app.web.words import plural
+
+router = APIRouter(include_in_schema=False)
+
+Text = Annotated[str, Form(max_length=400)]
+Names = Annotated[str, Form(max_length=700_000)]
+GroupId = Annotated[int, Path(ge=1, le=2**31)]
+MOST_UNKNOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What was done to a list of hosts, and the names of which there is no host."""
+
+    sentence: str
+    unknown: tuple[str, ...] = ()
+
+
+@router.get("/groups")
+def show_groups(person: ViewFleet, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
+    return _page(request, session)
+
+
+@router.post("/groups")
+def create(person: ManageAgents, request: Request, session: SessionDep, name: Text = "") -> Response:
+    try:
+        create_group(session, name, actor=person.actor)
+    except AppError as error:
+        return _page(request, session, form={"name": name}, problem=error)
+    return RedirectResponse("/groups", status_code=303)
+
+
+@router.post("/groups/{group_id}/rename")
+def rename(person: ManageAgents, request: Request, session: SessionDep, group_id: GroupId, name: Text = "") -> Response:
+    try:
+        rename_group(session, group_id, name, actor=person.actor)
+    except InvalidError as error:
+        return _page(request, session, notice=str(error))
+    return RedirectResponse("/groups", status_code=303)
+
+
+@router.post("/groups/{group_id}/delete")
+def delete(person: ManageAgents, session: SessionDep, group_id: GroupId) -> Response:
+    delete_group(session, group_id, actor=person.actor)
+    return RedirectResponse("/groups", status_code=303)
+
+
+@router.post("/groups/hosts")
+def change_hosts(
+    person: ManageAgents,
+    request: Request,
+    session: SessionDep,
+    what: Text = "",
+    names: Names = "",
+    group: Text = "",
+    tag: Text = "",
+) -> Response:
+    form = {"what": what, "names": names, "group": group, "tag": tag}
+    try:
+        hosts = find_named_hosts(session, re.split(r"[\s,;]+", names))
+        if what == "move":
+            if not group.isdecimal():
+                raise InvalidError("Choose a group.", field="group")
+            count = move_hosts(session, hosts, int(group), actor=person.actor)
+            sentence = f"{plural(count, 'host')} moved."
+        elif what in ("tag", "untag"):
+            change = tag_hosts if what == "tag" else untag_hosts
+            count = change(session, tag, hosts, actor=person.actor)
+            sentence = f"{plural(count, 'host')} {'got' if what == 'tag' else 'lost'} the tag."
+        else:
+            raise InvalidError("Choose what to do.", field="what")
+    except AppError as error:
+        return _page(request, session, form=form, problem=error)
+    return _page(request, session, done=Done(sentence=sentence, unknown=hosts.unknown))
+
+
+@router.post("/groups/tags/drop")
+def drop(person: ManageAgents, session: SessionDep, tag: Text = "") -> Response:
+    drop_tag(session, tag, actor=person.actor)
+    return RedirectResponse("/groups#tags-title", status_code=303)
+
+
+def _page(
+    request: Request,
+    session: Session,
+    *,
+    form: dict[str, str] | None = None,
+    problem: AppError | None = None,
+    notice: str | None = None,
+    done: Done | None = None,
+) -> Response:
+    filled = {"name": "", "what": "move", "names": "", "group": "", "tag": ""} | (form or {})
+    return render(
+        request,
+        "groups/page.html",
+        status=problem.status if problem is not None else 422 if notice else 200,
+        groups=list_groups(session),
+        tags=list_tags(session),
+        form=filled,
+        problem=problem,
+        notice=notice,
+        done=done,
+        most_unknown=MOST_UNKNOWN,
+    )
