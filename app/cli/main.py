@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("app.cli.export", "Write AppLocker rules for patterns."),
     "fleet": ("app.cli.fleet", "Make a fleet to try Wayleave with."),
     "host": ("app.cli.host", "Approve, move, revoke or erase workstations."),
+    "import": ("app.cli.import_", "Import event logs and exports as sightings."),
     "policy": ("app.cli.policy", "Show, lint, test, compare, merge and convert AppLocker policies."),
     "probing": ("app.cli.probing", "Stop agents from probing, for all hosts or a group."),
     "serve": ("app.cli.serve", "Run the server."),

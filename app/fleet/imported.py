@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,23 +118,24 @@ def _find_hosts(session: Session, computers: set[str], places: Places) -> int:
         return 0
     places.hosts |= _named(session, wanted, imported=True)
     missing = sorted(name for name in wanted if name not in places.hosts)
-    by_name: dict[str, tuple[int, int]] = {}
-    for name in missing:
-        if name.lower() not in by_name:
-            group_id = get_or_make_group(session, DEFAULT_GROUP, "default").id
-            host = Host(
-                group_id=group_id,
-                state=HostState.IMPORTED.value,
-                token_hash=hashlib.sha256(secrets.token_bytes(32)).digest(),  # nobody's
-                enrolled_at=now(),
-                name=name,
-                platform="windows",
-            )
-            session.add(host)
-            session.flush()  # its id is wanted
-            by_name[name.lower()] = (host.id, group_id)
-        places.hosts[name] = by_name[name.lower()]
-    return len(by_name)
+    if not missing:
+        return 0
+    group_id = get_or_make_group(session, DEFAULT_GROUP, "default").id
+    made = {
+        name.lower(): Host(
+            group_id=group_id,
+            state=HostState.IMPORTED.value,
+            token_hash=hashlib.sha256(secrets.token_bytes(32)).digest(),  # nobody's
+            enrolled_at=now(),
+            name=name,
+            platform="windows",
+        )
+        for name in missing
+    }
+    session.add_all(made.values())
+    session.flush()  # their ids are wanted
+    places.hosts |= {name: (made[name.lower()].id, group_id) for name in missing}
+    return len(made)
 
 
 def _named(session: Session, computers: set[str], *, imported: bool) -> dict[str, tuple[int, int]]:
@@ -150,10 +152,13 @@ def _named(session: Session, computers: set[str], *, imported: bool) -> dict[str
         .where(func.lower(Host.name).in_(labels), Host.state.in_(states))
         .order_by(case((Host.state == HostState.IMPORTED.value, 1), else_=0), Host.enrolled_at.desc(), Host.id.desc())
     ).all()
+    by_name: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_name[row.name.lower()].append(row)
     found: dict[str, tuple[int, int]] = {}
     for name in computers:
         label, _, suffix = name.lower().partition(".")
-        for row in rows:
+        for row in (*by_name[name.lower()], *(by_name[label] if suffix else ())):
             domain = (row.domain or "").lower()
             is_whole = row.name.lower() == name.lower()
             is_label = row.state != HostState.IMPORTED.value and row.name.lower() == label

@@ -30,7 +30,7 @@ class HostState(IntEnum):
     QUARANTINED = 2
     REVOKED = 3
     IMPORTED = 4
-    """No agent enrolled: events of an imported file name it. It becomes one with the host that enrols under its name."""
+    """Only an imported file names it; no agent speaks for it. It becomes one with the host that enrols by its name."""
 
 
 def judge_standing(

@@ -103,6 +103,6 @@ def _serve(connection: Connection, path: str, is_open: bool, env: dict[str, str]
         while True:
             try:
                 offset = connection.recv()
-            except EOFError:
+                connection.send(read_stretch(file, offset, files, is_open=is_open))
+            except (EOFError, OSError):
                 return
-            connection.send(read_stretch(file, offset, files, is_open=is_open))
