@@ -27,7 +27,8 @@ CORRECTIONS = (
     # A program of the package (18), failures ignored (64), on rollback (256), in the script (1024), as system (2048).
     "UPDATE `CustomAction` SET `Type` = 3410 WHERE `Action` = 'UndoSetUp'",
     # May be given by who starts msiexec; without this, some would not reach the system account's half of it.
-    "UPDATE `Property` SET `Value` = 'NEWERFOUND;OLDERFOUND;INSTALLDIR;SERVER;SECRETFILE;CAFILE;REGISTERTASKS;KEEPSTATE' "
+    "UPDATE `Property` SET `Value` = "
+    "'NEWERFOUND;OLDERFOUND;INSTALLDIR;SERVER;SECRETFILE;CAFILE;REGISTERTASKS;KEEPSTATE' "
     "WHERE `Property` = 'SecureCustomProperties'",
 )
 _TYPE_FILETIME = 64
