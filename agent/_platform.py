@@ -6,6 +6,7 @@ import sys
 
 if sys.platform == "win32":
     from agent._asking_windows import ask_safer, load_library
+    from agent._controls_windows import read_controls
     from agent._events_windows import read_channel
     from agent._windows import (
         CANARY,
@@ -36,6 +37,7 @@ else:
         mode_allows_start,
         open_lock,
         read_channel,
+        read_controls,
         read_host,
         read_machine_account,
         read_machine_id,
@@ -57,6 +59,7 @@ __all__ = [
     "mode_allows_start",
     "open_lock",
     "read_channel",
+    "read_controls",
     "read_host",
     "read_machine_account",
     "read_machine_id",

@@ -25,6 +25,7 @@ from typing import IO, Literal
 from agent.canary import LINUX_CANARY
 from agent.channels import ERROR_CHANNEL_NOT_FOUND, ChannelRead
 from agent.contract.facts import HostFacts
+from agent.controls import ControlAnswers
 from agent.judge import SaferAnswer
 from agent.policy import PolicyInForce
 from agent.principals import Principal
@@ -174,6 +175,11 @@ def read_policy() -> PolicyInForce:
 def read_channel(_channel: str, _query: str, _limit: int) -> ChannelRead:
     """Linux has no AppLocker to tell of."""
     return ChannelRead(error=ERROR_CHANNEL_NOT_FOUND)
+
+
+def read_controls() -> ControlAnswers:
+    """Linux is a trial ground: no such product is looked for."""
+    return ControlAnswers()
 
 
 def read_machine_variables() -> Mapping[str, str]:

@@ -24,7 +24,7 @@ from agent.contract.messages import Refused, Report
 from agent.cycle import CycleResult, NotEnrolled, Revoked, get_identity, next_cycle_s, run_cycle
 from agent.loading import COMMAND, serve
 from agent.observe import Observation, preview
-from agent.options import Options, OptionsError, read_options
+from agent.options import METHODS, Options, OptionsError, read_options
 from agent.report import encode_report
 from agent.spool import AgentBusy, Delivered, load_identity, load_pending, load_progress
 
@@ -72,6 +72,12 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--project-root", action="append", metavar="DIR", help="a folder in which projects live (may be repeated)"
     )
+    common.add_argument(
+        "--method",
+        choices=METHODS,
+        help="start: try by starting; policy: start nothing, the server judges; auto (default): policy where another"
+        " product watches what is started",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     probe = commands.add_parser("probe", parents=[common], help="try, and print what would be sent; send nothing")
@@ -111,6 +117,8 @@ def _options(parsed: argparse.Namespace) -> Options:
     options = read_options(os.environ, config=parsed.config)
     if parsed.state_dir is not None:
         options = replace(options, state_dir=parsed.state_dir.absolute())
+    if parsed.method:
+        options = replace(options, method=parsed.method)
     if parsed.project_root:
         roots = tuple(str(Path(root).absolute()) for root in parsed.project_root)
         options = replace(options, project_roots=(*options.project_roots, *roots))

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import httpx
 
-from agent._platform import open_lock, read_channel, read_principal
+from agent._platform import open_lock, read_channel, read_controls, read_principal
 from agent.channels import CHANNELS, query_of
 from agent.contract.messages import CATALOGUE_PATH
+from agent.controls import choose_method, find_controls
 from agent.cycle import recognise_machine
 from agent.delivery import open_for
 from agent.doctor import Condition
@@ -52,6 +53,7 @@ def examine(
     progress = load_progress(state_dir)
     identity = load_identity(state_dir)
     pending = _pending(state_dir) if may_look else ()
+    controls = find_controls(read_controls())
     now = time.time()
     server_error, clock_s = _ask_server(identity, options, transport)
     return Condition(
@@ -82,6 +84,8 @@ def examine(
         inbox=_inbox(places, principal.sid) if is_machine_wide and not ground.is_elevated else None,
         refused_notes=_refused(places) if is_machine_wide and ground.is_elevated else (),
         probing=options.probing,
+        method=choose_method(options.method, controls),
+        other_controls=controls,
         stopped_by_server=not read_orders(places).probing if is_machine_wide else progress.stopped,
     )
 

@@ -143,7 +143,7 @@ def judge_task(wanted: str, code: int, output: bytes) -> str:
     start = text.find("<Task")
     try:
         found = _read(text[start:]) if start >= 0 else None
-    except ElementTree.ParseError:
+    except (ElementTree.ParseError, ValueError):
         found = None
     if found is None:
         return "missing"

@@ -33,6 +33,7 @@ from agent.cycle import (
 )
 from agent.events import Person
 from agent.inbox import Refusal, Taken, list_people, make_inbox, take_notes
+from agent.kept import adopt_kept
 from agent.notes import Note, TextSet, with_event_logs
 from agent.options import Options
 from agent.places import Orders, Places, write_orders
@@ -102,6 +103,7 @@ def run_machine_cycle(
             progress = _forget_other_machine(state_dir, progress)
             save_progress(state_dir, progress)
             save_identity(state_dir, identity)
+        adopt_kept(places.orders, identity.catalogue_key)
         taken = take_notes(places.inbox, sids)
         reading, sightings = _read_events(options, environment, taken, progress)
         shared = (policy_set(read_policy()), replace(read_host(__version__), attested=True))
@@ -159,7 +161,7 @@ def deferred_delivery(places: Places, options: Options) -> Iterator[Deliver]:
                 identity_dir=places.machine,
             )
             if result.catalogue:
-                delivery.refresh_catalogue(places.machine, http, result)
+                delivery.refresh_catalogue(places.orders, http, result)
             return result
 
         yield deliver

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from agent.catalogue import Machine
@@ -135,7 +135,7 @@ def _read_bodies(value: Mapping[str, Any]) -> dict[str, str]:
         if not isinstance(body, Mapping):
             raise NoteError(f"bodies.{kind}: not an object")
     environment = parse_canonical(value["environment"])
-    known = set(EnvironmentSet().to_json()) | {"event_logs"}
+    known = {item.name for item in fields(EnvironmentSet)}
     if not isinstance(environment, Mapping) or not set(environment) <= known:
         raise NoteError("bodies.environment: unknown parts")
     return dict(value)

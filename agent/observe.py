@@ -17,6 +17,7 @@ from agent._platform import (
     is_link,
     mode_allows_start,
     read_channel,
+    read_controls,
     read_host,
     read_machine_variables,
     read_policy,
@@ -30,6 +31,7 @@ from agent.catalogue.load import own
 from agent.contract.canonical import Json
 from agent.contract.facts import Engine, FactSet, Method, Outcome, Probe, ProbeSet, Specimen, Why
 from agent.contract.messages import Report
+from agent.controls import choose_method, find_controls
 from agent.discover import Discovery, discover
 from agent.events import MAX_WINDOWS, Window, path_digest
 from agent.kept import adopt_kept
@@ -40,7 +42,7 @@ from agent.options import Options
 from agent.placement import Journal, new_token
 from agent.policy import PolicyInForce, named_sids, policy_set
 from agent.principals import ADMINISTRATORS, Principal, reportable_token
-from agent.probe import Surroundings, run_trials
+from agent.probe import Surroundings, leave_to_server, run_trials
 from agent.recognise import is_known_uv
 from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
 from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number, save_progress
@@ -90,13 +92,15 @@ def observe(
     catalogue_refused = adopt_kept(catalogue_dir or state_dir)
     catalogue = load()
     policy, principal, host = read_policy(), read_principal(), read_host(__version__)
+    controls = find_controls(read_controls())
+    starts = choose_method(options.method, controls) == "start"
     asked_at = time.time()
     discovery = discover(
         catalogue,
         environment,
         configured_roots=options.project_roots,
         search_projects=options.search_projects,
-        may_ask=options.ask_uv and principal.sid != LOCAL_SYSTEM,
+        may_ask=options.ask_uv and starts and principal.sid != LOCAL_SYSTEM,
         is_known=lambda path: PLATFORM != "windows" or is_known_uv(path, own(), read_trust, baseline=options.known_uv),
     )
     # Asking a uv that is refused makes an event as well.
@@ -118,7 +122,7 @@ def observe(
     left: tuple[str, ...] = ()
     probed = False
     language_mode = ""
-    if options.probing and PLATFORM == "windows" and principal.sid != LOCAL_SYSTEM:
+    if options.probing and starts and PLATFORM == "windows" and principal.sid != LOCAL_SYSTEM:
         language_mode = find_language_mode(state_dir, sets[1].digest(), environment)
     if options.probing:
         trials = plan_trials(
@@ -128,15 +132,19 @@ def observe(
             uvs=[uv.path for uv in discovery.uvs],
             launcher=find_launcher(discovery.machine),
         )
-        answers_to = [
+        answers_to: list[Json] = [
             catalogue.etag,
+            starts,
             list(discovery.machine.project_roots),
             *(facts.digest() for facts in (surroundings, *sets)),
         ]
         found = fingerprint([*answers_to, *(_trial_state(trial) for trial in trials)])
         probes = tuple(memory.probes[trial.key] for trial in trials if trial.key in memory.probes)
-        probed = force or is_occasion(memory, found, now=now)
-        if probed:
+        probed = starts and (force or is_occasion(memory, found, now=now))
+        if not starts:
+            # What stands where is told, and nothing of what was once tried: the server judges by the policy.
+            probes = tuple(leave_to_server(trial) for trial in trials if not trial.is_second)
+        elif probed:
             begun = time.time()
             chosen = trials if force else choose_trials(trials, memory, now=now)
             loader = Loader()
@@ -179,7 +187,12 @@ def observe(
         facts=facts_of(
             [
                 ProbeSet(catalogue=catalogue.etag, probes=probes, refused=catalogue_refused),
-                replace(surroundings, event_logs=reading.states, language_mode=language_mode),
+                replace(
+                    surroundings,
+                    event_logs=reading.states,
+                    language_mode=language_mode,
+                    controls=() if starts else controls,
+                ),
                 *sets,
             ]
         ),

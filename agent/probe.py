@@ -95,6 +95,13 @@ def _untried(trial: Trial, outcome: Outcome, why: Why | None = None) -> Probe:
     )
 
 
+def leave_to_server(trial: Trial) -> Probe:
+    """A pattern that is not tried: what stands there is told, and the server judges by the policy in force."""
+    if not trial.paths:
+        return _untried(trial, trial.otherwise)
+    return replace(_untried(trial, Outcome.UNKNOWN), method=Method.POLICY)
+
+
 def _run_trial(trial: Trial, surroundings: Surroundings, journal: Journal, engines: Engines) -> Probe | None:
     if not trial.paths:
         return _untried(trial, trial.otherwise)

@@ -54,6 +54,7 @@ def run_user_cycle(
             records={},
             windows=recall_windows(progress),
             force=force and allowed,
+            catalogue_dir=places.orders,
         )
         sid = observation.principal.sid
         if sid == LOCAL_SYSTEM:

@@ -191,6 +191,7 @@ class EnvironmentSet(FactSet):
     maps a root's name to the AppLocker form that it resolves to (`%OSDRIVE%\\USERS\\*\\...`). `event_logs` maps
     `applocker-exe`, `applocker-script`, `code-integrity` and `srp` to how the log stands: `read`, `behind`,
     `overwritten`, `cleared`, `denied` or `error N`; a log that the machine does not have is not in it.
+    `controls`: other products that watch what is started, because of which the server judges and nothing is started.
     `language_mode`: that of the user's PowerShell (`FullLanguage`, `ConstrainedLanguage` ...); empty if it did not say.
     """
 
@@ -200,6 +201,7 @@ class EnvironmentSet(FactSet):
     roots: Mapping[str, str] = field(default_factory=dict)
     event_logs: Mapping[str, str] = field(default_factory=dict)
     language_mode: str = ""
+    controls: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -216,6 +218,8 @@ class EnvironmentSet(FactSet):
             value["event_logs"] = dict(self.event_logs)
         if self.language_mode:
             value["language_mode"] = self.language_mode
+        if self.controls:
+            value["controls"] = sorted(set(self.controls))
         return value
 
 
