@@ -86,6 +86,7 @@ class _Environment(TypedDict, total=False):
     answers: dict[str, _Any]
     roots: dict[str, _Any]
     event_logs: dict[str, _Short]
+    language_mode: _Short
 
 
 class _Collection(TypedDict, total=False):
@@ -97,6 +98,8 @@ class _Policy(TypedDict, total=False):
     gpo: dict[str, _Collection] | None
     csp: _Short
     srp: bool
+    csp_sets: list[dict[str, _Collection]]
+    service_disabled: bool
 
 
 class _Token(TypedDict, total=False):
@@ -246,9 +249,10 @@ def _preferred_version(value: _Uv) -> str:
 
 
 def _enforces(value: _Policy) -> bool:
-    collections = value.get("gpo") or {}
-    for collection in collections.values():
-        # A collection with rules and no mode is enforced all the same.
-        if collection.get("rules") and collection.get("mode", "").lower() not in _AUDIT_MODES:
-            return True
-    return bool(value.get("srp"))
+    for collections in (value.get("gpo") or {}, *value.get("csp_sets", ())):
+        for collection in collections.values():
+            # A collection with rules and no mode is enforced all the same.
+            if collection.get("rules") and collection.get("mode", "").lower() not in _AUDIT_MODES:
+                return True
+    # A policy that nobody could read is none that may be taken for no policy.
+    return bool(value.get("srp")) or value.get("csp", "none") not in ("none", "read")

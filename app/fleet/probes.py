@@ -65,6 +65,7 @@ class ProbesShape(TypedDict, total=False):
     """What a set of probes must look like."""
 
     probes: list[ProbeShape]
+    refused: _Short | None
 
 
 _SHAPE = TypeAdapter(ProbeShape)

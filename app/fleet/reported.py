@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+from agent.catalogue.adopt import REASONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,17 @@ class ProbeResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """A place at which a policy lets the canary and what uv would put there fare differently."""
+
+    pattern: str
+    collection: str
+    specimen: str
+    outcome: str
+    canary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundUv:
     """One uv that was found on the host. `path` is templated."""
 
@@ -32,16 +45,26 @@ class FoundUv:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyInForce:
-    """Mode and number of rules by collection (None: could not be read), and what else is there."""
+    """Mode and number of rules by collection (None: could not be read), and what else is there.
+
+    `csp_sets`: device management's policies where they could be read, each by collection; all have to allow a file.
+    """
 
     collections: Mapping[str, tuple[str, int]] | None
     csp: str
     srp: bool
+    csp_sets: tuple[Mapping[str, tuple[str, int]], ...] = ()
+    service_disabled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
-    """Everything that one subject last reported. `probes`: the refused ones first; `absent`: how many had nothing."""
+    """Everything that one subject last reported. `probes`: the refused ones first; `absent`: how many had nothing.
+
+    `mismatches`: where what uv would put there and the canary fared differently: pattern, collection, the outcome of
+    each. `catalogue_refused`: why the agent does not work with the server's catalogue, in words. `roots`: where uv's
+    directories really lie, in AppLocker's words.
+    """
 
     probes: tuple[ProbeResult, ...]
     found: tuple[FoundUv, ...]
@@ -50,8 +73,13 @@ class Reported:
     variables: Mapping[str, str]
     event_logs: Mapping[str, str]
     absent: int
+    mismatches: tuple[Mismatch, ...] = ()
+    catalogue_refused: str | None = None
+    language_mode: str = ""
+    roots: Mapping[str, str] = field(default_factory=dict)
 
 
+_JUDGED = frozenset({"blocked", "denied", "allowed", "audited"})
 _WORST_FIRST = ("blocked", "denied", "audited", "error", "unknown", "allowed")
 
 
@@ -69,7 +97,35 @@ def read_reported(sets: Mapping[str, Any]) -> Reported:
         answers=environment.get("answers", {}),
         variables={**environment.get("variables", {}), **environment.get("uv_toml", {})},
         event_logs=environment.get("event_logs", {}),
+        mismatches=find_mismatches(probes),
+        catalogue_refused=_refusal(sets.get("probes", {}).get("refused")),
+        language_mode=environment.get("language_mode", ""),
+        roots=environment.get("roots", {}),
     )
+
+
+def find_mismatches(probes: Iterable[ProbeResult]) -> tuple[Mismatch, ...]:
+    """Where the canary's outcome is another than that of the real file, or of the host's own launcher."""
+    canaries: dict[tuple[str, str], str] = {}
+    better: dict[tuple[str, str], ProbeResult] = {}
+    for one in probes:
+        key = (one.pattern, one.collection or "Exe")
+        if one.outcome not in _JUDGED:
+            continue
+        if one.specimen == "canary":
+            canaries[key] = one.outcome
+        elif one.specimen in ("real", "launcher"):
+            better[key] = one
+    return tuple(
+        Mismatch(pattern=key[0], collection=key[1], specimen=one.specimen, outcome=one.outcome, canary=canaries[key])
+        for key, one in sorted(better.items())
+        if key in canaries and canaries[key] != one.outcome
+    )
+
+
+def _refusal(code: object) -> str | None:
+    # A report is a claim: of words that this release does not know, only that there is one.
+    return None if not code else REASONS.get(str(code), "of a reason that this server does not know")
 
 
 def _probes(body: Mapping[str, Any]) -> tuple[ProbeResult, ...]:
@@ -104,4 +160,13 @@ def _policy(body: Mapping[str, Any]) -> PolicyInForce:
     collections = None
     if gpo is not None:
         collections = {name: (one.get("mode", ""), len(one.get("rules", ()))) for name, one in sorted(gpo.items())}
-    return PolicyInForce(collections=collections, csp=body.get("csp", "none"), srp=body.get("srp", False))
+    return PolicyInForce(
+        collections=collections,
+        csp=body.get("csp", "none"),
+        srp=body.get("srp", False),
+        csp_sets=tuple(
+            {name: (one.get("mode", ""), len(one.get("rules", ()))) for name, one in sorted(found.items())}
+            for found in body.get("csp_sets", ())
+        ),
+        service_disabled=body.get("service_disabled", False),
+    )

@@ -194,6 +194,8 @@ def _count_ours(policy: Policy | None, ours: frozenset[str]) -> int:
 def _problem(gpo: object, csp: str, policy: Policy | None) -> str | None:
     if gpo is None:
         return "The agent could not read the policy."
+    if csp == "read":
+        return "Policies from Intune are in force besides; a file must be allowed by each of them and by this one."
     if csp != "none":
-        return "A policy from Intune is in force besides, which agents cannot read as a whole."
+        return "A policy from Intune is in force besides, which the agent may not read: what it allows is not known."
     return "It has rules that are not valid AppLocker XML." if policy is None else None

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
 from app.fleet.queries import PatternCount, read_pattern
+from app.fleet.queries_mismatch import read_mismatches
 from app.fleet.queries_sightings import summarise_sightings
 from app.web.glossary import GROUP_TITLES
 from app.web.guards import ViewFleet
@@ -84,4 +85,5 @@ def show_pattern(
         signer=catalogue.signer(pattern.signer) if pattern.signer else None,
         sightings=summarise_sightings(session, pattern_id),
         can_have_rule=can_have_rule(pattern),
+        mismatches=read_mismatches(session, pattern_id) if pattern.is_executed else None,
     )

@@ -1,0 +1,87 @@
+"""What a host's page says of a report: findings in words, sets kept apart, nothing taken for what it is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.contract.canonical import ContractError, canonical_json
+from agent.contract.facts import CollectionInForce, PolicySet, ProbeSet
+from app.fleet.facts import Flag, read_set
+from app.fleet.reported import read_reported
+
+RULES = CollectionInForce(mode="Enabled", rules=("<FilePathRule/>",))
+
+
+def probe(specimen: str, outcome: str, pattern: str = "venv-python", collection: str = "Exe") -> dict[str, Any]:
+    return {"pattern": pattern, "specimen": specimen, "outcome": outcome, "collection": collection}
+
+
+def reported(*probes: dict[str, Any], **more: Any) -> Any:
+    return read_reported({"probes": {"probes": list(probes), **more}})
+
+
+def test_a_canary_that_fares_otherwise_is_a_fact() -> None:
+    (found,) = reported(probe("launcher", "allowed"), probe("canary", "blocked")).mismatches
+    assert (found.pattern, found.specimen, found.outcome, found.canary) == (
+        "venv-python",
+        "launcher",
+        "allowed",
+        "blocked",
+    )
+
+
+@pytest.mark.parametrize(
+    "probes",
+    [
+        (probe("real", "blocked"), probe("canary", "blocked")),
+        (probe("real", "allowed"), probe("canary", "unknown")),
+        (probe("real", "error"), probe("canary", "allowed")),
+        (probe("real", "allowed"), probe("canary", "blocked", pattern="tool-bin-exe")),
+        (probe("real", "allowed", collection="Dll"), probe("canary", "blocked")),
+        (probe("real", "allowed"),),
+        (probe("canary", "blocked"),),
+    ],
+)
+def test_nothing_else_is(probes: tuple[dict[str, Any], ...]) -> None:
+    assert reported(*probes).mismatches == ()
+
+
+def test_why_a_catalogue_was_refused_is_told_in_our_words() -> None:
+    assert "signature" in reported(refused="signature").catalogue_refused
+    assert reported(refused="<b>evil</b>").catalogue_refused == "of a reason that this server does not know"
+    assert reported().catalogue_refused is None
+    body = ProbeSet(catalogue="x", probes=(), refused="place").body()
+    assert read_set("probes", body).patterns == ()
+    with pytest.raises(ContractError):
+        read_set("probes", canonical_json({"probes": [], "refused": 5}))
+
+
+def test_policies_of_device_management_are_kept_apart() -> None:
+    facts = PolicySet(collections={"Exe": RULES}, csp="read", csp_sets=({"Exe": RULES}, {"Dll": RULES}))
+    policy = read_reported({"policy": facts.to_json()}).policy
+    assert policy is not None
+    assert policy.collections == {"Exe": ("Enabled", 1)}
+    assert policy.csp_sets == ({"Exe": ("Enabled", 1)}, {"Dll": ("Enabled", 1)})
+
+
+@pytest.mark.parametrize(
+    ("facts", "enforcing"),
+    [
+        (PolicySet(collections={}), False),
+        (PolicySet(collections={}, csp="present-unreadable"), True),
+        (PolicySet(collections={}, csp="read", csp_sets=({"Exe": RULES},)), True),
+        (PolicySet(collections={}, csp="read", csp_sets=({"Exe": CollectionInForce(mode="AuditOnly")},)), False),
+    ],
+)
+def test_what_could_not_be_read_is_never_taken_for_no_policy(facts: PolicySet, enforcing: bool) -> None:
+    assert read_set("policy", facts.body()).flags == (Flag.ENFORCING if enforcing else 0)
+
+
+def test_hostile_shapes_are_refused_by_name() -> None:
+    for value in ({"csp_sets": [5]}, {"csp_sets": "x"}, {"service_disabled": "yes"}):
+        with pytest.raises(ContractError):
+            read_set("policy", canonical_json(value))  # type: ignore[arg-type]
+    with pytest.raises(ContractError):
+        read_set("environment", canonical_json({"language_mode": "x" * 100}))
