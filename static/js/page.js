@@ -48,15 +48,36 @@ document.addEventListener("change", (event) => {
 });
 for (const form of document.querySelectorAll("form[data-choices]")) countChosen(form);
 
-// "/" goes to the search field.
+// Keys: "/" searches on the page or everywhere, "?" tells the keys, "g" and a letter go to a section.
+const places = { o: "/", p: "/patterns", h: "/hosts", s: "/sightings", r: "/rule-sets" };
+let goingUntil = 0;
 document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.matches("input, textarea, select, [contenteditable]")) return;
-  const search = document.querySelector("[data-search]");
-  if (!search) return;
-  event.preventDefault();
-  search.focus();
-  search.select();
+  const going = Date.now() < goingUntil;
+  goingUntil = 0;
+  if (going && places[event.key]) {
+    event.preventDefault();
+    location.assign(places[event.key]);
+  } else if (event.key === "g") {
+    goingUntil = Date.now() + 1500;
+  } else if (event.key === "?") {
+    const keys = document.getElementById("keys");
+    if (!keys) return;
+    event.preventDefault();
+    keys.showModal();
+  } else if (event.key === "/") {
+    const search = document.querySelector("[data-search]") ?? document.getElementById("everything");
+    if (!search) return;
+    event.preventDefault();
+    document.querySelector("details.menu")?.setAttribute("open", "");
+    search.focus();
+    search.select();
+  }
+});
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-open]");
+  if (opener) document.getElementById(opener.dataset.open).showModal();
 });
 
 // A filter form sends itself when a choice changes.
