@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import random
 import time
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -14,10 +15,12 @@ from app.db.session import session_scope
 from app.fleet.make import PROFILES, make_fleet
 from app.fleet.make_bulk import make_fleet_in_bulk
 from app.fleet.queries import count_hosts
-from app.ingest.generator import Fleet
+from app.ingest.generator import Fleet, change_some
+from app.ingest.ledger import compare, read_lines, write_lines
 
 BULK_FROM = 20_000
 """From so many hosts on, PostgreSQL gets the rows copied in."""
+SHOWN = 20
 
 
 @click.group()
@@ -69,6 +72,13 @@ def make(hosts: int, seed: int, profile: str, force: bool) -> None:
 @click.option("--secret", required=True, help="An enrolment secret good for as many hosts.")
 @click.option("--connections", type=click.IntRange(1, 5000), default=64, show_default=True)
 @click.option("--new-connection", is_flag=True, help="A new connection for each report.")
+@click.option(
+    "--changed",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="The share of reports that say that something changed.",
+)
 @click.option("--ledger", type=click.Path(dir_okay=False, writable=True), help="Where to write what was acknowledged.")
 def send(
     hosts: int,
@@ -78,40 +88,66 @@ def send(
     secret: str,
     connections: int,
     new_connection: bool,
+    changed: float,
     ledger: str | None,
 ) -> None:
     """Enrol made workstations at a running server and let them report, as agents do.
 
-    Each line of the ledger has a host, its epoch, and how many of its reports were acknowledged.
+    Each line of the ledger has a host, and how many of its reports were acknowledged. It is written also when the
+    command is interrupted; `wayleave fleet compare` holds it against the database.
     """
     try:
-        sent = asyncio.run(_send(hosts, rate, duration_s, url, secret, connections, new_connection))
+        sent = Fleet(url, new_connection=new_connection)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        asyncio.run(_send(sent, hosts, rate, duration_s, secret, connections, changed))
     except (OSError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
+    finally:
+        if ledger:
+            with Path(ledger).open("w") as file:
+                file.writelines(write_lines(sent.stations))
     tally = sent.tally
-    if ledger:
-        with Path(ledger).open("w") as file:
-            for one in sent.stations:
-                line = {"host": one.host_id, "epoch": one.epoch, "acknowledged": one.acknowledged}
-                file.write(json.dumps(line) + "\n")
     latencies_ms = [one * 1000 for one in sorted(tally.latencies_s)] or [0.0]
     half, most = latencies_ms[len(latencies_ms) // 2], latencies_ms[len(latencies_ms) * 99 // 100]
     click.echo(f"{tally.acknowledged} reports acknowledged; half within {half:.1f} ms, 99 % within {most:.1f} ms.")
     click.echo(f"{tally.missing} times bodies were asked for, {tally.turned_away} times told to come back.")
-    click.echo(f"{tally.refused} reports refused, {tally.lost} connections lost.")
+    click.echo(f"{tally.refused} reports refused, {tally.lost} connections lost, {tally.anew} times begun anew.")
 
 
 async def _send(
-    hosts: int, rate: float | None, duration_s: float, url: str, secret: str, connections: int, new_connection: bool
-) -> Fleet:
-    sent = Fleet(url, new_connection=new_connection)
+    sent: Fleet,
+    hosts: int,
+    rate: float | None,
+    duration_s: float,
+    secret: str,
+    connections: int,
+    changed: float,
+) -> None:
     await sent.enrol(secret, hosts, connections=min(connections, 64))
     click.echo(f"{hosts} workstations enrolled.")
+    change = change_some(changed, random.Random()) if changed else None  # noqa: S311 - not a secret
     if rate is not None:
-        await sent.pace(rate, duration_s)
+        await sent.pace(rate, duration_s, change=change)
     else:
         until_s = time.monotonic() + duration_s
         while time.monotonic() < until_s:
-            await sent.saturate(max(hosts, connections), connections=connections)
+            await sent.saturate(max(hosts, connections), connections=connections, change=change)
     sent.close()
-    return sent
+
+
+@command.command("compare")
+@click.argument("ledger", type=click.File())
+def compare_command(ledger: TextIO) -> None:
+    """Hold a LEDGER of `fleet send` against the database. Exit code 1: a report was lost, or counted twice."""
+    with opened_database(read_settings()) as engine, session_scope(engine, writes=False) as session:
+        lines = list(read_lines(ledger))
+        wrong = list(compare(session, lines))
+    for one in wrong[:SHOWN]:
+        what = "lost" if one.is_loss else "counted twice"
+        click.echo(f"host {one.host_id}: {one.acknowledged} acknowledged, {one.received} in the database: {what}")
+    acknowledged = sum(line.acknowledged for line in lines)
+    click.echo(f"{len(lines)} workstations, {acknowledged} acknowledged reports, {len(wrong)} workstations differ.")
+    if wrong:
+        raise SystemExit(1)

@@ -67,6 +67,8 @@ def command(host: str | None, port: int | None, workers: int) -> None:
     server = _Announcing(config, said)
     try:
         if workers > 1:
+            # Who comes before the processes are up waits, and is not refused.
+            listener.listen(config.backlog)
             click.echo(said)
             Multiprocess(config, sockets=[listener]).run()
             return

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from agent.contract.facts import HostFacts
 from agent.contract.messages import ENROL_PATH, REPORTS_PATH
-from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set
+from app.fleet.made_sets import POLICIES, environment_set, policy_set, probe_set, token_set, uv_set
 from app.fleet.rows import NewSet
 from app.fleet.tables import KIND_NAMES
 
@@ -28,6 +28,7 @@ GIVE_UP_S = 120.0
 _LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
 _RETRY = re.compile(rb"\r\n[Rr]etry-[Aa]fter: *(\d+)")
 _CLOSE = re.compile(rb"\r\n[Cc]onnection: *close", re.IGNORECASE)
+VERSIONS = ("0.9.13", "0.12.4", "0.13.8")
 REPORT = (
     b'{"contract":1,"report_id":"%s","epoch":%d,"sequence":%d,"sent_at":"2026-11-21T08:00:00Z","subject":"%s",'
     b'"sets":%s,"bodies":%s,"sightings":[]}'
@@ -101,6 +102,7 @@ class Station:
     epoch: int
     sequence: int = 0
     acknowledged: int = 0
+    unanswered: int = 0
     sets: dict[str, NewSet] = field(default_factory=dict)
     host_digest: str = ""
     host_body: str = ""
@@ -130,9 +132,23 @@ class Tally:
     acknowledged: int = 0
     missing: int = 0
     turned_away: int = 0
+    anew: int = 0
     refused: int = 0
     lost: int = 0
     latencies_s: list[float] = field(default_factory=list)
+
+
+def change_some(share: float, chance: random.Random) -> Callable[[Station], bool]:
+    """For `saturate` and `pace`: this share of reports says that something changed; bodies come when asked for."""
+
+    def change(station: Station) -> bool:
+        if chance.random() < share:
+            station.sets["policy"] = policy_set(chance.choice(POLICIES))
+            station.sets["uv"] = uv_set(chance.choice(VERSIONS))
+            station.say()
+        return False
+
+    return change
 
 
 class Fleet:
@@ -185,7 +201,7 @@ class Fleet:
         )
         made = (
             probe_set("defaults", False, number % 3 > 0),
-            uv_set(("0.9.13", "0.12.4", "0.13.8")[number % 3]),
+            uv_set(VERSIONS[number % 3]),
             environment_set(),
             policy_set("defaults"),
             token_set(False),
@@ -222,6 +238,12 @@ class Fleet:
             if answer.status == 409 and b'"missing"' in answer.body:
                 self.tally.missing += 1
                 request = station.request(report_id, station.bodies(json.loads(answer.body)["missing"]))
+            elif answer.status == 409:
+                # Another machine reported under this token, or this one was put back: begin anew, as agents do.
+                self.tally.anew += 1
+                station.epoch = max(time.time_ns() // 1_000_000, station.epoch + 1)
+                station.sequence = 1
+                request = station.request(report_id)
             elif answer.status in (503, 429):
                 self.tally.turned_away += 1
                 wait_s = min(max(answer.retry_after_s, 1), self._most_wait_s)
@@ -229,6 +251,7 @@ class Fleet:
             else:
                 self.tally.refused += 1
                 return False
+        station.unanswered += 1
         return False
 
     async def saturate(
