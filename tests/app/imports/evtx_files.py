@@ -36,7 +36,7 @@ Value = tuple[int, bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Element:
-    """One element of a template. `text` and the values of `attributes`: a literal, or the number and type of a value."""
+    """One element of a template. `text` and what `attributes` hold: a literal, or the number and type of a value."""
 
     name: str
     attributes: tuple[tuple[str, str | tuple[int, int]], ...] = ()
@@ -76,19 +76,18 @@ def applocker_event(
     """One of 8002 to 8007, with every value that Windows gives. `path`: as a drive letter's path."""
     short = "%OSDRIVE%" + path[2:].upper() if path[1:2] == ":" else path
     details = (
-        _counted("PolicyName", policy)
-        + (("RuleId", _GUID, uuid.UUID(rule_id).bytes_le),)
-        + _counted("RuleName", "-")
-        + _counted("RuleSddl", "-")
-        + (("TargetUser", _SID, sid_bytes(user)), ("TargetProcessId", _U32, struct.pack("<I", process_id)))
-        + _counted("FilePath", short)
-        + (
-            ("FileHashLength", _U32, struct.pack("<I", len(sha256) // 2)),
-            ("FileHash", _BINARY, bytes.fromhex(sha256)),
-        )
-        + _counted("Fqbn", fqbn)
-        + (("TargetLogonId", _HEX64, struct.pack("<Q", 0x3E7AB)),)
-        + _counted("FullFilePath", path)
+        *_counted("PolicyName", policy),
+        ("RuleId", _GUID, uuid.UUID(rule_id).bytes_le),
+        *_counted("RuleName", "-"),
+        *_counted("RuleSddl", "-"),
+        ("TargetUser", _SID, sid_bytes(user)),
+        ("TargetProcessId", _U32, struct.pack("<I", process_id)),
+        *_counted("FilePath", short),
+        ("FileHashLength", _U32, struct.pack("<I", len(sha256) // 2)),
+        ("FileHash", _BINARY, bytes.fromhex(sha256)),
+        *_counted("Fqbn", fqbn),
+        ("TargetLogonId", _HEX64, struct.pack("<Q", 0x3E7AB)),
+        *_counted("FullFilePath", path),
     )
     return Event(
         event_id=event_id,
@@ -173,9 +172,8 @@ def make_chunks(events: Iterable[Event], first: int = 1) -> list[Chunk]:
 def write_evtx(path: Path, events: Iterable[Event], *, first: int = 1) -> int:
     """A whole file. Returns the number of chunks."""
     chunks = make_chunks(events, first)
-    path.write_bytes(
-        file_header(len(chunks), first + sum(one.count for one in chunks)) + b"".join(c.data for c in chunks)
-    )
+    header = file_header(len(chunks), first + sum(one.count for one in chunks))
+    path.write_bytes(header + b"".join(one.data for one in chunks))
     return len(chunks)
 
 
@@ -291,9 +289,8 @@ class _Building:
             (_STRING, event.computer.encode("utf-16-le")),
             (_SID, sid_bytes(event.user)) if event.user else (0, b""),
         ]
-        self._instance(
-            out, start, _system(event.provider), values, (inner, event), index if event.record is None else None
-        )
+        numbered = index if event.record is None else None
+        self._instance(out, start, _system(event.provider), values, (inner, event), numbered)
         out += b"\0"
         out += bytes(-len(out) % 8 + 4)
         size = len(out)
