@@ -184,7 +184,12 @@ def rebuild_derived(connection: Connection, cache: ContributionCache) -> None:
         connection.execute(delete(table))
     sums = {
         (row.group_id, row.standing, row.set_id): row.subjects
-        for row in connection.execute(select(Tally.__table__).where(Tally.set_id != NO_SET))
+        for row in connection.execute(
+            # The other kinds add nothing, and may be as many as there are users.
+            select(Tally.__table__)
+            .join(FactSet, FactSet.id == Tally.set_id)
+            .where(FactSet.kind.in_((KIND_NUMBERS["probes"], KIND_NUMBERS["uv"])))
+        )
     }
     add_to_derived(connection, sums, cache)
     columns = PatternTally.__table__.c

@@ -23,7 +23,7 @@ from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, put_setting
 from app.fleet import rows_postgresql
 from app.fleet.absence import count_absent
-from app.fleet.fold import ContributionCache, fold
+from app.fleet.fold import ContributionCache, fold, rebuild_if_catalogue_changed
 from app.fleet.groups import get_or_make_group, make_standard_groups
 from app.fleet.make import DEPARTMENTS, Made
 from app.fleet.make_rows import COLUMNS, COPY_HEAD, COPY_TAIL, Packed, Plan, Voices, pack_fleet
@@ -71,6 +71,7 @@ def make_fleet_in_bulk(
         cache = ContributionCache()
         while fold(connection, cache):
             pass
+        rebuild_if_catalogue_changed(connection, cache)
         write_daily(connection, began_at)
         count_absent(connection, began_at)
         connection.execution_options(isolation_level="AUTOCOMMIT")
