@@ -34,13 +34,14 @@ from app.policies.profiles import (
     sids_of,
 )
 from app.policies.queries_rule_sets import RuleSet
-from app.policies.specimens import Places, Specimen, covered_patterns, machine_of, specimens_of
+from app.policies.specimens import Places, Specimen, covered_patterns, specimens_of
 from app.policies.tried import judge_sightings
 from app.policies.whatif import reported_policy
 
 Progress = Callable[[int, int], None]
 
-_CATEGORIES = ("newly", "newly_builds", "still", "others", "newly_blocked", "open", "unexplained")
+CATEGORIES = ("newly", "newly_builds", "still", "others", "newly_blocked", "open", "unexplained")
+"""What becomes of a pattern for a user; see `outcome.PatternOutcome`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Simulator:
             + [judge.layers[0].after.policy for judge in self.judges.values() if judge is not None]
         )
         self._specimens: dict[Places, list[Specimen]] = {}
+        self._paths: dict[tuple[str, Places], list[tuple[str, str]]] = {}
         self._masks: dict[_Kind, tuple[Masks, bool]] = {}
         self._covered = covered_patterns(self.catalogue)
 
@@ -91,8 +93,9 @@ class Simulator:
         if known is None:
             specimens = self._specimens.get(places)
             if specimens is None:
-                machine = machine_of(places, self.rule_set.project_roots)
-                specimens = specimens_of(self.catalogue, machine, self.rules, self._covered)
+                specimens = specimens_of(
+                    self.catalogue, places, self.rule_set.project_roots, self.rules, self._covered, self._paths
+                )
                 self._specimens[places] = specimens
             token, assumed = judge.token_of(sids_of(sids, self.named), sids_of(deny_only, self.named))
             known = self._masks[kind] = (judge.masks(specimens, token), assumed)
@@ -116,6 +119,17 @@ class Simulator:
             layers = None if policy is None else layers_for(policy, self.rules)
         self.policies[policy_id] = policy
         self.judges[policy_id] = None if layers is None else Judge(layers, self.rules, self.groups)
+
+
+def categories(masks: Masks, told: Told) -> tuple[int, ...]:
+    """Of each category the patterns, as bits: what was seen at them, and what the rules say before and after."""
+    refused, seen_open = told.applocker, told.tried & ~told.applocker & ~told.others
+    newly = refused & masks.after & ~masks.before
+    newly_builds = refused & masks.builds & ~masks.after & ~masks.before
+    unexplained = refused & masks.before
+    still = refused & ~newly & ~newly_builds & ~unexplained
+    newly_blocked = seen_open & masks.before & ~masks.after
+    return newly, newly_builds, still, told.others, newly_blocked, seen_open & ~newly_blocked, unexplained
 
 
 def simulate(
@@ -182,26 +196,17 @@ class _Count:
             self.assumed += subjects
         if told is NOTHING_TOLD:
             self.untold += subjects
-        refused, seen_open = told.applocker, told.tried & ~told.applocker & ~told.others
-        newly = refused & masks.after & ~masks.before
-        newly_builds = refused & masks.builds & ~masks.after & ~masks.before
-        unexplained = refused & masks.before
-        still = refused & ~newly & ~newly_builds & ~unexplained
-        newly_blocked = seen_open & masks.before & ~masks.after
+        found_masks = categories(masks, told)
+        newly, newly_builds, still, _, newly_blocked, is_open, _ = found_masks
         group = one.group_id
-        for category, mask in zip(
-            _CATEGORIES,
-            (newly, newly_builds, still, told.others, newly_blocked, seen_open & ~newly_blocked, unexplained),
-            strict=True,
-        ):
+        for category, mask in zip(CATEGORIES, found_masks, strict=True):
             if mask:
                 self.by_mask[category, group][mask] += subjects
         kind = self._kinds.get(id(masks))
         if kind is None:
             kind = self._kinds[id(masks)] = (masks, Counter(), Counter())
         kind[1][newly | newly_builds, still] += subjects
-        now_open = seen_open & ~newly_blocked | newly | newly_builds
-        self._states[seen_open, now_open, told.tried] += subjects
+        self._states[is_open | newly_blocked, is_open | newly | newly_builds, told.tried] += subjects
         self.with_base[one.policy_id] += subjects
 
     def result(self, profiles: int, groups: Mapping[int, str], sightings: Sequence[SightingOutcome]) -> Simulated:

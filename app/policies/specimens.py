@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.catalogue import Catalogue, Machine, Pattern, canary_paths, expand
 from app.applocker.evaluate import collection_of
@@ -26,6 +27,16 @@ from app.policies.reach import shown
 _CANARY_TOKEN = "wlv000"  # noqa: S105 - part of a file name
 _FQBN = re.compile(r"(?P<publisher>[^\\]+)\\(?P<product>[^\\]*)\\(?P<binary>[^\\]*)\\(?P<version>[0-9.]*)")
 _VARIABLE = re.compile(r"%([A-Za-z0-9_()]+)%")
+
+_ANSWERS = {
+    "<cache>": ("cache_dir",),
+    "<python dir>": ("python_dir",),
+    "<tool dir>": ("tool_dir",),
+    "<bin>": ("tool_bin_dir", "python_bin_dir"),
+    "<tool bin>": ("tool_bin_dir",),
+    "<python bin>": ("python_bin_dir",),
+}
+"""Which of uv's answers move a template's root."""
 
 Places = tuple[tuple[str, str], ...]
 
@@ -47,9 +58,18 @@ def machine_of(places: Places, project_roots: Iterable[str]) -> Machine:
 
 
 def specimens_of(
-    catalogue: Catalogue, machine: Machine, rules: Sequence[PlannedRule], covered: Mapping[str, Pattern]
+    catalogue: Catalogue,
+    places: Places,
+    project_roots: Sequence[str],
+    rules: Sequence[PlannedRule],
+    covered: Mapping[str, Pattern],
+    known: dict[tuple[str, Places], list[tuple[str, str]]],
 ) -> list[Specimen]:
-    """Per pattern: any file where probes try, and the files that hash and publisher rules of the draft name there."""
+    """Per pattern: any file where probes try, and the files that hash and publisher rules of the draft name there.
+
+    `known` remembers the paths of a pattern for those places that move it.
+    """
+    machine = machine_of(places, project_roots)
     named: dict[str, list[tuple[int, PlannedRule]]] = {}
     for place, rule in enumerate(rules):
         if not isinstance(rule.rule.condition, PathCondition):
@@ -59,7 +79,11 @@ def specimens_of(
     for number, pattern in enumerate(catalogue.patterns):
         if not pattern.is_executed or not pattern.collections:
             continue
-        paths = paths_of(covered.get(pattern.id, pattern), pattern.collections, machine)
+        source = covered.get(pattern.id, pattern)
+        key = (pattern.id, tuple(one for one in places if one[0] in _moved_by(source)))
+        paths = known.get(key)
+        if paths is None:
+            paths = known[key] = paths_of(source, pattern.collections, machine)
         found += [Specimen(number, collection, File(path=path)) for collection, path in paths]
         by_collection = dict(paths)
         for place, rule in named.get(pattern.id, ()):
@@ -81,6 +105,13 @@ def paths_of(pattern: Pattern, collections: Sequence[str], machine: Machine) -> 
     if not found and forms and collections:
         found[collections[0]] = forms[0]
     return list(found.items())
+
+
+@lru_cache(maxsize=512)
+def _moved_by(pattern: Pattern) -> frozenset[str]:
+    """Which of uv's answers move a pattern."""
+    templates = (*pattern.templates, *pattern.probe.canary)
+    return frozenset(answer for template in templates for answer in _ANSWERS.get(template.partition(">")[0] + ">", ()))
 
 
 def with_identity(rule: PlannedRule, path: str) -> File:

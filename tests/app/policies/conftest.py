@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from agent.contract.facts import PolicySet, ProbeSet, TokenSet
 from app.db.base import now
+from app.fleet.facts import read_set
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, Host, HostGroup, Subject, Tally
 from app.policies.baselines import TrustedFile
@@ -138,7 +139,15 @@ class Fleet:
         digest = body.digest().encode()
         known = self.session.query(FactSet).filter_by(kind=KIND_NUMBERS[kind], digest=digest).one_or_none()
         if known is None:
-            known = FactSet(kind=KIND_NUMBERS[kind], digest=digest, body=body.body(), flags=0, created_at=now())
+            facts = read_set(kind, body.body())
+            known = FactSet(
+                kind=KIND_NUMBERS[kind],
+                digest=digest,
+                body=body.body(),
+                flags=int(facts.flags),
+                facts=facts.marks,
+                created_at=now(),
+            )
             self.session.add(known)
             self.session.flush()
         return known.id

@@ -1,0 +1,114 @@
+"""The naive way to simulate: one user after another, everything read and judged from the start, nothing shared.
+
+Slow and plain on purpose: tests and the benchmark hold the quick way to it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from sqlalchemy.orm import Session
+
+from agent.catalogue import Machine, canary_paths, expand
+from agent.catalogue import load as load_catalogue
+from app.applocker.evaluate import collection_of, compile_policy
+from app.applocker.model import STANDARD_USER, Collection, File, HashCondition, PathCondition, Policy, Token, Verdict
+from app.fleet.facts import read_set
+from app.fleet.tables import FactSet, Subject
+from app.policies.coverage import TYPICAL_ENVIRONMENT, example_of
+from app.policies.drafts import Draft
+from app.policies.queries_rule_sets import RuleSet
+from app.policies.whatif import reported_policy
+
+OPEN = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
+
+
+def judge_naively(session: Session, subject: Subject, rule_set: RuleSet, draft: Draft) -> dict[str, str]:
+    """The category of each pattern that the user's probes tell of; empty if the policy can't be judged."""
+    policy = reported_policy(_body(session, subject.policy_id))
+    if policy is None:
+        return {}
+    groups = {group.sid for group in rule_set.groups}
+    told = json.loads(_body(session, subject.token_id) or "{}")
+    sids = set(told.get("sids", ())) | STANDARD_USER.sids
+    sids |= groups - {rule.sid.upper() for _, rule in policy.rules()}
+    token = Token(sids=frozenset(sids), deny_only=frozenset(told.get("deny_only", ())))
+    environment = json.loads(_body(session, subject.environment_id) or "{}")
+    machine = Machine(
+        env=TYPICAL_ENVIRONMENT,
+        project_roots=tuple(
+            root.replace("%OSDRIVE%", "C:").replace("\\Users\\*", "\\Users\\anyone") for root in rule_set.project_roots
+        )
+        or ("C:\\projects",),
+        answers=environment.get("answers", {}),
+    )
+    before, after = compile_policy(policy), compile_policy(_added(policy, draft))
+    catalogue = load_catalogue()
+    found: dict[str, str] = {}
+    for fact in read_set("probes", _body(session, subject.probes_id) or "{}").patterns:
+        if fact.outcome not in ("allowed", "blocked", "audited", "denied"):
+            continue
+        if fact.outcome == "denied" or (fact.outcome == "blocked" and fact.engine not in ("", "applocker", "unknown")):
+            found[fact.pattern] = "others"
+            continue
+        pattern = catalogue.pattern(fact.pattern)
+        source = catalogue.pattern(pattern.covered_by) if pattern.covered_by else pattern
+        files: dict[str, str] = {}
+        forms = [example_of(form) for form in expand(source, machine)]
+        for path in (*canary_paths(source, machine, "wlv000"), *forms):
+            collection = collection_of(path)
+            if collection in pattern.collections and collection not in files:
+                files[collection] = path
+        if not files and forms and pattern.collections:
+            files[pattern.collections[0]] = forms[0]
+        was = will = builds = bool(files)
+        for collection, path in files.items():
+            plain = File(path=path)
+            was = was and before.decide(plain, token, collection).verdict in OPEN
+            opens = after.decide(plain, token, collection).verdict in OPEN
+            will = will and opens
+            for rule in draft.added:
+                if opens or rule.collection != collection or fact.pattern not in rule.patterns:
+                    continue
+                opens = after.decide(_named(rule.rule.condition, path), token, collection).verdict in OPEN
+            builds = builds and opens
+        refused = fact.outcome == "blocked"
+        if refused:
+            if was:
+                found[fact.pattern] = "unexplained"
+            elif will:
+                found[fact.pattern] = "newly"
+            else:
+                found[fact.pattern] = "newly_builds" if builds else "still"
+        else:
+            found[fact.pattern] = "newly_blocked" if was and not will else "open"
+    return found
+
+
+def _added(policy: Policy, draft: Draft) -> Policy:
+    for planned in draft.added:
+        collections = list(policy.collections)
+        at = next((n for n, one in enumerate(collections) if one.type == planned.collection), None)
+        if at is None:
+            collections.append(Collection(type=planned.collection, rules=(planned.rule,)))
+        else:
+            collections[at] = replace(collections[at], rules=(*collections[at].rules, planned.rule))
+        policy = replace(policy, collections=tuple(collections))
+    return policy
+
+
+def _named(condition: object, path: str) -> File:
+    if isinstance(condition, PathCondition):
+        return File(path=path)
+    if isinstance(condition, HashCondition):
+        return File(path=path, authenticode_sha256=condition.hashes[0].data, flat_sha256=condition.hashes[0].data)
+    any_of = condition.product, condition.binary  # type: ignore[attr-defined]
+    product, binary = (None if text == "*" else text for text in any_of)
+    publisher, version = condition.publisher, condition.low  # type: ignore[attr-defined]
+    return File(path=path, publisher=publisher, product=product, binary=binary, version=version)
+
+
+def _body(session: Session, set_id: int | None) -> str | None:
+    row = None if set_id is None else session.get(FactSet, set_id)
+    return row.body if row else None
