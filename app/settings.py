@@ -31,14 +31,22 @@ class Settings(BaseSettings):
     raises: pydantic.ValidationError naming the setting that can't be used.
     """
 
-    model_config = SettingsConfigDict(env_prefix="WAYLEAVE_", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="WAYLEAVE_",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,  # the page of settings shows them
+    )
 
     data_dir: Path = Path("var")
     """Where the embedded database and the server's keys live."""
     database_url: str = ""
     """`postgresql://user:password@host/name`; empty means SQLite in `data_dir`."""
     host: str = "127.0.0.1"
+    """The address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """The port to listen on; 0 takes a free one."""
     base_url: str = ""
     """How people and agents reach the server, `https://wayleave.example.com`; empty means host and port."""
     server_key: SecretStr | None = None
@@ -49,7 +57,9 @@ class Settings(BaseSettings):
     oidc_issuer: str = ""
     """The OpenID Connect provider's issuer address; empty: people sign in with passwords alone."""
     oidc_client_id: str = ""
+    """As the provider knows this server."""
     oidc_client_secret: SecretStr | None = None
+    """Of this server at the provider."""
     oidc_groups_claim: str = "groups"
     """The claim in which the provider lists a person's groups."""
     oidc_roles: dict[str, Literal["viewer", "analyst", "approver", "administrator"]] = Field(default_factory=dict)
@@ -62,6 +72,7 @@ class Settings(BaseSettings):
     audit_webhook: str = ""
     """An address that audit entries are posted to as JSON, signed with `audit_webhook_key`."""
     audit_webhook_key: SecretStr | None = None
+    """At least 16 characters; the receiver proves with it that a post comes from here."""
 
     blocked_page: bool = True
     """Whether anybody may have uv's output read at /blocked, without signing in."""
@@ -74,8 +85,12 @@ class Settings(BaseSettings):
     """Subjects that said nothing for this long leave the counts until they report again."""
     retention_days: Annotated[int, Field(ge=7)] = 180
     """How long transitions and sightings are kept."""
+    upload_bytes: Annotated[int, Field(ge=1_000_000)] = 8_000_000_000
+    """How large a file may be that a browser sends to be imported."""
     new_sets_per_day: Annotated[int, Field(ge=1)] = 24
+    """New facts that one host may bring in a day; 500 where it is marked multi-session."""
     subjects_per_day: Annotated[int, Field(ge=1)] = 32
+    """New users that one host may bring in a day; 1,000 where it is marked multi-session."""
 
     group_reports: Annotated[int, Field(ge=1, le=2000)] = 300
     """Reports committed together at most."""

@@ -158,6 +158,14 @@ SECTIONS = (
         heading="Settings",
     ),
     Section(
+        key="settings",
+        title="Settings",
+        path="/settings",
+        icon="settings",
+        permission=Permission.MANAGE_SETTINGS,
+        heading="Settings",
+    ),
+    Section(
         key="audit",
         title="Audit log",
         path="/audit",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable
 
 from sqlalchemy import Engine
@@ -57,3 +59,26 @@ def test_htmx_gets_the_entries_alone(signed_in: Callable[[str], TestClient]) -> 
 
 def test_bad_page_links_are_refused(signed_in: Callable[[str], TestClient]) -> None:
     assert signed_in("approver").get("/audit?before=x").status_code == 422
+
+
+def test_what_fits_a_search_as_files(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    client = signed_in("approver")
+    fill(engine, 1203)
+    with session_scope(engine) as session:
+        record(session, SYSTEM, "host.enrolled", "=HYPERLINK(1)", tag="é")
+    rows = list(csv.DictReader(io.StringIO(client.get("/audit.csv?q=host.enrolled").text)))
+    assert len(rows) == 1204
+    assert rows[0]["target"] == "'=HYPERLINK(1)"
+    assert rows[0]["detail"] == '{"tag": "é"}'
+    assert [row["target"] for row in rows[1:3]] == ["PC-1202", "PC-1201"]
+    entries = client.get("/audit.json?q=PC-1200").json()
+    assert [(entry["target"], entry["detail"]) for entry in entries] == [("PC-1200", {"tag": "<b>lab</b>"})]
+    assert client.get("/audit.json?q=nothing").json() == []
+    exported = client.get("/audit.json?q=audit.exported").json()
+    assert [entry["target"] for entry in exported[-2:]] == ["json", "csv"], "who takes the log away is in it"
+
+
+def test_a_viewer_gets_no_file(signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("viewer")
+    assert client.get("/audit.csv").status_code == 403
+    assert client.get("/audit.json").status_code == 403

@@ -1,0 +1,101 @@
+"""Settings: what an operator set, and what each setting means. They are changed where the server is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import SecretStr
+from sqlalchemy.engine import make_url
+from starlette.responses import Response
+
+from app.settings import Settings
+from app.web.guards import ManageSettings
+from app.web.templating import render
+
+router = APIRouter(include_in_schema=False)
+
+TITLES = {
+    "place": "Where things are",
+    "oidc": "Single sign-on",
+    "audit": "Copies of the audit log",
+    "fleet": "Agents and what is kept",
+    "limits": "Limits of one process",
+}
+_GROUPS = {
+    "place": ("data_dir", "database_url", "host", "port", "base_url", "server_key"),
+    "limits": (
+        "database_pool",
+        "group_reports",
+        "group_wait_ms",
+        "queue_reports",
+        "queue_age_s",
+        "reports_in_flight",
+        "requests_in_flight",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingLine:
+    """One setting: its variable, its value for reading, whether somebody set it, and what it means."""
+
+    variable: str
+    value: str
+    is_set: bool
+    meaning: str
+
+
+@router.get("/settings")
+def show_settings(person: ManageSettings, request: Request) -> Response:  # noqa: ARG001 - the guard
+    settings: Settings = request.app.state.settings
+    groups: dict[str, list[SettingLine]] = {key: [] for key in TITLES}
+    for name, field in Settings.model_fields.items():
+        groups[group_of(name)].append(
+            SettingLine(
+                variable=f"WAYLEAVE_{name.upper()}",
+                value=shown(name, getattr(settings, name)),
+                is_set=name in settings.model_fields_set,
+                meaning=field.description or "",
+            )
+        )
+    lines = [line for group in groups.values() for line in group]
+    return render(
+        request,
+        "settings/page.html",
+        groups=[(TITLES[key], group) for key, group in groups.items() if group],
+        changed=sum(1 for line in lines if line.is_set),
+        total=len(lines),
+    )
+
+
+def group_of(name: str) -> str:
+    """Under which title a setting stands.
+
+    >>> group_of("oidc_roles"), group_of("port"), group_of("retention_days")
+    ('oidc', 'place', 'fleet')
+    """
+    prefix = name.partition("_")[0]
+    if prefix in ("oidc", "audit"):
+        return prefix
+    return next((key for key, names in _GROUPS.items() if name in names), "fleet")
+
+
+def shown(name: str, value: Any) -> str:
+    """A value for reading: no secret, and no password inside an address.
+
+    >>> shown("database_url", "postgresql://wayleave:secret@db/wayleave"), shown("server_key", SecretStr("ab"))
+    ('postgresql://wayleave:***@db/wayleave', 'set, not shown')
+    """
+    if isinstance(value, SecretStr):
+        return "set, not shown"
+    if name == "database_url" and value:
+        return make_url(value).render_as_string(hide_password=True)
+    if name == "audit_webhook" and value:
+        return str(value).partition("?")[0]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} → {item}" for key, item in value.items())
+    return "" if value is None else str(value)
