@@ -25,6 +25,7 @@ from app.db.session import session_scope
 from app.errors import AppError, BusyError, InvalidError
 from app.fleet.groups import make_standard_groups
 from app.fleet.record import Limits
+from app.imports.uploads import UploadReader
 from app.ingest.catalogue import sign_catalogue
 from app.ingest.gate import AdmissionGate
 from app.ingest.keys import load_keys
@@ -76,6 +77,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         clock = Clock(own_engine, _keeping(settings))
         writer.start(asyncio.get_running_loop())
         clock.start()
+        uploads = UploadReader(own_engine, settings)
+        uploads.start()
         ingest.writer = writer
         # What was imported stays for good: the collector needn't walk it again and again.
         gc.collect()
@@ -85,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         finally:
             await run_in_threadpool(writer.stop)
             await run_in_threadpool(clock.stop)
+            await run_in_threadpool(uploads.stop)
             own_engine.dispose()
             engine.dispose()
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session
 
 from app.audit.forward import Destinations, forward_entries
 from app.fleet.absence import count_absent
+from app.fleet.imported import merge_imported_hosts
 from app.fleet.retention import drop_old, retire_sets, write_daily
 from app.fleet.sharing import measure_sharing
 from app.fleet.sighting_days import count_sightings, drop_old_days
 from app.fleet.sweep import mark_silent
+from app.policies.judge_fleet import Judging, judge_untried
 from app.requests.record import drop_old_requests
 
 
@@ -50,6 +54,13 @@ def _sweep(connection: Connection, at: datetime, keeping: Keeping) -> str:
     return f"{marked} fell silent"
 
 
+def _merge_imported(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+    with Session(connection, expire_on_commit=False) as session:
+        merged = merge_imported_hosts(session)
+        session.commit()
+    return f"{merged} hosts that only files named became one with hosts that enrolled"
+
+
 def _write_daily(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
     write_daily(connection, at)
     return f"counts of {at.date().isoformat()} written"
@@ -83,15 +94,37 @@ def _forward_audit(connection: Connection, at: datetime, keeping: Keeping) -> st
     return f"{forward_entries(connection, keeping.audit_to, at)} entries sent"
 
 
+def _judge_untried(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+    judging = _JUDGING.setdefault(connection.engine, Judging())
+    return f"{judge_untried(connection, at, judging)} users' untried patterns judged"
+
+
+# What a process remembers of a database between two runs.
+_JUDGING: WeakKeyDictionary[Engine, Judging] = WeakKeyDictionary()
+
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 JOBS = (
+    Job(
+        name="merge-imported",
+        title="Find enrolled hosts that files named before",
+        every=HOUR,
+        first_after=MINUTE,
+        run=_merge_imported,
+    ),
     Job(
         name="forward-audit",
         title="Copy the audit log to syslog and webhook",
         every=timedelta(seconds=10),
         first_after=timedelta(seconds=5),
         run=_forward_audit,
+    ),
+    Job(
+        name="judge-untried",
+        title="Judge by policy what agents did not try",
+        every=timedelta(seconds=10),
+        first_after=timedelta(seconds=5),
+        run=_judge_untried,
     ),
     Job(
         name="count-sightings",

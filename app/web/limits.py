@@ -7,6 +7,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_FORM_BYTES = 4 * 1024 * 1024
+RECEIVED_ELSEWHERE = frozenset({"/imports"})
+"""Pages that take files as a stream, to disk, with a limit of their own (see `uploads`)."""
 
 
 class TooLargeBody(Exception):
@@ -20,7 +22,12 @@ class LimitForms:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD") or scope["path"].startswith("/api/"):
+        if (
+            scope["type"] != "http"
+            or scope["method"] in ("GET", "HEAD")
+            or scope["path"].startswith("/api/")
+            or scope["path"] in RECEIVED_ELSEWHERE
+        ):
             await self.app(scope, receive, send)
             return
         length = Headers(scope=scope).get("content-length", "0")

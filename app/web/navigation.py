@@ -126,6 +126,14 @@ SECTIONS = (
         heading="Settings",
     ),
     Section(
+        key="imports",
+        title="Imports",
+        path="/imports",
+        icon="file-import",
+        permission=Permission.MANAGE_AGENTS,
+        heading="Settings",
+    ),
+    Section(
         key="accounts",
         title="Accounts",
         path="/accounts",
