@@ -20,6 +20,7 @@ class ProbeResult:
     why: str | None
     engine: str | None
     error: int | None
+    is_judged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +139,7 @@ def _probes(body: Mapping[str, Any]) -> tuple[ProbeResult, ...]:
             why=str(one["why"]) if one.get("why") else None,
             engine=one.get("engine"),
             error=one.get("error"),
+            is_judged=one.get("method") == "policy",
         )
         for one in body.get("probes", ())
     )

@@ -1,0 +1,178 @@
+"""Putting judged outcomes in the place of those that agents left open, a batch of subjects at a time.
+
+A subject that reported untried patterns points to the set as it was sent. The set with the judged outcomes is made once
+for all that share policy, token and places, and the subject is moved to it, with its counts. An unchanged report leaves
+it there; a changed one brings the open outcomes again, which are judged again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select, update
+
+from agent.catalogue import load as load_catalogue
+from agent.contract.canonical import ContractError, digest
+from app.applocker.model import AppLockerError
+from app.db.base import to_ms
+from app.fleet import rows_postgresql, rows_sqlite
+from app.fleet.facts import read_set
+from app.fleet.record import count_move
+from app.fleet.rows import DeltaRow, NewSet, PointerRow, SubjectUpdate
+from app.fleet.tables import KIND_NUMBERS, FactSet, Pulse, Subject, Transition
+from app.policies.judged import judge_probes
+
+log = logging.getLogger("wayleave.jobs")
+
+BATCH = 500
+LATE_IDS = 1_000
+"""Numbers of sets are given before they are committed: so many below the newest are looked at again."""
+
+MAX_REMEMBERED = 20_000
+
+_PROBES = KIND_NUMBERS["probes"]
+_OPEN = '"method":"policy","outcome":"unknown"'
+
+
+class _Said(NamedTuple):
+    probes_id: int
+    policy_id: int | None
+    token_id: int | None
+    environment_id: int | None
+    uv_id: int | None
+
+
+@dataclass(slots=True)
+class Judging:
+    """What one process remembers between runs: sets with open outcomes, and what came of each combination."""
+
+    newest: int = 0
+    open_sets: set[int] = field(default_factory=set)
+    judged: dict[_Said, int | None] = field(default_factory=dict)
+
+
+def judge_untried(connection: Connection, at: datetime, judging: Judging) -> int:
+    """Judges what agents left open. How many subjects were moved. Commits."""
+    _find_open_sets(connection, judging)
+    if len(judging.judged) > MAX_REMEMBERED:
+        judging.judged.clear()
+    moved = 0
+    after = 0
+    while judging.open_sets:
+        with connection.begin():
+            some = _lock_subjects(connection, judging, after)
+            if some:
+                moved += _move(connection, some, at, judging)
+        if len(some) < BATCH:
+            break
+        after = some[-1][0]
+    return moved
+
+
+def _find_open_sets(connection: Connection, judging: Judging) -> None:
+    with connection.begin():
+        rows = connection.execute(
+            select(FactSet.id, FactSet.body.contains(_OPEN, autoescape=True))
+            .where(FactSet.kind == _PROBES, FactSet.id > judging.newest - LATE_IDS)
+            .order_by(FactSet.id)
+        )
+        for set_id, is_open in rows:
+            judging.newest = max(judging.newest, set_id)
+            if is_open:
+                judging.open_sets.add(set_id)
+
+
+def _lock_subjects(connection: Connection, judging: Judging, after: int) -> list[tuple[int, _Said]]:
+    """Subjects with open outcomes whose combination is not known to stay open, their pulses locked."""
+    hopeless = [said for said, set_id in judging.judged.items() if set_id is None]
+    query = (
+        select(
+            Subject.id,
+            Subject.probes_id,
+            Subject.policy_id,
+            Subject.token_id,
+            Subject.environment_id,
+            Subject.uv_id,
+        )
+        .join(Pulse, Pulse.subject_id == Subject.id)
+        .where(Subject.id > after, Subject.probes_id.in_(sorted(judging.open_sets)))
+        .order_by(Subject.id)
+        .limit(BATCH)
+        .with_for_update(of=Pulse, skip_locked=True)
+    )
+    found = [(row[0], _Said(row[1] or 0, *row[2:])) for row in connection.execute(query)]
+    known = set(hopeless)
+    # All of the batch, so that the next one begins after it; those without hope are passed by in `_move`.
+    return [(subject_id, said) for subject_id, said in found if said not in known] if len(found) < BATCH else found
+
+
+def _move(connection: Connection, subjects: list[tuple[int, _Said]], at: datetime, judging: Judging) -> int:
+    rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
+    cursor = connection.connection.cursor()
+    targets: dict[int, int] = {}
+    for subject_id, said in subjects:
+        if said not in judging.judged:
+            judging.judged[said] = _judge(connection, said, at)
+        target = judging.judged[said]
+        if target is not None and target != said.probes_id:
+            targets[subject_id] = target
+    deltas: defaultdict[tuple[int, int, int], int] = defaultdict(int)
+    updates = []
+    raw: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for old in rows.find_pointers(cursor, sorted(targets)):
+        new: PointerRow = old._replace(probes_id=targets[old.id])
+        count_move(old, new, deltas)
+        updates.append(SubjectUpdate(new.id, new.group_id, new.standing, to_ms(at), *new[3:]))
+        raw[old.probes_id, targets[old.id]].append(old.id)
+    if updates:
+        rows.update_subjects(cursor, updates)
+    changed = [DeltaRow(*key, by) for key, by in sorted(deltas.items()) if by]
+    if changed:
+        rows.insert_deltas(cursor, changed)
+    for (old_id, new_id), ids in raw.items():
+        # What changed for the subject is the judged outcome; the open one was never looked at by anybody.
+        connection.execute(
+            update(Transition)
+            .where(Transition.subject_id.in_(ids), Transition.kind == _PROBES, Transition.new_id == old_id)
+            .values(new_id=new_id)
+        )
+    return len(updates)
+
+
+def _judge(connection: Connection, said: _Said, at: datetime) -> int | None:
+    """The set with judged outcomes; None if nothing of it can be judged."""
+    ids = [one for one in said if one is not None]
+    bodies = {row[0]: row[1] for row in connection.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(ids)))}
+    before = bodies.get(said.probes_id)
+    if before is None:
+        return None
+    try:
+        body = judge_probes(
+            before,
+            bodies.get(said.policy_id or 0),
+            bodies.get(said.token_id or 0),
+            bodies.get(said.environment_id or 0),
+            bodies.get(said.uv_id or 0),
+            load_catalogue(),
+        )
+        facts = read_set("probes", body)
+    except (AppLockerError, ContractError, ValueError, TypeError, KeyError, AttributeError):
+        # The bodies are what workstations sent: one that the engine stumbles over must not stop the others.
+        log.warning("the outcomes of set %d cannot be judged", said.probes_id, exc_info=True)
+        return None
+    if body == before:
+        return None
+    rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
+    cursor = connection.connection.cursor()
+    key = (_PROBES, bytes.fromhex(digest("probes", body)[7:]))
+    found = rows.find_sets(cursor, [key])
+    if not found:
+        rows.insert_sets(cursor, [NewSet(*key, body, int(facts.flags), facts.marks)], to_ms(at))
+        found = rows.find_sets(cursor, [key])
+    elif found[0].retired_at is not None:
+        rows.revive_sets(cursor, [found[0].id])
+    return found[0].id if found else None
