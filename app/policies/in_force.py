@@ -25,6 +25,9 @@ MAX_POLICIES = 50
 _SHOWN = (Standing.COUNTED.value, Standing.ADMINISTRATOR.value, Standing.NOT_ENFORCING.value)
 
 
+KINDS: Mapping[type, str] = {PathCondition: "path", HashCondition: "hash", PublisherCondition: "publisher"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionLine:
     """One collection of a policy: its mode as reported and how many rules it has."""
@@ -60,6 +63,7 @@ class RuleLine:
     action: str
     name: str
     sid: str
+    kind: str
     matches: str
     is_ours: bool
 
@@ -115,6 +119,7 @@ def get_policy(session: Session, policy_id: int) -> PolicyDetail:
                 action=rule.action.value,
                 name=rule.name,
                 sid=rule.sid,
+                kind=KINDS[type(rule.condition)],
                 matches=matches_of(rule),
                 is_ours=rule.id.lower() in ours,
             )

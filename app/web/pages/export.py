@@ -21,6 +21,7 @@ from app.policies.bundle import Delivery, build_bundle
 from app.policies.choices import COLLECTIONS, RULE_KINDS
 from app.policies.export import Export, plan_export
 from app.policies.record_export import get_export_file, list_exports, record_export
+from app.policies.standing import read_standing
 from app.policies.whatif import simulate_export
 from app.web.glossary import GROUP_TITLES
 from app.web.guards import DraftRules, ViewFleet
@@ -204,6 +205,7 @@ def _page(
         collections=COLLECTIONS,
         rule_kinds=RULE_KINDS,
         planned=planned,
+        standing=read_standing(session),
         problem=problem,
         exports=list_exports(session, limit=10),
     )

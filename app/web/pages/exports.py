@@ -14,6 +14,7 @@ from app.policies.arrival import Arrival, PatternAfter, read_arrival
 from app.policies.bundle import Delivery, build_bundle
 from app.policies.export import Export
 from app.policies.queries_exports import get_kept_export, page_exports
+from app.policies.standing import read_standing
 from app.policies.whatif import simulate_export
 from app.web.guards import ViewFleet
 from app.web.templating import address, render
@@ -94,6 +95,7 @@ def show_kept_export(
         kept=kept,
         export=kept.export,
         arrival=arrival,
+        standing=read_standing(session),
         worst=worst_of(arrival),
         in_force={rule.rule_id: rule.subjects for rule in arrival.rules},
         deliveries=deliveries_for(kept.export),
@@ -113,6 +115,7 @@ def show_what_if(
         "exports/what_if.html",
         fragment="answer",
         kept=kept,
+        standing=read_standing(session),
         result=simulate_export(session, kept.export) if kept.export.added else None,
     )
 

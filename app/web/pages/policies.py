@@ -9,6 +9,8 @@ from starlette.responses import Response
 
 from app.db.session import SessionDep
 from app.policies.in_force import compare_policies, get_policy, list_policies
+from app.policies.standing import COLLECTION_QUESTIONS, QUESTIONS, read_standing
+from app.policies.verified import list_verified
 from app.web.guards import ViewFleet
 from app.web.templating import render
 
@@ -36,7 +38,26 @@ def show_policy(
         request,
         "policies/page.html",
         detail=detail,
+        standing=read_standing(session),
         others=others,
         against=next((one for one in others if one.id == against), None),
         changes=compare_policies(session, against, policy_id) if against is not None else None,
+    )
+
+
+@router.get("/verified")
+def show_verified(person: ViewFleet, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
+    """What real PCs did with the conformance kit's cases, and what nobody has asked one yet."""
+    standing = read_standing(session)
+    return render(
+        request,
+        "policies/verified.html",
+        standing=standing,
+        judging=standing.of_judgement(),
+        kinds=[
+            (f"{kind} rules for {collection}", standing.of_rule(kind, collection))
+            for collection in COLLECTION_QUESTIONS
+            for kind in QUESTIONS
+        ],
+        answers=list_verified(session),
     )

@@ -35,6 +35,7 @@ from app.policies.rule_sets import (
     set_details,
     set_terms,
 )
+from app.policies.standing import read_standing
 from app.web.guards import DraftRules, ViewFleet
 from app.web.pages.overview import can_have_rule, ranked, read_shown_overview
 from app.web.templating import address, render
@@ -417,6 +418,7 @@ def _page(
         rule_set=rule_set,
         draft=draft,
         simulation=find_simulation(session, rule_set_id),
+        standing=read_standing(session),
         patterns={pattern.id: pattern for pattern in catalogue.patterns},
         commands={workflow.id: workflow.command for workflow in catalogue.workflows},
         counts={one.pattern: one for one in overview.patterns},

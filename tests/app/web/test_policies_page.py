@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,6 +17,8 @@ from starlette.testclient import TestClient
 from agent.contract.facts import CollectionInForce, PolicySet
 from app.accounts.create import create_account
 from app.db.session import session_scope
+from app.policies.standing import VerifiedStanding
+from app.policies.tables import VerifiedCase
 
 SPEC = spec_from_file_location("small_fleet", Path(__file__).with_name("small_fleet.py"))
 assert SPEC is not None
@@ -122,3 +125,45 @@ def test_on_both_databases(client: TestClient, server: FastAPI) -> None:
     assert "<strong>3 policies</strong>" in client.get("/policies").text
     for link in links(client):
         assert client.get(link).status_code == 200
+
+
+def test_rules_are_marked_until_a_pc_has_answered(viewer: TestClient, app: FastAPI) -> None:
+    detail = viewer.get("/policies").text
+    link = re.search(r'href="(/policies/\d+)"', detail)
+    assert link is not None
+    assert "not verified on Windows" in viewer.get(link[1]).text
+    page = viewer.get("/verified").text
+    assert "checked on a real Windows</strong> yet" in page
+    asked = ("path", "hash", "publisher"), ("Exe", "Dll", "Script", "Msi")
+    names = {
+        name
+        for mark in [VerifiedStanding().of_rule(kind, collection) for kind in asked[0] for collection in asked[1]]
+        for name in mark.missing
+    }
+    assert all(name in page for name in names)
+    at = datetime(2026, 11, 20, tzinfo=UTC)
+    with session_scope(app.state.engine) as session:
+        session.add_all(
+            VerifiedCase(
+                case_id=name,
+                windows="Windows <b>11</b>",
+                windows_build="26100.4061",
+                observed_at=at,
+                decision="Allowed",
+                error=0,
+                engine_decision="Allowed",
+                agrees=name != "osdrive",
+                doubts="",
+                recorded_at=at,
+                recorded_by="test",
+            )
+            for name in names
+        )
+    page = viewer.get("/verified").text
+    assert "Windows &lt;b&gt;11&lt;/b&gt;" in page
+    assert "Windows judged otherwise" in viewer.get(link[1]).text
+    assert "verified on Windows" in page
+
+
+def test_what_was_checked_is_for_those_who_see_the_fleet(anonymous: TestClient) -> None:
+    assert anonymous.get("/verified").headers["location"].startswith("/login")
