@@ -79,6 +79,7 @@ ApiManageAgents = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MA
 OwnAccount = Annotated[Person, Depends(Guard(Permission.OWN_ACCOUNT))]
 ViewFleet = Annotated[Person, Depends(Guard(Permission.VIEW_FLEET))]
 DraftRules = Annotated[Person, Depends(Guard(Permission.DRAFT_RULES))]
+ApproveRules = Annotated[Person, Depends(Guard(Permission.APPROVE_RULES))]
 AnswerRequests = Annotated[Person, Depends(Guard(Permission.ANSWER_REQUESTS))]
 ViewSightings = Annotated[Person, Depends(Guard(Permission.VIEW_SIGHTINGS))]
 ViewAudit = Annotated[Person, Depends(Guard(Permission.VIEW_AUDIT))]
