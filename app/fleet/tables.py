@@ -82,6 +82,12 @@ class Host(Base):
         Index(None, "name", "id"),
         Index(None, "group_id", "name", "id"),
         Index(None, "account_hash"),
+        Index(
+            "ix_host_unattested",
+            "group_id",
+            postgresql_where=text("NOT attested"),
+            sqlite_where=text("NOT attested"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)

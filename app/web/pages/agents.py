@@ -99,20 +99,21 @@ def show_page(
     status: int = 200,
 ) -> Response:
     """The page; `problem` is of the form that makes secrets, `stop_problem` of the one that stops probing."""
+    all_groups = list_groups(session)
     return render(
         request,
         "agents/page.html",
         status=status,
         secrets=list_secrets(session),
         hosts=count_hosts(session),
-        groups=[group.name for group in list_groups(session) if not group.is_trial],
+        groups=[group.name for group in all_groups if not group.is_trial],
         lifetimes=LIFETIMES,
         form=form or {"group": "", "uses": "", "days": "7", "network": "", "note": "", "trial": ""},
         secret=secret,
         problem=problem,
         is_trial=is_trial,
         stops=list_stops(session),
-        all_groups=list_groups(session),
+        all_groups=all_groups,
         stop_form=stop_form or {"stop_group": "", "stop_reason": ""},
         stop_problem=stop_problem,
         public_url=request.app.state.settings.public_url,

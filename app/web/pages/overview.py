@@ -14,6 +14,7 @@ from agent.catalogue import Pattern
 from agent.catalogue import load as load_catalogue
 from app.accounts.roles import Permission
 from app.db.session import SessionDep
+from app.fleet.attestation import count_unattested
 from app.fleet.queries import (
     GroupCount,
     HeatMap,
@@ -111,6 +112,7 @@ def show_overview(
         max_shifts=MAX_SHIFTS,
         absence=read_absence(session, None if overview.group is None else overview.group.id),
         apart=apart_of(overview),
+        unattested=count_unattested(session, None if overview.group is None else overview.group.id),
         hardly_shared=sharing.failing if sharing is not None else (),
         patterns={pattern.id: pattern for pattern in catalogue.patterns},
         workflows={workflow.id: workflow for workflow in catalogue.workflows},

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
+from app.fleet.attestation import count_unattested
 from app.fleet.queries import PatternCount, read_pattern
 from app.fleet.queries_mismatch import read_mismatches
 from app.fleet.queries_sightings import summarise_sightings
@@ -85,5 +86,6 @@ def show_pattern(
         signer=catalogue.signer(pattern.signer) if pattern.signer else None,
         sightings=summarise_sightings(session, pattern_id),
         can_have_rule=can_have_rule(pattern),
+        unattested=count_unattested(session),
         mismatches=read_mismatches(session, pattern_id) if pattern.is_executed else None,
     )
