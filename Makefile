@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 HOST ?= 127.0.0.1
 PORT ?= 8000
 KILLS ?= 200
+AWAY_S ?= 60
 export WAYLEAVE_DATA_DIR ?= var
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
@@ -51,8 +52,8 @@ bench: env ## Measure; one JSON line a figure (ONLY="name ..." chooses, FULL=1 t
 package: env ## The agent for a roll-out: MSI, bill of materials, trial archive, in dist/ (SIGN=program)
 	@$(BIN)/python -m installer.build $(if $(SIGN),--sign "$(SIGN)")
 
-faults: env ## Kill the server under load KILLS times (200) on each database
-	@WAYLEAVE_KILLS=$(KILLS) $(BIN)/python -m pytest -n0 --timeout 3600 tests/faults
+faults: env ## Kill the server under load KILLS times (200) on each database, and every other fault at length (WAYLEAVE_SEED)
+	@WAYLEAVE_KILLS=$(KILLS) WAYLEAVE_AWAY_S=$(AWAY_S) $(BIN)/python -m pytest -n0 -s --timeout 3600 tests/faults
 
 lighthouse: env ## Lighthouse over the pages of a made fleet (needs Chromium)
 	@$(BIN)/python tools/lighthouse.py $(PAGES)

@@ -35,6 +35,7 @@ PAGES = {
     "accounts": "/accounts",
     "tokens": "/tokens",
     "audit": "/audit",
+    "health": "/health",
     "account": "/account",
     "not-found": "/nothing-here",
 }
