@@ -29,6 +29,19 @@ from app.policies.export import Export
 SCRIPTS = Path(__file__).with_name("scripts")
 MAX_INTUNE_BYTES = 350_000
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the content alone decides the bytes
+_MORE_FILES = {
+    "environment.xml": (
+        "environment.xml holds environment variables as Group Policy preferences. In the Group Policy editor, under",
+        "Computer Configuration, Preferences, Windows Settings, Environment: paste its content. Make the folders that",
+        "they name first, so that only administrators can write there, and install uv's Pythons and tools into them.",
+        "Intune has no such preferences: set the variables with a platform script.",
+    ),
+    "wdac-supplemental.xml": (
+        "wdac-supplemental.xml is a supplemental policy of App Control for the base that was named. App Control knows",
+        "no users, so it holds for everybody. wdac-notes.txt says what could not be carried over. Convert it with",
+        "ConvertFrom-CIPolicy; no real Windows has taken it yet.",
+    ),
+}
 _OMA_URI = "./Vendor/MSFT/AppLocker/ApplicationLaunchRestrictions"
 _OMA_NAMES = {"Exe": "EXE", "Dll": "DLL", "Script": "Script", "Msi": "MSI", "Appx": "StoreApps"}
 
@@ -53,9 +66,16 @@ class Bundle:
 
 
 def build_bundle(
-    export: Export, delivery: Delivery | str = Delivery.SAME_GPO, *, key: Ed25519PrivateKey | None = None
+    export: Export,
+    delivery: Delivery | str = Delivery.SAME_GPO,
+    *,
+    key: Ed25519PrivateKey | None = None,
+    more: Mapping[str, bytes] | None = None,
+    evidence: Mapping[str, object] | None = None,
 ) -> Bundle:
     """The zip for one way of delivery; with a key its manifest is signed.
+
+    `more`: files besides, such as settings of a relocation; `evidence`: what evidence.json says besides.
 
     raises: InvalidError about `delivery` when this export is not fit for it.
     """
@@ -65,12 +85,14 @@ def build_bundle(
         raise InvalidError(
             f"There is no delivery {str(delivery)[:40]!a}; choose {', '.join(Delivery)}.", field="delivery"
         ) from None
-    if not export.added:
+    if not export.added and not more:
         raise InvalidError("The base has all of these rules already: there is nothing to deliver.", field="patterns")
-    files = _intune_files(export) if delivery is Delivery.INTUNE else _policy_files(export, delivery)
-    files["evidence.json"] = _json({"delivery": delivery.value, **describe_export(export)})
+    files = dict(more or {})
+    if export.added:
+        files |= _intune_files(export) if delivery is Delivery.INTUNE else _policy_files(export, delivery)
+    files["evidence.json"] = _json({"delivery": delivery.value, **describe_export(export), **(evidence or {})})
     files["review.html"] = render_review(export).encode()
-    files["README.txt"] = _readme(export, delivery).encode()
+    files["README.txt"] = _readme(export, delivery, frozenset(files)).encode()
     digests = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     sums = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     files["SHA256SUMS"] = sums.encode()
@@ -186,7 +208,7 @@ def _told(export: Export) -> str:
     return f"Rules for uv, made by Wayleave for {export.sid}. They open: {', '.join(patterns)}."
 
 
-def _readme(export: Export, delivery: Delivery) -> str:
+def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
     steps = {
         Delivery.SAME_GPO: [
             "1. Read review.html: what every rule admits, and its risk.",
@@ -223,8 +245,11 @@ def _readme(export: Export, delivery: Delivery) -> str:
     }
     heading = f"{len(export.added)} AppLocker rules for uv, for {export.sid}. Delivery: {delivery.value}."
     unverified = "The scripts are written for Windows PowerShell 5.1 and were not yet run on a real domain."
-    lines = [heading, "", *steps[delivery], "", export.effect_on_empty_machine, ""]
-    if delivery is not Delivery.INTUNE:
+    lines = [heading, "", *(steps[delivery] if export.added else ["No rule has to be added: the settings do it."]), ""]
+    for name, told in _MORE_FILES.items():
+        lines += [*told, ""] if name in names else []
+    lines += [export.effect_on_empty_machine, ""] if export.added else []
+    if delivery is not Delivery.INTUNE and export.added:
         lines.append(unverified)
     lines.append("Check the files with: sha256sum -c SHA256SUMS")
     return "\r\n".join(lines) + "\r\n"

@@ -7,7 +7,7 @@ from html import escape
 from app.policies.export import Export
 from app.policies.plan import PlannedRule
 
-_STYLE = """
+STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; color: #1a1a1a }
 h2 { margin-top: 2rem; font-size: 1.1rem; page-break-after: avoid }
 table { border-collapse: collapse; width: 100% }
@@ -46,7 +46,7 @@ def render_review(export: Export) -> str:
     """A page of HTML that stands alone and prints well: every rule with its reach, and what was left out."""
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Rules for uv: review</title>\n',
-        f"<style>\n{_STYLE}\n</style>\n</head>\n<body>\n<h1>Rules for uv: review</h1>\n",
+        f"<style>\n{STYLE}\n</style>\n</head>\n<body>\n<h1>Rules for uv: review</h1>\n",
         f"<p>{len(export.added)} rules for <code>{escape(export.sid)}</code>. ",
         f"SHA-256 of the policy file: <code>{export.sha256}</code>.</p>\n",
         f"<p>{escape(export.effect_on_empty_machine)}</p>\n",

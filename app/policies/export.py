@@ -144,7 +144,7 @@ def plan_export(
         dict.fromkeys(one for sid in sids for one in _find_closed(catalogue, rules, judged, replace(terms, sid=sid)))
     )
     also = _find_also_opened(catalogue, rules, terms)
-    sha256 = hashlib.sha256(xml.encode()).hexdigest()
+    sha256 = digest_of(xml)
     kind = "rules" if base_policy is None or added_only else "policy"
     return Export(
         rules=rules,
@@ -162,10 +162,13 @@ def plan_export(
         project_roots=terms.project_roots,
         roots=terms.roots,
         added_only=added_only and base is not None,
-        base_sha256=None
-        if base is None
-        else hashlib.sha256(base if isinstance(base, bytes) else base.encode()).hexdigest(),
+        base_sha256=None if base is None else digest_of(base),
     )
+
+
+def digest_of(text: bytes | str) -> str:
+    """The SHA-256 of a file's text in UTF-8."""
+    return hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest()
 
 
 def read_base(content: bytes | str) -> Policy:

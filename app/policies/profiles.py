@@ -70,7 +70,7 @@ def policies_in_use(session: Session) -> dict[int, str]:
     return {set_id: body for set_id, body in rows}  # noqa: C416 - a Row is no pair to the type checker
 
 
-def read_profiles(session: Session, named: Sequence[str], *, group_id: int | None = None) -> list[Profile]:
+def read_profiles(session: Session, named: Sequence[str], *, subject_ids: Sequence[int] | None = None) -> list[Profile]:
     """All counted subjects, those that are alike in one row. `named`: SIDs that rules name, but those of all users."""
     columns: list[Any] = [Subject.group_id, Subject.policy_id, Subject.environment_id, Subject.probes_id]
     words = -(-len(named) // BITS)
@@ -82,8 +82,8 @@ def read_profiles(session: Session, named: Sequence[str], *, group_id: int | Non
     else:
         query = select(*columns, func.count())
     query = query.where(Subject.standing == Standing.COUNTED.value)
-    if group_id is not None:
-        query = query.where(Subject.group_id == group_id)
+    if subject_ids is not None:
+        query = query.where(Subject.id.in_(subject_ids))
     rows = session.execute(query.select_from(Subject).group_by(*columns))
     return [
         Profile(

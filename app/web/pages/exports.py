@@ -34,7 +34,7 @@ class DeliveryChoice:
     refused: str | None = None
 
 
-_DELIVERIES = (
+DELIVERY_CHOICES = (
     DeliveryChoice(
         delivery=Delivery.SAME_GPO,
         title="Into the same Group Policy object",
@@ -151,5 +151,5 @@ def deliveries_for(export: Export) -> tuple[DeliveryChoice, ...]:
         )
         if one.delivery is Delivery.INTUNE and not export.is_whole_policy
         else one
-        for one in _DELIVERIES
+        for one in DELIVERY_CHOICES
     )

@@ -1,0 +1,315 @@
+"""Exporting an approved rule set: for the pilot's groups first, then for all, fit for how it will be delivered.
+
+What leaves is what was approved: the digest is computed anew and must be the approval's. The evidence is kept with the
+export, so that the same package comes out of it byte for byte whenever somebody asks again.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.applocker.export import added_rules
+from app.applocker.model import AppLockerError, Policy
+from app.applocker.wdac import render_supplemental
+from app.applocker.write import render_policy
+from app.audit.record import Actor, record
+from app.errors import ConflictError, InvalidError, NotFoundError
+from app.policies.base_policies import Origin
+from app.policies.bundle import Bundle, Delivery, build_bundle
+from app.policies.describe import STYLE
+from app.policies.drafts import Setting
+from app.policies.export import Export, digest_of
+from app.policies.preferences import render_preferences
+from app.policies.queries_exports import get_kept_export
+from app.policies.queries_rule_sets import RuleSet, get_rule_set
+from app.policies.record_export import record_export
+from app.policies.review import held_approval, review_of
+from app.policies.rule_sets import Group, State, lock_rule_set, stored_now
+from app.policies.tables import ExportRow
+from app.policies.tables_rule_sets import RuleSetApproval, RuleSetExport
+
+RINGS = ("pilot", "all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageLine:
+    """One export of a rule set."""
+
+    export_id: int
+    ring: str
+    delivery: str
+    made_at: datetime
+    made_by: str
+    sids: tuple[str, ...]
+    rules: int
+    holds: bool
+
+
+def refused_delivery(rule_set: RuleSet, delivery: Delivery) -> str | None:
+    """Why a rule set with this base is not fit for a way of delivery; None if it is."""
+    origin = rule_set.base.origin if rule_set.base else None
+    if delivery is Delivery.INTUNE and origin is not Origin.INTUNE:
+        return "Needs the grouping’s own policy as the base: Intune takes each collection whole."
+    if delivery is not Delivery.INTUNE and origin is Origin.INTUNE:
+        return "The base is an Intune grouping’s policy: the rules go back into that grouping."
+    return None
+
+
+def export_rule_set(
+    session: Session,
+    rule_set_id: int,
+    *,
+    delivery: Delivery | str,
+    ring: str,
+    skip_pilot: bool = False,
+    wdac_base_id: str = "",
+    actor: Actor,
+) -> int:
+    """Keep an export of an approved rule set; its id.
+
+    raises: NotFoundError; ConflictError when nothing is approved, or not this; InvalidError about `delivery`, `ring`
+    or `wdac_base_id`.
+    """
+    row = lock_rule_set(session, rule_set_id)
+    approval = held_approval(session, rule_set_id)
+    if approval is None:
+        raise ConflictError("Only what is approved, and is still what was approved, can be exported.")
+    rule_set = get_rule_set(session, rule_set_id)
+    kind = _checked_delivery(rule_set, delivery)
+    reviewed = review_of(session, rule_set)
+    draft = reviewed.draft
+    if ring not in RINGS:
+        raise InvalidError("Choose the pilot or all groups.", field="ring")
+    if ring == "pilot" and not rule_set.pilot:
+        raise InvalidError("This rule set names no pilot group.", field="ring")
+    if ring == "all" and rule_set.pilot and not skip_pilot and not _had_pilot(session, rule_set_id, approval.id):
+        raise InvalidError(
+            "Export for the pilot first and see it arrive, or say that the pilot is to be skipped.", field="ring"
+        )
+    groups = rule_set.pilot if ring == "pilot" else rule_set.groups
+    export = (draft.pilot if ring == "pilot" else draft.export) or _without_rules(rule_set, groups)
+    kept = {
+        "id": rule_set_id,
+        "name": rule_set.name,
+        "purpose": rule_set.purpose,
+        "owner": rule_set.owner,
+        "change_number": rule_set.change_number,
+        "review_by": rule_set.review_by.date().isoformat() if rule_set.review_by else None,
+        "authors": list(rule_set.authors),
+        "ring": ring,
+        "groups": [{"sid": group.sid, "name": group.name} for group in groups],
+        "settings": [{"name": one.name, "value": one.value, "patterns": list(one.patterns)} for one in draft.settings],
+        "base": {"name": rule_set.base.name, "origin": rule_set.base.origin.value, "sha256": rule_set.base.sha256}
+        if rule_set.base
+        else None,
+        "approval": {
+            "by": approval.approved_by,
+            "at": approval.at.isoformat(),
+            "digest": approval.digest,
+            "draft_sha256": approval.draft_sha256,
+            "simulation_sha256": approval.simulation_sha256,
+            "note": approval.note,
+        },
+        "simulation": reviewed.simulation.result if reviewed.simulation else None,
+        "lint": [
+            {"code": one.code, "severity": one.severity.value, "collection": one.collection, "message": one.message}
+            for one in reviewed.findings.new
+        ],
+        "wdac_base_id": wdac_base_id.strip(),
+    }
+    _package(export, kind, kept, None)  # what cannot be packed is refused now
+    recorded = record_export(session, export, actor=actor)
+    stored = session.get(ExportRow, recorded.id)
+    assert stored is not None  # noqa: S101 - just made
+    stored.choices = {**stored.choices, "rule_set": kept}
+    session.add(
+        RuleSetExport(
+            rule_set_id=rule_set_id,
+            export_id=recorded.id,
+            approval_id=approval.id,
+            ring=ring,
+            delivery=kind.value,
+            sids=[group.sid for group in groups],
+        )
+    )
+    row.state = State.EXPORTED.value
+    row.updated_at = stored_now()
+    record(
+        session,
+        actor,
+        "rule_set.exported",
+        row.name,
+        rule_set=rule_set_id,
+        export=recorded.id,
+        ring=ring,
+        delivery=kind.value,
+        digest=approval.digest,
+    )
+    session.flush()
+    return recorded.id
+
+
+def get_package(session: Session, rule_set_id: int, export_id: int, *, key: Ed25519PrivateKey | None = None) -> Bundle:
+    """The zip of one of a rule set's exports, the same bytes each time. raises: NotFoundError"""
+    link = session.get(RuleSetExport, (rule_set_id, export_id))
+    if link is None:
+        raise NotFoundError(f"Rule set {rule_set_id} has no export {export_id}.")
+    row = session.get(ExportRow, export_id)
+    assert row is not None  # noqa: S101 - a foreign key holds it
+    export = get_kept_export(session, export_id).export
+    return _package(export, Delivery(link.delivery), row.choices["rule_set"], key)
+
+
+def get_package_file(bundle: Bundle, name: str) -> bytes:
+    """One file of a package. raises: NotFoundError"""
+    with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
+        if name not in archive.namelist():
+            raise NotFoundError(f"This package has no file {name[:80]!a}.")
+        return archive.read(name)
+
+
+def package_files(bundle: Bundle) -> tuple[tuple[str, int], ...]:
+    """Names and sizes of the files in a package."""
+    with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
+        return tuple((entry.filename, entry.file_size) for entry in archive.infolist())
+
+
+def list_packages(session: Session, rule_set_id: int) -> tuple[PackageLine, ...]:
+    """What a rule set gave so far, newest first. `holds`: its approval has not been voided since."""
+    rows = session.execute(
+        select(RuleSetExport, ExportRow.made_at, ExportRow.made_by, ExportRow.choices, RuleSetApproval.voided_at)
+        .join(ExportRow, ExportRow.id == RuleSetExport.export_id)
+        .join(RuleSetApproval, RuleSetApproval.id == RuleSetExport.approval_id)
+        .where(RuleSetExport.rule_set_id == rule_set_id)
+        .order_by(RuleSetExport.export_id.desc())
+    )
+    return tuple(
+        PackageLine(
+            export_id=link.export_id,
+            ring=link.ring,
+            delivery=link.delivery,
+            made_at=made_at,
+            made_by=made_by,
+            sids=tuple(link.sids),
+            rules=len(choices["plan"]["rules"]),
+            holds=voided_at is None,
+        )
+        for link, made_at, made_by, choices, voided_at in rows
+    )
+
+
+def _package(export: Export, delivery: Delivery, kept: Mapping[str, Any], key: Ed25519PrivateKey | None) -> Bundle:
+    more = {"approval.html": _approval_page(kept).encode()}
+    settings = [
+        Setting(name=one["name"], value=one["value"], patterns=tuple(one["patterns"])) for one in kept["settings"]
+    ]
+    if settings:
+        changed_at = datetime.fromisoformat(kept["approval"]["at"])
+        more["environment.xml"] = render_preferences(settings, changed_at=changed_at).encode()
+    if kept["wdac_base_id"]:
+        more |= _wdac_files(export, kept["wdac_base_id"], kept["name"])
+    return build_bundle(export, delivery, key=key, more=more, evidence={"rule_set": dict(kept)})
+
+
+def _approval_page(kept: Mapping[str, Any]) -> str:
+    """Who approved what, on what evidence: a page to print, beside review.html with the rules."""
+    approval, simulation = kept["approval"], kept["simulation"] or {}
+    rows = [
+        ("Rule set", f"{kept['name']} (number {kept['id']})"),
+        ("Why", kept["purpose"] or "–"),
+        ("Change number", kept["change_number"] or "–"),
+        ("Owner", kept["owner"]),
+        ("Look again by", kept["review_by"] or "–"),
+        ("Written by", ", ".join(kept["authors"])),
+        ("For", ", ".join(f"{one['name']} {one['sid']}".strip() for one in kept["groups"])),
+        ("Ring", kept["ring"]),
+        ("Base policy", f"{kept['base']['name']}, SHA-256 {kept['base']['sha256']}" if kept["base"] else "–"),
+        ("Approved by", f"{approval['by']}, {approval['at']}"),
+        ("Note", approval["note"] or "–"),
+        ("Digest approved", approval["digest"]),
+        ("Simulated for", f"{simulation.get('base', 0):,} users, {simulation.get('judgements', 0):,} judgements"),
+    ]
+    table = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(text))}</td></tr>\n" for name, text in rows)
+    lines = "".join(
+        f"<tr><td>{escape(one['pattern'])}{'' if one['asked'] else ' (not asked for)'}</td>"
+        f"<td>{one['newly'] + one['newly_builds']:,}</td><td>{one['open']:,}</td>"
+        f"<td>{one['still'] + one['others'] + one['unexplained']:,}</td><td>{one['newly_blocked']:,}</td></tr>\n"
+        for one in simulation.get("patterns", ())
+        if one["asked"] or one["newly"] or one["newly_builds"] or one["newly_blocked"]
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Approval</title>\n'
+        f"<style>\n{STYLE}\n</style>\n</head>\n<body>\n<h1>Approval of {escape(kept['name'])}</h1>\n"
+        f"<table>\n{table}</table>\n<h2>What it would do, in users who tried it</h2>\n<table>\n<tr><th>Pattern</th>"
+        "<th>Newly allowed</th><th>Open already</th><th>Still blocked</th><th>Newly blocked</th></tr>\n"
+        f"{lines}</table>\n</body>\n</html>\n"
+    )
+
+
+def _wdac_files(export: Export, base_id: str, name: str) -> dict[str, bytes]:
+    try:
+        found = render_supplemental(
+            added_rules([rule.suggestion for rule in export.added]), base_policy_id=base_id, name=name
+        )
+    except AppLockerError as error:
+        raise InvalidError(f"App Control's base policy: {error}", field="wdac_base_id") from error
+    lines = [f"{found.carried} rules were carried over."]
+    lines += [f"Left out: {rule.name}: {why}" for rule, why in found.left_out]
+    lines += [f"Note: {note}" for note in found.notes]
+    return {
+        "wdac-supplemental.xml": found.xml.encode(),
+        "wdac-notes.txt": ("\r\n".join(lines) + "\r\n").encode(),
+    }
+
+
+def _without_rules(rule_set: RuleSet, groups: tuple[Group, ...]) -> Export:
+    """An export of settings alone."""
+    xml = render_policy(Policy())
+    sha256 = digest_of(xml)
+    return Export(
+        rules=(),
+        left_out=(),
+        stays_closed=(),
+        also_opens=(),
+        policy=Policy(),
+        xml=xml,
+        comment="",
+        notes=("No rule has to be added: moved folders are allowed by the base already.",),
+        effect_on_empty_machine="No rule is added, so AppLocker does what it did before.",
+        file_name=f"wayleave-settings-{sha256[:8]}.xml",
+        sha256=sha256,
+        sid=", ".join(group.sid for group in groups),
+        base_sha256=rule_set.base.sha256 if rule_set.base else None,
+    )
+
+
+def _checked_delivery(rule_set: RuleSet, delivery: Delivery | str) -> Delivery:
+    try:
+        kind = Delivery(delivery)
+    except ValueError:
+        raise InvalidError(f"Choose a delivery: {', '.join(Delivery)}.", field="delivery") from None
+    why = refused_delivery(rule_set, kind)
+    if why is not None:
+        raise InvalidError(why, field="delivery")
+    return kind
+
+
+def _had_pilot(session: Session, rule_set_id: int, approval_id: int) -> bool:
+    found = session.scalar(
+        select(RuleSetExport.export_id).where(
+            RuleSetExport.rule_set_id == rule_set_id,
+            RuleSetExport.approval_id == approval_id,
+            RuleSetExport.ring == "pilot",
+        )
+    )
+    return found is not None
