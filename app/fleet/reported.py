@@ -105,6 +105,12 @@ def read_reported(sets: Mapping[str, Any]) -> Reported:
     )
 
 
+def preferred_version(sets: Mapping[str, Any]) -> str | None:
+    """The version of the uv that a subject runs: the first on PATH, else any that was found."""
+    found = _found(sets.get("uv", {}))
+    return next((one.version for one in sorted(found, key=lambda one: not one.is_preferred) if one.version), None)
+
+
 def find_mismatches(probes: Iterable[ProbeResult]) -> tuple[Mismatch, ...]:
     """Where the canary's outcome is another than that of the real file, or of the host's own launcher."""
     canaries: dict[tuple[str, str], str] = {}

@@ -44,6 +44,7 @@ from app.web.pages import (
     sso,
     tokens,
     versions,
+    workflows,
 )
 from app.web.pages.blocked import prepare_blocked
 
@@ -60,6 +61,8 @@ ROUTERS = (
     sightings.router,
     groups.router,
     search.router,
+    workflows.router,
+    workflows.api_router,
     policies.router,
     rule_sets.router,
     rule_sets_export.router,

@@ -38,6 +38,14 @@ SECTIONS = (
         heading="Fleet",
     ),
     Section(
+        key="workflows",
+        title="uv commands",
+        path="/workflows",
+        icon="checks",
+        permission=Permission.VIEW_FLEET,
+        heading="Fleet",
+    ),
+    Section(
         key="patterns",
         title="Patterns",
         path="/patterns",

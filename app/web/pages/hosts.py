@@ -14,9 +14,9 @@ from app.db.session import SessionDep
 from app.fleet.queries import list_groups
 from app.fleet.queries_hosts import HostFilter, count_fitting, get_host, list_hosts
 from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
-from app.fleet.reported import read_reported
+from app.fleet.reported import preferred_version, read_reported
 from app.fleet.standing import Standing
-from app.fleet.workflows import VERDICTS
+from app.fleet.workflows import VERDICTS, judge_workflows
 from app.web.glossary import STANDING_WORDS
 from app.web.guards import ViewFleet, ViewSightings
 from app.web.templating import render
@@ -105,6 +105,10 @@ def show_host(
         may_see_sightings=Permission.VIEW_SIGHTINGS in person.permissions,
         standing_words=STANDING_WORDS,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
+        workflows={workflow.id: workflow for workflow in load_catalogue().workflows},
+        workflow_states={
+            one.id: judge_workflows(one.patterns, preferred_version(one.sets)) for one in host.subjects if one.patterns
+        },
     )
 
 
