@@ -87,6 +87,13 @@ def judge_cases(text: bytes | str, policy: Policy | None = None) -> list[Answer]
             compiled[xml, machine] = compile_policy(_policy(name, xml, policy), machine)
         case = _case(name, item)
         decision = compiled[xml, machine].decide(case.file, case.token, case.collection)
+        for other in _also(name, item):
+            # Policies beside each other (device management's, group policy's): a file must be allowed by every one.
+            if decision.verdict not in (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT):
+                break
+            decision = compile_policy(_policy(name, other, None), machine).decide(
+                case.file, case.token, case.collection
+            )
         answers.append(Answer(case=case, decision=decision, differences=tuple(_differences(case, decision))))
     return answers
 
@@ -218,6 +225,13 @@ def _policy(name: str, xml: str | None, default: Policy | None) -> Policy:
         return parse_policy(xml)
     except AppLockerError as error:
         raise _error(name, f"policy_xml: {error}") from error
+
+
+def _also(name: str, item: Json) -> list[str]:
+    value = item.get("also_policies_xml") or []
+    if not isinstance(value, list) or len(value) > 20 or not all(isinstance(xml, str) for xml in value):
+        raise _error(name, "also_policies_xml must be a list of at most 20 texts")
+    return value
 
 
 def _machine(name: str, values: object) -> Machine:

@@ -1,7 +1,8 @@
 """What of Wayleave's judging was seen on real Windows: by kind of rule, from the answers that were recorded.
 
-A rule is marked "not verified on Windows" until a recorded PC has answered every question that its kind rests on, and
-the engine agreed. One answer that disagrees keeps the mark, with another word: then the engine is known to be wrong.
+A rule is marked "not verified on Windows" until a recorded PC has answered every question that its kind rests on, by a
+real start or load, and the engine agreed. Test-AppLockerPolicy alone is not enough: it is a judge of its own. One
+answer that disagrees keeps the mark, with another word: then the engine is known to be wrong.
 """
 
 from __future__ import annotations
@@ -24,9 +25,8 @@ COLLECTION_QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "Exe": ("started-suspended",),
     "Dll": ("library-in-the-rule", "library-outside"),
     "Script": ("script-in-the-rule", "script-outside"),
-    "Msi": ("installer-in-the-rule",),
 }
-USER_QUESTIONS = ("rule-for-administrators-linked",)
+USER_QUESTIONS = ("administrators-by-linked-token", "device-management-and-group-policy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +81,13 @@ class VerifiedStanding:
 
 def read_standing(session: Session) -> VerifiedStanding:
     """What was recorded, as far as the pages' marks need it. One statement."""
+    was_started = VerifiedCase.error.is_not(None)
     rows = session.execute(
-        select(VerifiedCase.case_id, VerifiedCase.agrees, VerifiedCase.windows_build).distinct()
+        select(VerifiedCase.case_id, VerifiedCase.agrees, was_started, VerifiedCase.windows_build).distinct()
     ).all()
-    wrong = frozenset(case_id for case_id, agrees, _ in rows if not agrees)
+    wrong = frozenset(case_id for case_id, agrees, _, _ in rows if not agrees)
     return VerifiedStanding(
-        agreed=frozenset(case_id for case_id, agrees, _ in rows if agrees) - wrong,
+        agreed=frozenset(case_id for case_id, agrees, started, _ in rows if agrees and started) - wrong,
         wrong=wrong,
-        builds=tuple(sorted({build for _, _, build in rows})),
+        builds=tuple(sorted({build for _, _, _, build in rows})),
     )

@@ -15,9 +15,17 @@ import tree_sitter
 import tree_sitter_powershell
 from click.testing import CliRunner
 
-from agent.canary import WINDOWS_CANARY, WINDOWS_SHA256
+from agent.canary import (
+    LIBRARY_SHA256,
+    SCRIPT_SHA256,
+    WINDOWS_CANARY,
+    WINDOWS_LIBRARY,
+    WINDOWS_SCRIPT,
+    WINDOWS_SHA256,
+)
 from app.applocker.cases import judge_cases
 from app.applocker.doubts import ALL
+from app.applocker.model import AppLockerError
 from app.cli.policy_judge import judge
 
 KIT = Path(__file__).resolve().parents[2] / "conformance"
@@ -58,6 +66,30 @@ def test_every_case_lies_in_the_kits_folder_and_asks_a_known_question() -> None:
         assert {doubt["code"] for doubt in case["doubts"]} <= set(ALL)
     asked = {doubt["code"] for case in CASES["cases"] for doubt in case["doubts"]}
     assert {"rule-question-mark", "rule-folder-without-star", "file-link-target", "rule-flat-hash"} <= asked
+    assert "token-linked" in asked
+    assert {case["make"]["how"] for case in CASES["cases"]} >= hows - {"plain"}, "every way of asking is used"
+    assert {case["collection"] for case in CASES["cases"]} == {"Exe", "Dll", "Script"}
+
+
+def test_the_kits_library_and_script_are_the_published_ones() -> None:
+    for name, content, digest in (
+        ("library", WINDOWS_LIBRARY, LIBRARY_SHA256),
+        ("script", WINDOWS_SCRIPT, SCRIPT_SHA256),
+    ):
+        assert base64.b64decode(CASES[name]["base64"]) == content
+        assert CASES[name]["sha256"] == digest == hashlib.sha256(content).hexdigest()
+
+
+def test_policies_beside_each_other_are_anded() -> None:
+    (case,) = [case for case in CASES["cases"] if case["id"] == "device-management-and-group-policy"]
+    (both,) = judge_cases(json.dumps([case]))
+    assert both.decision.verdict.value == "DeniedByDefault"
+    assert both.differences == ()
+    (alone,) = judge_cases(json.dumps([{**case, "also_policies_xml": []}]))
+    assert alone.decision.verdict.value == "Allowed"
+    for wrong in ("x", [5], ["<a/>"] * 21):
+        with pytest.raises(AppLockerError):
+            judge_cases(json.dumps([{**case, "also_policies_xml": wrong}]))
 
 
 def test_the_specimen_is_the_published_canary() -> None:
@@ -77,6 +109,10 @@ def test_only_a_second_word_lets_it_change_the_policy() -> None:
     text = SCRIPT.decode()
     before, _, _ = text.partition("Set-AppLockerPolicy -XmlPolicy $policyFile")
     assert before.rindex("if ($StartFiles)") > before.rindex("Test-AppLockerPolicy -XmlPolicy")
+    before, _, _ = text.partition("Set-DevicePolicy -Collection $case.make.target")
+    assert before.rindex("if ($isDevice -and -not ($StartFiles -and $DeviceManagement))") > before.index(
+        "foreach ($case"
+    )
     assert text.index("if (-not $IUnderstandThisMachineMayNeedToBeReset)") < text.index("$backup = Get-AppLockerPolicy")
     assert text.index("finally") < text.index("Set-AppLockerPolicy -XmlPolicy $restore")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import Engine
 
@@ -43,7 +45,22 @@ def test_one_pc_that_disagrees_is_not_outvoted(database: Engine) -> None:
     assert (mark.wrong, mark.text) == (("osdrive",), "Windows judged otherwise")
 
 
-def case(name: str, agrees: bool, build: str) -> VerifiedCase:
+def test_a_judgement_without_a_start_verifies_nothing(database: Engine) -> None:
+    with session_scope(database) as session:
+        session.add(case("osdrive", True, "1", error=None))
+        session.add(case("case", False, "1", error=None))
+    with session_scope(database, writes=False) as session:
+        standing = read_standing(session)
+    assert (standing.agreed, standing.wrong) == (frozenset(), {"case"})
+
+
+def test_every_question_is_asked_by_the_kit() -> None:
+    kit = Path(__file__).resolve().parents[3] / "conformance" / "cases.json"
+    asked = {one["id"] for one in json.loads(kit.read_text(encoding="utf-8"))["cases"]}
+    assert asked >= EVERYTHING
+
+
+def case(name: str, agrees: bool, build: str, error: int | None = 0) -> VerifiedCase:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     return VerifiedCase(
         case_id=name,
@@ -51,7 +68,7 @@ def case(name: str, agrees: bool, build: str) -> VerifiedCase:
         windows_build=build,
         observed_at=at,
         decision="Allowed",
-        error=0,
+        error=error,
         engine_decision="Allowed" if agrees else "Denied",
         agrees=agrees,
         doubts="",

@@ -45,12 +45,12 @@ def as_bytes(content: dict[str, Any]) -> bytes:
 def test_answers_are_recorded_once(database: Engine) -> None:
     observation = read_observation(b"\xef\xbb\xbf" + as_bytes(answered()))
     with session_scope(database) as session:
-        assert record_observation(session, observation, actor=COMMAND_LINE) == len(observation.cases) == 22
+        assert record_observation(session, observation, actor=COMMAND_LINE) == len(observation.cases) == 35
     with session_scope(database) as session:
         assert record_observation(session, observation, actor=COMMAND_LINE) == 0
     with session_scope(database, writes=False) as session:
         found = {one.case_id: one for one in list_verified(session)}
-    assert len(found) == 22
+    assert len(found) == 35
     assert all(one.agrees for one in found.values())
     assert found["question-mark-one"].doubts == ("rule-question-mark",)
     assert found["case"].windows_build == "26100.4061"
@@ -70,7 +70,7 @@ def test_a_disagreement_is_told_and_kept(database: Engine, tmp_path: Path, monke
     loaded = run.invoke(command, ["load", str(file)])
     assert loaded.exit_code == 1, loaded.output
     assert "question-mark-one: the decision is Allowed, expected DeniedByDefault" in loaded.output
-    assert "22 cases read, 22 recorded" in loaded.output
+    assert "35 cases read, 35 recorded" in loaded.output
     listed = run.invoke(command, ["list"]).output
     assert "DeniedByDefault, refused with 1260; DISAGREES: Allowed  settles rule-question-mark" in listed
 
