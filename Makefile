@@ -9,7 +9,7 @@ AWAY_S ?= 60
 export WAYLEAVE_DATA_DIR ?= var
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 
-.PHONY: help env run demo test check bench package faults lighthouse lock clean
+.PHONY: help env run demo test check bench package faults catalogue-check lighthouse lock clean
 
 help: ## List these commands
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -54,6 +54,9 @@ package: env ## The agent for a roll-out: MSI, bill of materials, trial archive,
 
 faults: env ## Kill the server under load KILLS times (200) on each database, and every other fault at length (WAYLEAVE_SEED)
 	@WAYLEAVE_KILLS=$(KILLS) WAYLEAVE_AWAY_S=$(AWAY_S) $(BIN)/python -m pytest -n0 -s --timeout 3600 tests/faults
+
+catalogue-check: env ## Hold the catalogue against what real uv does on the Windows bench (UV: any version; root)
+	@$(BIN)/python -m tests.windows.bench catalogue $(UV)
 
 lighthouse: env ## Lighthouse over the pages of a made fleet (needs Chromium)
 	@$(BIN)/python tools/lighthouse.py $(PAGES)
