@@ -46,6 +46,7 @@ def read_event_xml(file: BinaryIO, position: Position, files: UvFiles, encoding:
     part = Part(after={"offset": offset + len(left), "line": line})
     if "<Event" in (rest := left[:BLOCK_BYTES].decode(encoding, "replace")) and "<Events" not in rest[-200:]:
         part.read += 1
+        line += rest.count("\n", 0, rest.find("<Event"))
         part.add_problem(f"line {line}", "the file ends within an event", Reasons.DAMAGED)
     yield part
 
