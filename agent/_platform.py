@@ -8,6 +8,7 @@ if sys.platform == "win32":
     from agent._asking_windows import ask_safer, load_library
     from agent._controls_windows import read_controls
     from agent._events_windows import read_channel
+    from agent._places_windows import long_name, open_place
     from agent._windows import (
         CANARY,
         CREATION_FLAGS,
@@ -34,8 +35,10 @@ else:
         find_state_dir,
         is_link,
         load_library,
+        long_name,
         mode_allows_start,
         open_lock,
+        open_place,
         read_channel,
         read_controls,
         read_host,
@@ -56,8 +59,10 @@ __all__ = [
     "find_state_dir",
     "is_link",
     "load_library",
+    "long_name",
     "mode_allows_start",
     "open_lock",
+    "open_place",
     "read_channel",
     "read_controls",
     "read_host",

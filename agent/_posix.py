@@ -29,6 +29,7 @@ from agent.controls import ControlAnswers
 from agent.judge import SaferAnswer
 from agent.policy import PolicyInForce
 from agent.principals import Principal
+from agent.where import Opened
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which platform's calls these are
 
@@ -78,6 +79,16 @@ def _let_parent_hold() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if _libc.ptrace(_PTRACE_TRACEME, 0, None, None) != 0:
         raise OSError(ctypes.get_errno(), "this process may not be traced")
+
+
+def open_place(_path: str) -> Opened | None:
+    """Links are followed by name here."""
+    return None
+
+
+def long_name(path: str) -> str:
+    """There are no short names here."""
+    return path
 
 
 def load_library(_path: str) -> int:

@@ -19,6 +19,7 @@ from pathlib import Path
 from agent._platform import CREATION_FLAGS, PLATFORM
 from agent.catalogue import Catalogue, Machine, expand
 from agent.search import find_files
+from agent.where import with_long_names
 
 ASK_TIMEOUT_S = 10.0
 MAX_UVS = 8
@@ -75,12 +76,15 @@ def discover(
     search_projects: bool = True,
     may_ask: bool = True,
     is_known: Callable[[str], bool] = lambda _path: True,
+    long_name: Callable[[str], str] = lambda path: path,
 ) -> Discovery:
     """Find uv and its places. `may_ask`: False where no uv may be run (as SYSTEM, say); `is_known`: which of them may.
 
-    A uv that is not asked has no version, and its places are computed as it would compute them.
+    A uv that is not asked has no version, and its places are computed as it would compute them. `long_name`: writes
+    short names out (`JANEDO~1`), which name a person and would hide that a folder is a known one.
     """
-    plain = Machine(env=environment, platform=PLATFORM)
+    told = with_long_names(environment, long_name)
+    plain = Machine(env=told, platform=PLATFORM)
     paths = find_uvs(catalogue, plain, environment)
     if not may_ask:
         uvs: tuple[Uv, ...] = tuple(Uv(path=path) for path in paths)
@@ -91,13 +95,12 @@ def discover(
         uvs = tuple(asked_by_path.get(path, Uv(path=path)) for path in paths)
         asked = next((uv for uv in uvs if uv.version is not None), None)
         answers = ask_directories(asked.path, environment) if asked else {}
+    answers = with_long_names(answers, long_name)
     roots = list(dict.fromkeys(os.path.abspath(root) for root in configured_roots))
     if search_projects:
         learnt = learn_project_roots(environment, deadline=time.monotonic() + SEARCH_TIMEOUT_S)
         roots = list(dict.fromkeys((*roots, *learnt)))
-    machine = Machine(
-        env=environment, platform=PLATFORM, project_roots=tuple(roots[:MAX_PROJECT_ROOTS]), answers=answers
-    )
+    machine = Machine(env=told, platform=PLATFORM, project_roots=tuple(roots[:MAX_PROJECT_ROOTS]), answers=answers)
     return Discovery(uvs=uvs, machine=machine, preferred=uvs[0].path if uvs else None, answers=answers)
 
 

@@ -15,7 +15,9 @@ from agent._platform import (
     PLATFORM,
     ask_safer,
     is_link,
+    long_name,
     mode_allows_start,
+    open_place,
     read_channel,
     read_controls,
     read_host,
@@ -101,6 +103,7 @@ def observe(
         configured_roots=options.project_roots,
         search_projects=options.search_projects,
         may_ask=options.ask_uv and starts and principal.sid != LOCAL_SYSTEM,
+        long_name=long_name,
         is_known=lambda path: PLATFORM != "windows" or is_known_uv(path, own(), read_trust, baseline=options.known_uv),
     )
     # Asking a uv that is refused makes an event as well.
@@ -111,7 +114,9 @@ def observe(
         paths=frozenset(path_digest(uv.path) for uv in discovery.uvs),
     )
     windows = (*windows, asked)[-MAX_WINDOWS:]
-    surroundings = build_environment(discovery, read_settings(discovery), read_machine_variables())
+    surroundings = build_environment(
+        discovery, read_settings(discovery), read_machine_variables(), open_place=open_place
+    )
     sets: list[FactSet] = [
         build_uv(discovery, read_trust),
         policy_set(policy),

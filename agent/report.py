@@ -22,6 +22,7 @@ from agent.contract.facts import EnvironmentSet, FactSet, FoundUv, UvSet
 from agent.contract.messages import Report, Sighting
 from agent.discover import Discovery, Uv
 from agent.recognise import identity_of
+from agent.where import Open, real_place
 
 PLACE_VARIABLES = (
     "UV_CACHE_DIR",
@@ -181,12 +182,17 @@ def encode_report(report: Report) -> bytes:
 
 
 def build_environment(
-    discovery: Discovery, settings: Mapping[str, object], machine_wide: Mapping[str, str] | None = None
+    discovery: Discovery,
+    settings: Mapping[str, object],
+    machine_wide: Mapping[str, str] | None = None,
+    *,
+    open_place: Open | None = None,
 ) -> EnvironmentSet:
     """What moves uv's directories on this machine.
 
     `settings`: the uv.toml in force, as parsed. `machine_wide`: variables that an administrator set for all users;
-    the names of folders in them are nobody's own, and may be told.
+    the names of folders in them are nobody's own, and may be told. `open_place`: what the platform says of a folder
+    that is opened; without it, links are followed by name.
     """
     machine = discovery.machine
     words = public_words(machine_wide)
@@ -194,7 +200,7 @@ def build_environment(
         variables=tell_variables(machine, words),
         uv_toml=tell_settings(settings, machine, words),
         answers={name: tell_place(place, machine, words) for name, place in discovery.answers.items()},
-        roots={name: tell_root(place, machine, words) for name, place in sorted(roots(machine).items())},
+        roots={name: tell_root(place, machine, words, open_place) for name, place in sorted(roots(machine).items())},
     )
 
 
@@ -205,12 +211,18 @@ def public_words(machine_wide: Mapping[str, str] | None) -> frozenset[str]:
     return _PUBLIC_WORDS | {part.lower() for place in places for part in re.split(r"[\\/]", place) if part}
 
 
-def tell_root(place: str, machine: Machine, words: frozenset[str] = _PUBLIC_WORDS) -> str:
-    """Where a root really is (links and junctions followed), in the words of AppLocker's path rules."""
-    real = os.path.realpath(place) if os.path.isabs(place) else place
+def tell_root(
+    place: str, machine: Machine, words: frozenset[str] = _PUBLIC_WORDS, open_place: Open | None = None
+) -> str:
+    """Where a root really is, by its opened folder's final path, in the words of AppLocker's path rules."""
     if machine.platform == "linux":
+        real = os.path.realpath(place) if os.path.isabs(place) else place
         return tell_place(real, machine, words)
-    return applocker_form(real, machine.env.get("SYSTEMDRIVE", "C:"), words)
+    opened = open_place(place) if open_place is not None else None
+    real, drive = real_place(opened) if opened is not None else (place, "")
+    told = applocker_form(real, machine.env.get("SYSTEMDRIVE", "C:"), words)
+    # A drive that is no fixed disk has a word of its own in rules; a volume without a letter has none at all.
+    return drive + told[told.index("\\") :] if drive and "\\" in told else drive or told
 
 
 def applocker_form(place: str, system_drive: str, words: frozenset[str] = _PUBLIC_WORDS) -> str:
