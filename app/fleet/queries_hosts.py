@@ -8,52 +8,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, cast, exists, func, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import select
 from sqlalchemy.orm import Session
-from sqlalchemy.types import Integer
 
 from app.db.base import from_ms
 from app.db.paging import Page, decode_cursor, encode_cursor
-from app.errors import InvalidError, NotFoundError
-from app.fleet.facts import read_set, version_mark
-from app.fleet.probes import PatternFact, marks_of
+from app.errors import NotFoundError
+from app.fleet.facts import read_set
+from app.fleet.host_filter import HostFilter as HostFilter
+from app.fleet.host_filter import count_fitting as count_fitting
+from app.fleet.host_filter import fitting_hosts
+from app.fleet.probes import PatternFact
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NAMES,
-    KIND_NUMBERS,
     FactSet,
     Host,
     HostGroup,
-    PatternTally,
     Pulse,
     Subject,
-    Tally,
     Transition,
-    VersionTally,
 )
-from app.fleet.workflow_filter import count_workflow, sets_with_verdict
 
 PAGE_ROWS = 50
-FEW_NAMES_FROM = 5
-"""So long a beginning of a name is taken to fit few hosts."""
-MAX_SETS_LISTED = 500
-"""With at most so many sets behind a filter their subjects are looked up; with more, hosts are walked in order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostFilter:
-    """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`."""
-
-    name: str = ""
-    group_id: int | None = None
-    standing: Standing | None = None
-    state: HostState | None = None
-    pattern: str | None = None
-    outcome: str = "blocked"
-    version: str | None = None
-    workflow: str | None = None
-    verdict: str = "blocked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,20 +111,11 @@ def list_hosts(
 
     raises: InvalidError for a cursor that is none or a pattern's outcome that there is not.
     """
-    query = _fitting(session, wanted).order_by(Host.name, Host.id).limit(rows + 1)
-    if cursor:
-        name, host_id = decode_cursor(cursor, (str, int))
-        query = query.where(or_(Host.name > name, and_(Host.name == name, Host.id > host_id)), Host.name >= name)
-    found = session.execute(query).all()
+    after: tuple[Any, ...] | None = tuple(decode_cursor(cursor, (str, int))) if cursor else None
+    found = session.execute(fitting_hosts(session, wanted, limit=rows + 1, after=after)).all()
     lines = _host_lines(session, [row.id for row in found[:rows]])
     last = found[rows - 1] if len(found) > rows else None
     return Page(rows=lines, next_cursor=None if last is None else encode_cursor([last.name, last.id]))
-
-
-def count_fitting(session: Session, wanted: HostFilter, limit: int = 1000) -> int:
-    """How many hosts fit, counted up to `limit`: beyond it a page says "more than"."""
-    some = _fitting(session, wanted).limit(limit).subquery()
-    return session.scalar(select(func.count()).select_from(some)) or 0
 
 
 def get_host(session: Session, host_id: int) -> HostDetail:
@@ -177,93 +145,6 @@ def get_host(session: Session, host_id: int) -> HostDetail:
         enrolled_at=host.enrolled_at,
         subjects=_subjects_of(session, host_id),
     )
-
-
-def _fitting(session: Session, wanted: HostFilter) -> Select[int, str]:
-    query = select(Host.id, Host.name)
-    if wanted.name:
-        query = query.where(_named(wanted.name))
-    if wanted.group_id is not None:
-        query = query.where(Host.group_id == wanted.group_id)
-    if wanted.state is not None:
-        query = query.where(Host.state == wanted.state.value)
-    return _with_subjects(session, query, wanted)
-
-
-def _begins_with(start: str) -> ColumnElement[bool]:
-    if len(start) > 255 or "\x00" in start:
-        raise InvalidError("Names are at most 255 characters.", field="name")
-    pattern = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    return func.lower(Host.name).like(pattern.lower(), escape="\\")
-
-
-def _named(start: str) -> ColumnElement[bool]:
-    if len(start) < FEW_NAMES_FROM:
-        return _begins_with(start)
-    return Host.id.in_(_first(select(Host.id).where(_begins_with(start)), "named"))
-
-
-def _first(ids: Select[int], name: str) -> Select[int]:
-    """Ids that are found before hosts are walked in order: for a page of few the planner would rather walk them all."""
-    chosen = ids.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
-    return select(chosen.c[0])
-
-
-def _with_subjects(session: Session, query: Select[int, str], wanted: HostFilter) -> Select[int, str]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.standing is not None:
-        conditions.append(Subject.standing == wanted.standing.value)
-    few = True
-    for kind, column, condition, common in _set_conditions(session, wanted):
-        ids = select(FactSet.id).where(FactSet.kind == KIND_NUMBERS[kind], condition)
-        known = session.scalars(ids.limit(MAX_SETS_LISTED + 1)).all()
-        few = few and not common
-        conditions.append(column.in_(known) if len(known) <= MAX_SETS_LISTED else column.in_(ids))
-        if len(known) > MAX_SETS_LISTED:
-            few = False
-    if not conditions:
-        return query
-    if few and (wanted.pattern or wanted.workflow or wanted.version is not None):
-        # Few subjects have it: start from them, by the index on their sets.
-        return query.where(Host.id.in_(_first(select(Subject.host_id).where(*conditions), "having")))
-    # Many have it: walk the hosts in order, the page is full soon.
-    return query.where(exists().where(Subject.host_id == Host.id, *conditions))
-
-
-def _set_conditions(
-    session: Session, wanted: HostFilter
-) -> list[tuple[str, ColumnElement[Any], ColumnElement[bool], bool]]:
-    """Kind, the subject's column, the sets' condition, and whether more than a tenth of the fleet has it."""
-    found: list[tuple[str, ColumnElement[Any], ColumnElement[bool], bool]] = []
-    subjects = session.scalar(select(func.sum(Tally.subjects)).where(Tally.set_id == 0)) or 0
-    if wanted.pattern:
-        try:
-            numbers = marks_of(wanted.pattern, wanted.outcome)
-        except KeyError as error:
-            raise InvalidError("There is no such outcome.", field="outcome") from error
-        have = session.scalar(
-            select(func.sum(PatternTally.subjects)).where(
-                PatternTally.pattern == wanted.pattern, PatternTally.outcome == wanted.outcome
-            )
-        )
-        found.append(("probes", Subject.probes_id, _has_mark(session, numbers), (have or 0) * 10 > subjects))  # type: ignore[arg-type]
-    if wanted.workflow:
-        have = session.scalar(count_workflow(wanted.workflow, wanted.verdict))
-        condition = sets_with_verdict(wanted.workflow, wanted.verdict, lambda numbers: _has_mark(session, numbers))
-        found.append(("probes", Subject.probes_id, condition, (have or 0) * 10 > subjects))  # type: ignore[arg-type]
-    if wanted.version is not None:
-        have = session.scalar(select(func.sum(VersionTally.subjects)).where(VersionTally.version == wanted.version))
-        common = (have or 0) * 10 > subjects
-        found.append(("uv", Subject.uv_id, _has_mark(session, [version_mark(wanted.version)]), common))  # type: ignore[arg-type]
-    return found
-
-
-def _has_mark(session: Session, numbers: list[int]) -> ColumnElement[bool]:
-    """Whether a set has one of the numbers."""
-    if session.get_bind().dialect.name == "postgresql":
-        return FactSet.facts.bool_op("&&")(cast(numbers, ARRAY(Integer)))
-    each = func.json_each(FactSet.facts).table_valued("value")
-    return exists(select(1).select_from(each).where(each.c.value.in_(numbers)))
 
 
 def _host_lines(session: Session, ids: list[int]) -> tuple[HostLine, ...]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy.orm import Session
 
 from agent.contract.canonical import digest
 from app.audit.record import COMMAND_LINE
@@ -14,7 +16,7 @@ from app.audit.tables import AuditEntry
 from app.db.base import now, to_ms
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, find_setting
-from app.fleet import rows_postgresql
+from app.fleet import host_filter, rows_postgresql
 from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold, rebuild_derived
 from app.fleet.groups import make_standard_groups
@@ -260,3 +262,47 @@ def test_made_hosts_with_voices_say_nothing_new(database: Engine) -> None:
             )
         assert outcomes == [RECORDED]
     counts_are_right(database)
+
+
+def test_both_ways_of_finding_hosts_agree(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_fleet(database, 150, seed=9, profile="diverse")
+    filters = [
+        HostFilter(pattern="venv-python"),
+        HostFilter(pattern="venv-python", outcome="allowed", standing=Standing.ADMINISTRATOR),
+        HostFilter(pattern="tool-bin-exe", outcome="error"),
+        HostFilter(version="0.13.8"),
+        HostFilter(version=""),
+        HostFilter(version="0.9.13", pattern="venv-python"),
+        HostFilter(version="0.9.13", name="FIN"),
+        HostFilter(version="0.9.13", name="fin-000"),
+        HostFilter(version="not a version"),
+        HostFilter(workflow="sync-build"),
+        HostFilter(workflow="sync-build", verdict="works"),
+        HostFilter(standing=Standing.NOT_ENFORCING),
+        HostFilter(standing=Standing.TRIAL),
+        HostFilter(name="e"),
+    ]
+    with session_scope(database, writes=False) as session:
+        groups = session.scalars(select(Host.group_id).distinct()).all()
+    filters += [replace(one, group_id=group) for one in filters for group in groups]
+    found = []
+    for few, most_groups, most_sets in ((10_000, 40, 5000), (-1, 40, 5000), (-1, 40, 1), (-1, 0, 5000)):
+        monkeypatch.setattr(host_filter, "FEW_SUBJECTS", few)
+        monkeypatch.setattr(host_filter, "MAX_GROUPS_WALKED", most_groups)
+        monkeypatch.setattr(host_filter, "MAX_SETS_LISTED", most_sets)
+        with session_scope(database, writes=False) as session:
+            found.append([list_every_host(session, one) for one in filters])
+    assert found[0] == found[1] == found[2] == found[3]
+    assert sum(len(names) > 0 for names in found[0]) > 30
+    assert max(len(names) for names in found[0]) > 50
+
+
+def list_every_host(session: Session, wanted: HostFilter) -> list[str]:
+    names: list[str] = []
+    cursor = None
+    while True:
+        page = list_hosts(session, wanted, cursor)
+        names += [line.name for line in page.rows]
+        cursor = page.next_cursor
+        if cursor is None:
+            return names

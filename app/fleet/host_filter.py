@@ -1,0 +1,248 @@
+"""How the hosts that fit a filter are found: from the few subjects that have it, or by walking hosts in their order.
+
+The tallies say which is shorter. Where many have something, a page is full after a short walk, in those groups where
+somebody has it at all; where few have it, they are found by their sets. What hosts report is looked for among those
+in the counts: silent and revoked ones are listed by their standing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, any_, bindparam, cast, exists, false, func, or_, select, union_all
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.types import BigInteger, Integer
+
+from app.errors import InvalidError
+from app.fleet.facts import version_mark
+from app.fleet.probes import marks_of
+from app.fleet.standing import HostState, Standing
+from app.fleet.tables import (
+    KIND_NUMBERS,
+    NO_SET,
+    FactSet,
+    Host,
+    PatternTally,
+    Subject,
+    Tally,
+    VersionTally,
+    WorkflowTally,
+)
+from app.fleet.workflow_filter import count_workflow, sets_with_verdict
+
+FEW_NAMES_FROM = 5
+"""So long a beginning of a name is taken to fit few hosts."""
+FEW_SUBJECTS = 4000
+"""So many subjects at most are looked up one by one."""
+MAX_SETS_LISTED = 5000
+"""So many sets at most are named to the database."""
+MAX_GROUPS_WALKED = 40
+"""So many groups at most are walked side by side; of more, all hosts are walked."""
+_OUTSIDE = [one.value for one in Standing if not one.in_tallies]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFilter:
+    """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`."""
+
+    name: str = ""
+    group_id: int | None = None
+    standing: Standing | None = None
+    state: HostState | None = None
+    pattern: str | None = None
+    outcome: str = "blocked"
+    version: str | None = None
+    workflow: str | None = None
+    verdict: str = "blocked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Condition:
+    """Whether a subject has one of certain sets, and how many of each group have."""
+
+    holds: ColumnElement[bool]
+    have: dict[int, int]
+
+
+def fitting_hosts(
+    session: Session, wanted: HostFilter, *, limit: int, after: tuple[str, int] | None = None
+) -> Select[int, str]:
+    """The ids and names of the first hosts that fit, by name, `after` a name and id.
+
+    raises: InvalidError for an outcome or a uv command that there is not.
+    """
+    plain = _plain(session, wanted)
+    if after is not None:
+        name, host_id = after
+        plain = plain.where(or_(Host.name > name, and_(Host.name == name, Host.id > host_id)), Host.name >= name)
+    conditions = _conditions(session, wanted)
+    if not conditions and wanted.standing is None:
+        return _ordered(plain, limit)
+    have = _have(session, wanted, conditions)
+    if _are_few(session, conditions, have, limit):
+        return _ordered(plain.where(_among_few(wanted, conditions)), limit)
+    walked = plain.where(_fits(wanted, conditions))
+    groups = sorted(group for group in have if wanted.group_id in (None, group))
+    if not groups:
+        return _ordered(plain.where(false()), limit)
+    if len(wanted.name) >= FEW_NAMES_FROM or len(groups) > MAX_GROUPS_WALKED:
+        return _ordered(walked, limit)
+    # Each group is in the order of names already: the database takes from each what comes next.
+    parts = [_ordered(walked.where(Host.group_id == group), limit).subquery() for group in groups]
+    if len(parts) == 1:
+        return select(parts[0].c.id, parts[0].c.name)
+    every = union_all(*(select(part.c.id, part.c.name) for part in parts)).subquery()
+    return select(every.c.id, every.c.name).order_by(every.c.name, every.c.id).limit(limit)
+
+
+def count_fitting(session: Session, wanted: HostFilter, limit: int = 1000) -> int:
+    """How many hosts fit, counted up to `limit`: beyond it a page says "more than".
+
+    Where the tallies alone say that there are many more, nothing is counted.
+    """
+    conditions = _conditions(session, wanted)
+    if len(conditions) + (wanted.standing is not None) and not wanted.name and wanted.state is None:
+        have = _have(session, wanted, conditions)
+        many = sum(count for group, count in have.items() if wanted.group_id in (None, group))
+        if len(conditions) < 2 and many > max(FEW_SUBJECTS, limit):
+            return limit
+    some = fitting_hosts(session, wanted, limit=limit).subquery()
+    return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+def _ordered(query: Select[int, str], limit: int) -> Select[int, str]:
+    return query.order_by(Host.name, Host.id).limit(limit)
+
+
+def _plain(session: Session, wanted: HostFilter) -> Select[int, str]:
+    """By what is written on the hosts themselves."""
+    query = select(Host.id, Host.name)
+    if wanted.name:
+        begins = _begins_with(wanted.name)
+        few = len(wanted.name) >= FEW_NAMES_FROM
+        query = query.where(Host.id.in_(_first(select(Host.id).where(begins), "named")) if few else begins)
+        if not few and session.get_bind().dialect.name == "postgresql":
+            # However the database sorts letters, no name before this begins so.
+            query = query.where(Host.name >= func.least(wanted.name.lower(), wanted.name.upper()))
+    if wanted.group_id is not None:
+        query = query.where(Host.group_id == wanted.group_id)
+    if wanted.state is not None:
+        query = query.where(Host.state == wanted.state.value)
+    return query
+
+
+def _begins_with(start: str) -> ColumnElement[bool]:
+    if len(start) > 255 or "\x00" in start:
+        raise InvalidError("Names are at most 255 characters.", field="name")
+    pattern = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    return func.lower(Host.name).like(pattern.lower(), escape="\\")
+
+
+def _first(ids: Select[int], name: str) -> Select[int]:
+    """Ids that are found before hosts are walked in order: for a page of few the planner would rather walk them all."""
+    chosen = ids.cte(name).prefix_with("MATERIALIZED", dialect="postgresql")
+    return select(chosen.c[0])
+
+
+def _standing(wanted: HostFilter) -> ColumnElement[bool]:
+    if wanted.standing is not None:
+        return Subject.standing == wanted.standing.value
+    return Subject.standing.not_in(_OUTSIDE)
+
+
+def _are_few(session: Session, conditions: list[_Condition], have: dict[int, int], limit: int) -> bool:
+    """Whether looking up the subjects with the rarest sets takes less than walking hosts until a page is full."""
+    rarest = min((sum(one.have.values()) for one in conditions), default=sum(have.values()))
+    if rarest <= FEW_SUBJECTS or not conditions:
+        return rarest <= FEW_SUBJECTS
+    sizes: dict[int, int] = {}
+    sized = select(Tally.group_id, func.sum(Tally.subjects)).where(Tally.set_id == NO_SET).group_by(Tally.group_id)
+    for group, count in session.execute(sized):
+        sizes[group] = int(count)
+    walk = sum(min(sizes.get(group, 0), limit * sizes.get(group, 0) // count) for group, count in have.items())
+    return rarest * 2 <= walk
+
+
+def _among_few(wanted: HostFilter, conditions: list[_Condition]) -> ColumnElement[bool]:
+    """Whether a host is among the few."""
+    ids = select(Subject.host_id).where(_standing(wanted), *(one.holds for one in conditions))
+    return Host.id.in_(_first(ids, "having"))
+
+
+def _fits(wanted: HostFilter, conditions: list[_Condition]) -> ColumnElement[bool]:
+    """Whether a host fits, asked host by host: a number, which the planner can't turn into a join with everything."""
+    fitting = select(func.count()).select_from(Subject).where(Subject.host_id == Host.id, _standing(wanted))
+    return fitting.where(*(one.holds for one in conditions)).correlate(Host).scalar_subquery() > 0
+
+
+def _holds(
+    session: Session, kind: str, column: InstrumentedAttribute[int | None], sets: ColumnElement[bool]
+) -> ColumnElement[bool]:
+    """Whether a subject has one of the sets: by their ids, unless they are too many to name."""
+    ids = select(FactSet.id).where(FactSet.kind == KIND_NUMBERS[kind], sets)
+    if session.get_bind().dialect.name != "postgresql":
+        return column.in_(ids)
+    known = list(session.scalars(ids.limit(MAX_SETS_LISTED + 1)))
+    if len(known) <= MAX_SETS_LISTED:
+        # One parameter, however many groups are walked.
+        return column == any_(bindparam(None, known, type_=ARRAY(BigInteger)))
+    return exists(select(1).select_from(FactSet).where(FactSet.id == column, sets))
+
+
+def _have(session: Session, wanted: HostFilter, conditions: list[_Condition]) -> dict[int, int]:
+    """How many subjects at most fit, by group; groups without any are left out."""
+    counts = [one.have for one in conditions]
+    if not counts:
+        counts = [_by_group(session, wanted, select(func.sum(Tally.subjects)).where(Tally.set_id == NO_SET), Tally)]
+    fewest = {group: min(have.get(group, 0) for have in counts) for group in counts[0]}
+    return {group: count for group, count in fewest.items() if count > 0}
+
+
+def _by_group(session: Session, wanted: HostFilter, counting: Select[Any], tally: Any) -> dict[int, int]:
+    query: Select[Any] = counting.with_only_columns(tally.group_id, func.sum(tally.subjects)).group_by(tally.group_id)
+    if wanted.standing is not None:
+        query = query.where(tally.standing == wanted.standing.value)
+    return {group: int(count) for group, count in session.execute(query)}
+
+
+def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
+    def has_mark(numbers: list[int]) -> ColumnElement[bool]:
+        return _has_mark(session, numbers)
+
+    found = []
+    total: Select[Any]
+    if wanted.pattern:
+        try:
+            numbers = marks_of(wanted.pattern, wanted.outcome)
+        except KeyError as error:
+            raise InvalidError("There is no such outcome.", field="outcome") from error
+        total = select(func.sum(PatternTally.subjects)).where(
+            PatternTally.pattern == wanted.pattern, PatternTally.outcome == wanted.outcome
+        )
+        have = _by_group(session, wanted, total, PatternTally)
+        found.append(_condition(session, "probes", has_mark(numbers), have))
+    if wanted.workflow:
+        sets = sets_with_verdict(wanted.workflow, wanted.verdict, has_mark)
+        have = _by_group(session, wanted, count_workflow(wanted.workflow, wanted.verdict), WorkflowTally)
+        found.append(_condition(session, "probes", sets, have))
+    if wanted.version is not None:
+        total = select(func.sum(VersionTally.subjects)).where(VersionTally.version == wanted.version)
+        have = _by_group(session, wanted, total, VersionTally)
+        sets = has_mark([version_mark(wanted.version)])
+        found.append(_condition(session, "uv", sets, have))
+    return found
+
+
+def _condition(session: Session, kind: str, sets: ColumnElement[bool], have: dict[int, int]) -> _Condition:
+    column = Subject.probes_id if kind == "probes" else Subject.uv_id
+    return _Condition(holds=_holds(session, kind, column, sets), have=have)
+
+
+def _has_mark(session: Session, numbers: list[int]) -> ColumnElement[bool]:
+    """Whether a set has one of the numbers."""
+    if session.get_bind().dialect.name == "postgresql":
+        return FactSet.facts.bool_op("&&")(cast(numbers, ARRAY(Integer)))
+    each = func.json_each(FactSet.facts).table_valued("value")
+    return exists(select(1).select_from(each).where(each.c.value.in_(numbers)))
