@@ -44,12 +44,22 @@ def command() -> None:
 @click.option("--group", help="The group of the hosts that enrol with it; made if there is none of this name.")
 @click.option("--network", help="Only from this network, like 10.1.0.0/16.")
 @click.option("--note", default="", help="What it is for.")
-def create(uses: int | None, expires: str | None, group: str | None, network: str | None, note: str) -> None:
+@click.option("--trial", is_flag=True, help="For agents that users run themselves: what they report stays unattested.")
+def create(
+    uses: int | None, expires: str | None, group: str | None, network: str | None, note: str, trial: bool
+) -> None:
     """Print a new secret. It is shown only here."""
     expires_at = read_expiry(expires) if expires else None
     with opened_database(read_settings()) as engine, session_scope(engine) as session:
         make_standard_groups(session)
         secret = make_secret(
-            session, uses=uses, expires_at=expires_at, network=network, group=group, note=note, actor=COMMAND_LINE
+            session,
+            uses=uses,
+            expires_at=expires_at,
+            network=network,
+            group=group,
+            note=note,
+            trial=trial,
+            actor=COMMAND_LINE,
         )
     click.echo(secret)
