@@ -244,14 +244,15 @@ def _planned(
         base=base.content if base else None,
         base_policy=base.policy if base else None,
         added_only=base is not None and not base.is_whole,
+        merges_covered=True,
         baseline=baseline,
-        project_roots=_as_given(rule_set.project_roots),
-        roots=dict(zip(roots, _as_given(roots.values()), strict=True)),
+        project_roots=as_given(rule_set.project_roots),
+        roots=dict(zip(roots, as_given(roots.values()), strict=True)),
         catalogue=catalogue,
     )
 
 
-def _as_given(folders: Iterable[str]) -> list[str]:
+def as_given(folders: Iterable[str]) -> list[str]:
     r"""Stored folders in words that the check takes again: `%OSDRIVE%\Users\*\src` was `%USERPROFILE%\src`."""
     profile = "%OSDRIVE%\\Users\\*"
     return ["%USERPROFILE%" + folder[len(profile) :] if folder.startswith(profile) else folder for folder in folders]

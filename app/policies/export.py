@@ -91,6 +91,7 @@ def plan_export(
     base: bytes | str | None = None,
     base_policy: Policy | None = None,
     added_only: bool = False,
+    merges_covered: bool = False,
     baseline: Sequence[TrustedFile] = (),
     project_roots: Sequence[str] = (),
     roots: Mapping[str, str] | None = None,
@@ -121,6 +122,8 @@ def plan_export(
     plan = plan_rules(catalogue, choices, terms)
     for other in sids[1:]:
         plan = replace(plan, rules=(*plan.rules, *plan_rules(catalogue, choices, replace(terms, sid=other)).rules))
+    if merges_covered:
+        plan = replace(plan, rules=merge_covered(plan.rules))
     if not plan.rules:
         raise InvalidError(
             "Nothing is left to export: " + " ".join(dict.fromkeys(left.reason for left in plan.left_out)),
@@ -164,6 +167,33 @@ def plan_export(
         added_only=added_only and base is not None,
         base_sha256=None if base is None else digest_of(base),
     )
+
+
+def merge_covered(rules: Sequence[PlannedRule]) -> tuple[PlannedRule, ...]:
+    """The rules without those that another one of them covers; that one then opens their patterns too."""
+    machine = Machine()
+
+    def is_covered(place: int) -> bool:
+        rule = rules[place]
+        for other_place, other in enumerate(rules):
+            if other_place == place or other.collection != rule.collection:
+                continue
+            # Of two that cover each other the first stays.
+            if covers(other.rule, rule.rule, machine) and (
+                other_place < place or not covers(rule.rule, other.rule, machine)
+            ):
+                return True
+        return False
+
+    kept = [rule for place, rule in enumerate(rules) if not is_covered(place)]
+    wide: dict[str, list[str]] = {rule.id: list(rule.patterns) for rule in kept}
+    for rule in rules:
+        if rule.id in wide:
+            continue
+        for other in kept:
+            if other.collection == rule.collection and covers(other.rule, rule.rule, machine):
+                wide[other.id] += [name for name in rule.patterns if name not in wide[other.id]]
+    return tuple(replace(rule, patterns=tuple(wide[rule.id])) for rule in kept)
 
 
 def digest_of(text: bytes | str) -> str:
