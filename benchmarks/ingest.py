@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from parts.changes import BASE_PROBES, new_probes, other_policy, take_policy
+from parts.changes import new_probes, other_policy, take_policy
 from parts.figures import emit
 from parts.postgresql import Cluster, cpu_s, running_postgresql
 from parts.served import served
@@ -28,6 +28,7 @@ from app.db.session import session_scope
 from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import make_standard_groups
+from app.fleet.made_sets import varied_probe_set
 from app.fleet.tables import KIND_NUMBERS, Pulse
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.generator import Fleet, Station
@@ -165,7 +166,7 @@ def measure_baselines(cluster: Cluster) -> dict[str, float]:
             "engine": one["engine"] or "",
             "error": one["error"] or 0,
         }
-        for one in BASE_PROBES["probes"][:40]
+        for one in json.loads(varied_probe_set(1).body)["probes"]
     ]
     report = json.dumps({"name": "PC-%07d", "findings": findings}).replace("%07d", "{:07}")
     small = json.dumps({"sets": dict.fromkeys(KIND_NUMBERS, "sha256:" + "0" * 64), "pad": "x" * 150}).encode()

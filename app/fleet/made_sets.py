@@ -6,7 +6,7 @@ from functools import cache
 
 from agent import catalogue
 from agent.catalogue import Pattern
-from agent.contract.canonical import digest
+from agent.contract.canonical import canonical_json, digest
 from agent.contract.facts import (
     CollectionInForce,
     Engine,
@@ -151,6 +151,28 @@ def probe_set(policy: str, administrator: bool, has_projects: bool, transient: i
         else:
             probes.append(_judged(pattern, policy, administrator))
     return stored(ProbeSet(catalogue=catalogue.load().etag, probes=tuple(probes)))
+
+
+def varied_probe_set(number: int) -> NewSet:
+    """Forty probes whose outcomes no other number has: its bits, scattered, say which are blocked."""
+    scattered = number * 0x9E3779B97F % 2**40
+    probes = ",".join(choices[scattered >> at & 1] for at, choices in enumerate(_outcomes()))
+    body = f'{{"catalogue":"{catalogue.load().etag}","probes":[{probes}]}}'
+    facts = read_set("probes", body)
+    name = bytes.fromhex(digest("probes", body)[7:])
+    return NewSet(KIND_NUMBERS["probes"], name, body, int(facts.flags), facts.marks)
+
+
+@cache
+def _outcomes() -> tuple[tuple[str, str], ...]:
+    """The texts of what may come of each of forty probes."""
+    return tuple(
+        (
+            canonical_json(_probe(pattern, Outcome.BLOCKED, engine=Engine.APPLOCKER, error=1260).to_json()),
+            canonical_json(_probe(pattern, Outcome.ALLOWED, why=Why.RULE, error=0).to_json()),
+        )
+        for pattern in sorted(_probed(), key=lambda one: one.id)[:40]
+    )
 
 
 @cache

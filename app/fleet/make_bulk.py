@@ -39,7 +39,13 @@ _BARE = ("host", "subject", "pulse", "fact_set", "tally")
 
 
 def make_fleet_in_bulk(
-    engine: Engine, count: int, *, seed: int = 1, profile: str = "uniform", voices: Voices | None = None
+    engine: Engine,
+    count: int,
+    *,
+    seed: int = 1,
+    profile: str = "uniform",
+    voices: Voices | None = None,
+    variants: int = 0,
 ) -> Made:
     """Makes a fleet of `count` workstations on PostgreSQL, and folds its counts."""
     began_at = now()
@@ -64,6 +70,7 @@ def make_fleet_in_bulk(
                 today_at=to_ms(began_at - timedelta(minutes=15)),
                 known=_known_sets(connection),
                 voices=voices,
+                variants=variants,
             )
             is_empty = not any(connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1")).first() for name in _BARE)  # noqa: S608 - our own tables
             with bare_tables(connection, _BARE) if is_empty else nullcontext():

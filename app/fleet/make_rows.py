@@ -15,7 +15,7 @@ from functools import reduce
 from itertools import islice
 
 from app.fleet.facts import Flag
-from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set
+from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set, varied_probe_set
 from app.fleet.make import MadeHost, plan_hosts
 from app.fleet.rows import NewSet
 from app.fleet.sequence import EMPTY_RECENT, remember
@@ -23,6 +23,7 @@ from app.fleet.standing import HostState, judge_standing
 from app.fleet.tables import KIND_NUMBERS, NO_SET
 
 CHUNK = 25_000
+MAX_PROFILES = 200_000
 COPY_HEAD = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 COPY_TAIL = b"\xff\xff"
 COLUMNS = {
@@ -91,6 +92,8 @@ class Plan:
     today_at: int
     known: Mapping[tuple[int, bytes], int] = field(default_factory=dict)
     voices: Voices | None = None
+    variants: int = 0
+    """How many sets of probes there are, made up from outcomes at random; 0: those of the departments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,10 +140,13 @@ class _Sets:
 
     def profile(self, host: MadeHost, opened: bool) -> _Profile:
         """The sets of a host; its token without the groups that are its own."""
+        variant = variant_of(host, self._plan.variants)
         key = (host.policy, opened, host.administrator, host.has_projects, host.transient, host.version, host.place)
-        found = self._profiles.get(key)
+        found = self._profiles.get((*key, variant))
         if found is None:
-            found = self._profiles[key] = self._make_profile(host, opened)
+            found = self._make_profile(host, opened, variant)
+            if len(self._profiles) < MAX_PROFILES:
+                self._profiles[*key, variant] = found
         return found
 
     def own_token(self, host: MadeHost) -> tuple[int, bytes, bool]:
@@ -154,9 +160,9 @@ class _Sets:
         flags = int(Flag.ADMINISTRATOR) if host.administrator else 0
         return self._add(_TOKEN, name, body, flags, None), name, True
 
-    def _make_profile(self, host: MadeHost, opened: bool) -> _Profile:
-        before = reported_sets(host, host.policy)
-        after = reported_sets(host, "engineers") if opened else before
+    def _make_profile(self, host: MadeHost, opened: bool, variant: int | None) -> _Profile:
+        before = reported_sets(host, host.policy, variant)
+        after = reported_sets(host, "engineers", variant) if opened else before
         flags = 0
         for one in after:
             flags |= one.flags
@@ -341,10 +347,17 @@ def is_opened(host: MadeHost) -> bool:
     return host.department.code == "ENG" and host.policy == "defaults" and not host.silent
 
 
-def reported_sets(host: MadeHost, policy: str) -> tuple[NewSet, ...]:
+def variant_of(host: MadeHost, variants: int) -> int | None:
+    """Which of so many sets of probes a host has; None: that of its department."""
+    return host.number * 0x9E3779B1 % 2**32 % variants if variants else None
+
+
+def reported_sets(host: MadeHost, policy: str, variant: int | None = None) -> tuple[NewSet, ...]:
     """What a host reports under a policy; its token without the groups that are its own."""
     return (
-        probe_set(policy, host.administrator, host.has_projects, host.transient),
+        probe_set(policy, host.administrator, host.has_projects, host.transient)
+        if variant is None
+        else varied_probe_set(variant),
         uv_set(host.version),
         environment_set(host.place),
         policy_set(policy),

@@ -13,12 +13,14 @@ def emit(name: str, value: float, unit: str, **more: object) -> None:
     print(json.dumps({"name": name, "value": round(value, 4), "unit": unit, **more}), flush=True)
 
 
-def emit_held(name: str, value: float, unit: str, *, most: float | None = None, least: float | None = None) -> None:
+def emit_held(
+    name: str, value: float, unit: str, *, most: float | None = None, least: float | None = None, **more: object
+) -> None:
     """Prints a figure with its target, and notes when it was missed."""
     held = (most is None or value <= most) and (least is None or value >= least)
     if not held:
         MISSED.append(name)
-    emit(name, value, unit, target=most if most is not None else least, held=held)
+    emit(name, value, unit, target=most if most is not None else least, held=held, **more)
 
 
 def quantile(values: list[float], share: float) -> float:

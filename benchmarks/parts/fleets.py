@@ -24,7 +24,7 @@ from app.fleet.groups import make_standard_groups
 from app.fleet.made_sets import token_set
 from app.fleet.make import MadeHost, plan_hosts
 from app.fleet.make_bulk import make_fleet_in_bulk
-from app.fleet.make_rows import Voices, host_body, is_opened, reported_sets, user_sid
+from app.fleet.make_rows import Voices, host_body, is_opened, reported_sets, user_sid, variant_of
 from app.fleet.rows import NewSet
 from app.fleet.tables import KIND_NAMES, Host
 from app.ingest.generator import Fleet, Station
@@ -42,6 +42,7 @@ class MadeFleet:
     engine: Engine
     hosts: int
     profile: str
+    variants: int
     first_host: int
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
@@ -55,14 +56,14 @@ class MadeFleet:
         }
 
 
-def make_measured_fleet(cluster: Cluster, hosts: int, *, profile: str = "diverse") -> MadeFleet:
+def make_measured_fleet(cluster: Cluster, hosts: int, *, profile: str = "diverse", variants: int = 0) -> MadeFleet:
     """A fleet of hosts with voices in a database of its own; prints how long it took."""
     url = cluster.make_database("fleet")
     engine = open_url(url.replace("postgresql://", "postgresql+psycopg://"))
     upgrade(engine)
     began_s = time.monotonic()
-    make_fleet_in_bulk(engine, hosts, profile=profile, voices=VOICES)
-    emit("fleet_made", time.monotonic() - began_s, "s", hosts=hosts, profile=profile)
+    make_fleet_in_bulk(engine, hosts, profile=profile, voices=VOICES, variants=variants)
+    emit("fleet_made", time.monotonic() - began_s, "s", hosts=hosts, profile=profile, variants=variants)
     with session_scope(engine) as session:
         make_standard_groups(session)
         first_host = session.scalars(select(Host.id).order_by(Host.id).limit(1)).one()
@@ -70,7 +71,7 @@ def make_measured_fleet(cluster: Cluster, hosts: int, *, profile: str = "diverse
         # As autovacuum would have done by the next day.
         connection.execute(text("VACUUM (ANALYZE) host, subject, pulse, fact_set, tally"))
         connection.execute(text("CHECKPOINT"))
-    return MadeFleet(url=url, engine=engine, hosts=hosts, profile=profile, first_host=first_host)
+    return MadeFleet(url=url, engine=engine, hosts=hosts, profile=profile, variants=variants, first_host=first_host)
 
 
 @contextmanager
@@ -98,10 +99,11 @@ def _station(
     sender: Fleet, fleet: MadeFleet, host: MadeHost, epoch: int, shared: dict[tuple[object, ...], dict[str, NewSet]]
 ) -> Station:
     policy = "engineers" if is_opened(host) else host.policy
-    key = (policy, host.administrator, host.has_projects, host.transient, host.version, host.place)
+    variant = variant_of(host, fleet.variants)
+    key = (policy, host.administrator, host.has_projects, host.transient, host.version, host.place, variant)
     sets = shared.get(key)
     if sets is None:
-        sets = shared[key] = {KIND_NAMES[one.kind]: one for one in reported_sets(host, policy)}
+        sets = shared[key] = {KIND_NAMES[one.kind]: one for one in reported_sets(host, policy, variant)}
     facts = host_body(host)[5:]
     host_id = fleet.first_host + host.number - 1
     station = Station(
