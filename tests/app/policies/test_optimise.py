@@ -132,5 +132,7 @@ def test_the_safest_names_files_where_it_can(database: Engine, rule_set_id: int,
         found = plan_rule_set(get_rule_set(session, rule_set_id), baseline, may_move=False)
     kinds = {found.rules[rule].kind for rule in found.plans[0].rules}
     assert "hash" in kinds
-    launchers = [one for one in found.plans[0].options if one.pattern.endswith("env-python")]
-    assert {one.kind for one in launchers} == {"hash"}
+    ways = {one.pattern: one.kind for one in found.plans[0].options}
+    assert ways["cache-builds-venv-python"] == ways["cache-script-env-python"] == ways["managed-python-exe"] == "hash"
+    # The path that uvx's entry points need opens their python.exe too, so naming that one would admit nothing less.
+    assert ways["cache-archive-env-entrypoint-exe"] == ways["cache-archive-env-python"] == "path"
