@@ -9,6 +9,7 @@ import gzip
 import ipaddress
 import json
 import ssl
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -172,7 +173,15 @@ def _refused(response: httpx.Response, value: dict[str, Any]) -> Refused:
         field=field[:200] if isinstance(field, str) else None,
         missing=tuple(item for item in missing if isinstance(item, str)) if isinstance(missing, list) else (),
         retry_after_s=_retry_after(response.headers.get("Retry-After")),
+        answered_at=_moment(response.headers.get("Date")),
     )
+
+
+def _moment(value: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(value).timestamp() if value else None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _retry_after(value: str | None) -> int | None:

@@ -141,6 +141,14 @@ def deliver(
                 lost = result.progress.dropped + len(item.report.sightings)
                 result, item = replace(result, progress=replace(result.progress, dropped=lost)), told
                 continue
+            if answer.status == 422 and answer.field == "epoch":
+                # This clock was ahead by days when the epoch began: the server's says when it begins.
+                if answer.answered_at is None:
+                    return _later(state_dir, result, answer, _words(answer), left=len(pending), now=now)
+                epoch = max(int(answer.answered_at * 1000), result.progress.accepted_epoch + 1)
+                restarted, pending = restart_epoch(state_dir, result.progress, pending, now=now, epoch=epoch)
+                result, item = replace(result, progress=restarted), pending[0]
+                continue
             if answer.status in (400, 413, 422):
                 # This report will never be taken: keep the reason, not the report, and go on with the next.
                 result = _set_aside(state_dir, result, item, answer)
@@ -161,6 +169,7 @@ def _acknowledged(state_dir: Path, result: Delivered, item: Pending, answer: Ack
     progress = replace(
         result.progress,
         known=known,
+        accepted_epoch=max(result.progress.accepted_epoch, item.report.epoch),
         sequence=max(result.progress.sequence, item.report.sequence)
         if item.report.epoch == result.progress.epoch
         else result.progress.sequence,

@@ -49,10 +49,12 @@ class Identity:
 class Progress:
     """How far the agent has come. Times are seconds since 1970; `probes` are the last outcomes as JSON.
 
-    `stopped`: the server said that nothing is to be probed, until it says otherwise.
+    `accepted_epoch`: the newest under which the server took a report. `stopped`: the server said that nothing is to be
+    probed, until it says otherwise.
     """
 
     epoch: int = 0
+    accepted_epoch: int = 0
     sequence: int = 0
     known: tuple[str, ...] = ()
     sets: Mapping[str, str] = field(default_factory=dict)
@@ -204,10 +206,13 @@ def new_epoch(progress: Progress, *, now: float) -> int:
 
 
 def restart_epoch(
-    state_dir: Path, progress: Progress, pending: tuple[Pending, ...], *, now: float
+    state_dir: Path, progress: Progress, pending: tuple[Pending, ...], *, now: float, epoch: int | None = None
 ) -> tuple[Progress, tuple[Pending, ...]]:
-    """Begin a new epoch and number what waits anew under it. raises: OSError"""
-    epoch = new_epoch(progress, now=now)
+    """Begin a new epoch, one later than any before if none is given, and number what waits anew under it.
+
+    raises: OSError
+    """
+    epoch = new_epoch(progress, now=now) if epoch is None else epoch
     moved = []
     for number, item in enumerate(pending, start=1):
         report = replace(item.report, epoch=epoch, sequence=number)

@@ -111,7 +111,10 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """Any other answer: `{"error", "message", "field"}`, with the digests of bodies asked for in `missing`."""
+    """Any other answer: `{"error", "message", "field"}`, with the digests of bodies asked for in `missing`.
+
+    `answered_at`: the server's clock, in seconds since 1970, where the answer tells it.
+    """
 
     status: int
     error: str
@@ -119,3 +122,4 @@ class Refused:
     field: str | None = None
     missing: tuple[str, ...] = ()
     retry_after_s: int | None = None
+    answered_at: float | None = None
