@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import psycopg
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from app.db.engine import DRIVER_ERRORS
-from app.errors import AppError
+from app.errors import AppError, InvalidError
 from app.ingest.gate import BUSY, RETRY_AFTER_S
 from app.web.guards import LoginRequired, signed_in_person
 from app.web.headers import add_security_headers
@@ -126,6 +126,10 @@ def _invalid_request(request: Request, error: Exception) -> Response:
 
 
 def _database_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, DataError | psycopg.DataError):
+        # A NUL, a number beyond every column: nobody types that, but somebody sends it.
+        logger.info("a value that the database can't hold: %s %s", request.method, request.url.path)
+        return _app_error(request, InvalidError("A value of this request can't be stored or searched for."))
     if not is_passing(error):
         return _unexpected(request, error)
     reference = new_reference()

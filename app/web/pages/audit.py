@@ -21,7 +21,7 @@ router = APIRouter(include_in_schema=False)
 
 ROWS_AT_ONCE = 500
 COLUMNS = ("id", "at", "actor", "actor_kind", "address", "action", "target", "detail")
-Search = Annotated[str, Query(max_length=100)]
+Search = Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$")]
 
 
 @router.get("/audit")
