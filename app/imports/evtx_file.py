@@ -38,6 +38,8 @@ _WANTED_WORDS = tuple(
 )
 _PROVIDER_NAMED = "Microsoft-Windows-".encode("utf-16-le")
 _NOT_CLOSED = 1
+_REFUSALS = frozenset({"8003<", "8004<", "8006<", "8007<"})
+_UNSEEN = object()
 _MOST_RECORDS = (CHUNK_BYTES - _RECORDS_AT) // _RECORD.size
 
 
@@ -91,16 +93,26 @@ def _read_chunks(chunks: bytes, count: int, files: UvFiles, part: Part) -> None:
         part.read += 1
         part.add_problem("some chunks", str(error)[:200], Reasons.CORRUPT_CHUNK)
         return
+    known, not_of_uv = files.known, 0
     for _ in range(count * _MOST_RECORDS):  # each turn passes over one error
         try:
             for record in records:
-                number: int = record["event_record_id"]  # type: ignore[index]  # a record, whatever its stub says
-                look_at_event(record["data"], files, part, number, is_regular=True)  # type: ignore[index]
-            return
+                xml: str = record["data"]  # type: ignore[index]  # a record, whatever its stub says
+                # Most are of a refused file of nobody's, seen before: for these nothing is called.
+                start = xml.find("<EventID>") + 9
+                if xml[start : start + 5] in _REFUSALS:
+                    start = xml.find("<FullFilePath>", start) + 14
+                    if known.get(xml[start : xml.find("<", start)], _UNSEEN) is None:
+                        not_of_uv += 1
+                        continue
+                look_at_event(xml, files, part, record["event_record_id"], is_regular=True)  # type: ignore[index]
+            break
         except RuntimeError as error:
             part.read += 1
             words = str(error)[:200]
             part.add_problem("a record", words, Reasons.CORRUPT_CHUNK if "parse chunk" in words else Reasons.DAMAGED)
+    part.read += not_of_uv
+    part.left_out[Reasons.NOT_OF_UV] += not_of_uv
 
 
 def _header_for(chunks: int) -> bytes:

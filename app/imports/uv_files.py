@@ -49,13 +49,14 @@ class UvFiles:
     def __init__(self, env: Mapping[str, str] | None = None) -> None:
         self._env = dict(env or {})
         self._machine = Machine(env={"USERPROFILE": rf"C:\Users\{_OWNER}", **self._env})
-        self._known: dict[str, File | None] = {}
+        self.known: dict[str, File | None] = {}
+        """The answers to paths that were asked for lately."""
         self._alike: dict[str, tuple[str, str] | None] = {}
         self._words = () if self._env else _necessary_words()
 
     def find(self, path: str) -> File | None:
         """The pattern and the template of a file in any written form; None for a file of nobody's."""
-        known = self._known
+        known = self.known
         try:
             return known[path]
         except KeyError:
