@@ -1,0 +1,249 @@
+"""What every page costs the database, and how soon it begins to arrive, while 300 reports a second come in.
+
+Fleets of 10,000 to 1,000,000 hosts with 1,000 to 100,000 distinct sets of probes, a tenth of the reports changed.
+Also the worst of the host lists. FULL=1: all of it; else two small fleets. `--sizes 1000000:10000` measures one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import multiprocessing
+import os
+import random
+import re
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import FastAPI
+from parts.changes import other_policy
+from parts.figures import MISSED, emit, emit_held, quantile
+from parts.fleets import KEY, MadeFleet, make_measured_fleet, pick_stations, serving
+from parts.postgresql import Cluster, running_postgresql
+from sqlalchemy import Engine, event
+from starlette.testclient import TestClient
+
+from agent import catalogue
+from app.accounts.create import create_account
+from app.db.session import session_scope
+from app.fleet.make import DEPARTMENTS
+from app.fleet.queries_hosts import HostFilter, count_fitting, list_hosts
+from app.fleet.standing import Standing
+from app.fleet.workflows import VERDICTS
+from app.ingest.generator import Fleet, Station
+from app.main import create_app
+from app.settings import Settings
+
+FULL = os.environ.get("FULL") == "1"
+SIZES = (
+    ((10_000, 10_000), (100_000, 10_000), (1_000_000, 10_000), (1_000_000, 1_000), (1_000_000, 100_000))
+    if FULL
+    else ((10_000, 1_000), (50_000, 10_000))
+)
+"""Hosts and distinct sets of probes."""
+ROUNDS = 15 if FULL else 6
+RATE = 300
+STATIONS = 6000
+PAGE_MS, TALLIES_MS, LIST_MS, FIRST_BYTE_MS = 50.0, 20.0, 250.0, 100.0
+FROM_TALLIES = ("/", "/patterns", "/api/v1/heat-map")
+NOT_MEASURED = re.compile(r"\{|/login|/healthz|/readyz|\.csv|\.json|/sso|/static|/account/codes")
+"""Addresses with parameters are listed below; files are streamed; before the login there is no fleet."""
+
+
+def main() -> int:
+    """Exit code 1: a target was missed."""
+    wanted = [tuple(map(int, one.split(":"))) for one in sys.argv[1:] if ":" in one]
+    with running_postgresql("wal_compression=lz4") as cluster, tempfile.TemporaryDirectory() as home:
+        for hosts, sets in wanted or SIZES:
+            measure(cluster, Path(home), hosts, sets)
+    return 1 if MISSED else 0
+
+
+def measure(cluster: Cluster, home: Path, hosts: int, sets: int) -> None:
+    """All pages over one fleet."""
+    fleet = make_measured_fleet(cluster, hosts, profile="uniform", variants=sets)
+    email, password = "ada@example.com", secrets.token_urlsafe(16)
+    with session_scope(fleet.engine) as session:
+        create_account(session, email, password, "administrator")
+    stop = multiprocessing.get_context("spawn").Event()
+    with serving(fleet, home) as (address, _pid):
+        sending = multiprocessing.get_context("spawn").Process(
+            target=send_reports, args=(address, fleet.hosts, fleet.first_host, fleet.variants, stop), daemon=True
+        )
+        sending.start()
+        app = create_app(
+            Settings(data_dir=home, database_url=fleet.url, server_key=KEY.hex(), base_url=address)  # type: ignore[arg-type]
+        )
+        client = TestClient(app, base_url=address, follow_redirects=False)
+        answer = client.post("/login", data={"email": email, "password": password})
+        if answer.status_code != 303:
+            raise SystemExit(f"could not sign in: {answer.status_code}")
+        cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        time.sleep(6)
+        try:
+            measure_pages(app, client, address, cookie, fleet, sets)
+            measure_lists(app.state.engine, fleet, sets)
+        finally:
+            stop.set()
+            sending.join(60)
+    app.state.engine.dispose()
+    fleet.engine.dispose()
+
+
+def measure_pages(app: FastAPI, client: TestClient, address: str, cookie: str, fleet: MadeFleet, sets: int) -> None:
+    """SQL of every page in this process; the first byte from the server that takes the reports."""
+    more = {"hosts": fleet.hosts, "sets": sets}
+    pages = list(find_pages(app, fleet))
+    sql_ms: dict[str, list[float]] = {page: [] for page in pages}
+    first_ms: dict[str, list[float]] = {page: [] for page in pages}
+    skipped: dict[str, int] = {}
+    with timed(app.state.engine) as spent:
+        for turn in range(ROUNDS + 1):
+            for page in pages:
+                if page in skipped:
+                    continue
+                spent.clear()
+                answer = client.get(page)
+                if answer.status_code != 200:
+                    skipped[page] = answer.status_code
+                    continue
+                took = first_byte_ms(address, cookie, page)
+                if turn:
+                    sql_ms[page].append(sum(spent))
+                    first_ms[page].append(took)
+    # Such as need single sign-on set up, or lead elsewhere.
+    emit("pages_not_measured", len(skipped), "pages", which=skipped)
+    pages = [page for page in pages if page not in skipped]
+    for page in pages:
+        most = TALLIES_MS if page in FROM_TALLIES else LIST_MS if page.startswith("/hosts?") else PAGE_MS
+        emit_held("page_sql_p95", quantile(sql_ms[page], 0.95), "ms", most=most, page=page, **more)
+    for page in pages:
+        emit_held("page_first_byte_p95", quantile(first_ms[page], 0.95), "ms", most=FIRST_BYTE_MS, page=page, **more)
+
+
+def find_pages(app: FastAPI, fleet: MadeFleet) -> Iterator[str]:
+    """Every address that a browser is shown, with some values for those that take any."""
+    found = {
+        route.path
+        for included in app.routes
+        for route in getattr(included, "effective_route_contexts", lambda: ())()
+        if "GET" in (route.methods or ())
+    }
+    if len(found) < 20:
+        raise SystemExit("the application's pages could not be listed")
+    yield from sorted(path for path in found if not NOT_MEASURED.search(path) and not path.startswith("/api/"))
+    yield from ("/api/v1/heat-map", "/patterns/venv-python", f"/hosts/{fleet.first_host}")
+    yield "/hosts?pattern=venv-python&outcome=blocked"
+    yield "/hosts?version=0.7.12"
+
+
+def measure_lists(engine: Engine, fleet: MadeFleet, sets: int) -> None:
+    """Host lists by everything they can be filtered by: the worst."""
+    filters = [HostFilter(version=one) for one in sorted({v or "" for d in DEPARTMENTS for v, _share in d.versions})]
+    patterns = [one.id for one in catalogue.load().patterns if one.is_executed]
+    filters += [HostFilter(pattern=one, outcome=outcome) for one in patterns for outcome in ("blocked", "allowed")]
+    filters += [HostFilter(pattern=one, outcome="error") for one in patterns[::4]]
+    filters += [HostFilter(workflow=one.id, verdict=v) for one in catalogue.load().workflows for v in VERDICTS]
+    filters += [HostFilter(standing=one) for one in Standing]
+    filters += [HostFilter(version="0.7.12", pattern=patterns[0]), HostFilter(name="R"), HostFilter(name="FIN-0")]
+    took: list[tuple[float, str]] = []
+    with timed(engine) as spent:
+        for wanted in filters:
+            rounds = []
+            for _ in range(2):
+                spent.clear()
+                with session_scope(engine, writes=False) as session:
+                    list_hosts(session, wanted)
+                    count_fitting(session, wanted)
+                rounds.append(sum(spent))
+            took.append((min(rounds), describe(wanted)))
+    took.sort(reverse=True)
+    more = {"hosts": fleet.hosts, "sets": sets, "lists": len(filters)}
+    emit_held("host_list_worst", took[0][0], "ms", most=LIST_MS, which=took[0][1], **more)
+    emit("host_list_p95", quantile([one for one, _which in took], 0.95), "ms", **more)
+
+
+def describe(wanted: HostFilter) -> str:
+    values = {name: getattr(wanted, name) for name in ("name", "pattern", "version", "workflow", "standing")}
+    named = {name: str(value) for name, value in values.items() if value not in (None, "")}
+    if wanted.pattern:
+        named["outcome"] = wanted.outcome
+    if wanted.workflow:
+        named["verdict"] = wanted.verdict
+    return urlencode(named) or "version="
+
+
+class timed:
+    """The milliseconds of each statement while it lasts."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.spent: list[float] = []
+
+    def __enter__(self) -> list[float]:
+        event.listen(self._engine, "before_cursor_execute", self._begin)
+        event.listen(self._engine, "after_cursor_execute", self._end)
+        return self.spent
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(self._engine, "before_cursor_execute", self._begin)
+        event.remove(self._engine, "after_cursor_execute", self._end)
+
+    def _begin(self, _connection: object, _cursor: object, _statement: str, _values: object, context: object, _: bool):
+        context.began_s = time.perf_counter()  # type: ignore[attr-defined]
+
+    def _end(self, _connection: object, _cursor: object, _statement: str, _values: object, context: object, _: bool):
+        self.spent.append((time.perf_counter() - context.began_s) * 1000)  # type: ignore[attr-defined]
+
+
+def first_byte_ms(address: str, cookie: str, page: str) -> float:
+    """From a request to the head of its answer, over a connection that is open."""
+    parts = urlsplit(address)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection.connect()
+    began_s = time.perf_counter()
+    connection.request("GET", page, headers={"Cookie": cookie})
+    answer = connection.getresponse()
+    took_ms = (time.perf_counter() - began_s) * 1000
+    answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise SystemExit(f"{page} answers {answer.status}")
+    return took_ms
+
+
+def send_reports(address: str, hosts: int, first_host: int, variants: int, stop: object) -> None:
+    """In a process of its own: 300 reports a second, a tenth of them changed, until told to stop."""
+    fleet = MadeFleet(
+        url="",
+        engine=None,  # type: ignore[arg-type]
+        hosts=hosts,
+        profile="uniform",
+        variants=variants,
+        first_host=first_host,
+    )
+    sender = Fleet(address)
+    pick_stations(sender, fleet, min(STATIONS, hosts))
+    chance = random.Random(3)
+
+    def change(station: Station) -> bool:
+        if chance.random() < 0.1:
+            other_policy(station)
+        return False
+
+    while not stop.is_set():  # type: ignore[attr-defined]
+        asyncio.run(_send_for(sender, change))
+
+
+async def _send_for(sender: Fleet, change: object) -> None:
+    await sender.pace(RATE, 5.0, change=change)  # type: ignore[arg-type]
+    sender.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
