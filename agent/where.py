@@ -28,8 +28,8 @@ class DriveKind(IntEnum):
 class Opened:
     """What the system said of an opened folder.
 
-    `dos`: its final path by letter or share (`\\\\?\\C:\\...`, `\\\\?\\UNC\\server\\...`), empty if its volume has neither;
-    `guid`: by the volume's name (`\\\\?\\Volume{...}\\...`); `drive_guid`: the volume of the drive in `dos`, which is another
+    `dos`: its final path by letter or share (`C:\\...`, `UNC\\server\\...`, behind the literal prefix), empty if its
+    volume has neither; `guid`: by the volume's name; `drive_guid`: the volume of the drive in `dos`, which is another
     where a volume is mounted into a folder; `kind`: of that drive; `rest`: what does not exist yet below it.
     """
 

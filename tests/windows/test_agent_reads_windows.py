@@ -11,7 +11,7 @@ import pytest
 from agent.canary import WINDOWS_AUTHENTICODE_SHA256
 from tests.windows.bench.agent import run_agent
 from tests.windows.bench.events import APPLOCKER_EXE, deny_channel, forget_channels, write_channel
-from tests.windows.bench.places import LOCAL_APPDATA, PYTHON, UV, UV_BEFORE_SIGNING
+from tests.windows.bench.places import LOCAL_APPDATA, PYTHON, UV, UV_BEFORE_SIGNING, on_disk
 from tests.windows.bench.policy import enforce
 from tests.windows.bench.run import run
 
@@ -89,3 +89,24 @@ def test_policy_and_token_are_told_as_windows_has_them(default_rules: str) -> No
     assert uv["trust"] == "trusted"
     assert uv["publisher"].startswith('O="OPENAI OPCO, LLC"')
     assert bodies["environment"]["roots"]["cache"].upper() == r"%OSDRIVE%\USERS\*\APPDATA\LOCAL\UV\CACHE"
+
+
+def test_a_folder_is_opened_and_told_by_its_final_path(clean_bench: None) -> None:
+    real = on_disk(r"C:\src\elsewhere")
+    (real / "A Long Folder Name").mkdir(parents=True, exist_ok=True)
+    link = on_disk(r"C:\src\linked")
+    link.unlink(missing_ok=True)
+    link.symlink_to("elsewhere")
+    code = (
+        "from agent._platform import open_place, long_name\n"
+        "for place in (r'C:\\SRC\\linked\\a long folder name\\not\\there', r'C:\\Windows', r'Z:\\src\\linked'):\n"
+        "    opened = open_place(place)\n"
+        "    print(repr((opened.dos, opened.rest, int(opened.kind))) if opened else None)\n"
+        "print(long_name(r'C:\\Program Files\\uv'), long_name(r'C:\\nothing~1\\x'))"
+    )
+    finished = run([PYTHON, "-I", "-c", code])
+    lines = finished.output.splitlines()
+    assert r"\\?\C:\src\elsewhere\A Long Folder Name" in lines[0].replace("\\\\", "\\"), finished
+    assert r"\not\there" in lines[0].replace("\\\\", "\\")
+    assert r"\\?\c:\windows" in lines[1].replace("\\\\", "\\").lower()
+    assert lines[-1].lower() == r"c:\program files\uv c:\nothing~1\x"
