@@ -90,6 +90,8 @@ def checked_folder(text: str, field: str) -> str:
     '%OSDRIVE%\\src'
     >>> checked_folder(r"%USERPROFILE%\source", "project_roots")
     '%OSDRIVE%\\Users\\*\\source'
+    >>> checked_folder(r"D:\uv-cache\%USERNAME%", "roots.cache")
+    'D:\\uv-cache\\*'
     """
     folder = text.rstrip("\\")
     if not folder:
@@ -121,8 +123,10 @@ def checked_folder(text: str, field: str) -> str:
     if not parts and (start == "%OSDRIVE%" or _DRIVE.fullmatch(start)):
         raise InvalidError(f"{_shown(folder)} is a whole drive; name a folder on it.", field=field)
     for part in parts:
-        _check_part(part, folder, field)
-    return "\\".join((start, *parts))
+        if part.upper() != "%USERNAME%":
+            _check_part(part, folder, field)
+    # A folder that each user has under their own name: the only wildcard that a named folder can bring.
+    return "\\".join((start, *("*" if part.upper() == "%USERNAME%" else part for part in parts)))
 
 
 def checked_project_roots(roots: Sequence[str]) -> tuple[str, ...]:

@@ -102,6 +102,14 @@ SECTIONS = (
         heading="Rules",
     ),
     Section(
+        key="relocation",
+        title="Relocation",
+        path="/relocation",
+        icon="folders",
+        permission=Permission.VIEW_FLEET,
+        heading="Rules",
+    ),
+    Section(
         key="exports",
         title="Exports",
         path="/exports",
