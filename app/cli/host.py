@@ -11,8 +11,9 @@ from sqlalchemy import Engine, select
 from app.audit.record import COMMAND_LINE
 from app.cli.database import opened_database, read_settings
 from app.db.session import session_scope
+from app.errors import AppError
 from app.fleet.forget import find_hosts, forget_host
-from app.fleet.hosts import approve_host, move_host, revoke_host
+from app.fleet.hosts import approve_host, mark_shared, move_host, revoke_host
 from app.fleet.tables import HostGroup
 
 
@@ -44,6 +45,20 @@ def move(host: str, group: str) -> None:
             raise click.ClickException(f"There is no group called {group!r}.")
         move_host(session, host_id, group_id, actor=COMMAND_LINE)
     click.echo(f"Moved: {host} is in {group}.")
+
+
+@command.command()
+@click.argument("host")
+@click.option("--no", "undo", is_flag=True, help="It is not, or no longer.")
+def shared(host: str, undo: bool) -> None:
+    """Mark HOST as one that many users share (remote desktops): it may bring more users and facts in a day."""
+    with _found(host) as (engine, host_id):
+        try:
+            with session_scope(engine) as session:
+                mark_shared(session, host_id, shared=not undo, actor=COMMAND_LINE)
+        except AppError as error:
+            raise click.ClickException(error.message) from error
+    click.echo(f"{'Not shared' if undo else 'Shared'}: {host}.")
 
 
 @command.command()

@@ -1,4 +1,4 @@
-"""What administrators do to hosts: revoke, approve, put into another group. Each is in the audit log."""
+"""What administrators do to hosts: revoke, approve, mark as shared, put into another group. Each is audited."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def approve_host(session: Session, host_id: int, *, actor: Actor) -> None:
     session.execute(update(Host).where(Host.id == host_id).values(state=HostState.ACTIVE.value))
     session.execute(update(Pulse).where(Pulse.subject_id.in_(ids)).values(said=b""))
     record(session, actor, "host.approved", host.name)
+
+
+def mark_shared(session: Session, host_id: int, *, shared: bool, actor: Actor) -> None:
+    """Says whether many users share a host at once (remote desktops), so that it may bring more of them in a day.
+
+    raises: NotFoundError; ConflictError if it is marked so already.
+    """
+    host = get_host(session, host_id)
+    if host.multi_session == shared:
+        raise ConflictError(f"This host is marked as {'shared' if shared else 'not shared'} already.", field="host")
+    host.multi_session = shared
+    record(session, actor, "host.shared" if shared else "host.unshared", host.name)
 
 
 def move_host(session: Session, host_id: int, group_id: int, *, actor: Actor) -> None:

@@ -100,6 +100,8 @@ class HostDetail:
     unit: str | None
     agent_version: str
     attested: bool
+    multi_session: bool
+    ephemeral: bool
     enrolled_at: datetime
     subjects: tuple[SubjectDetail, ...]
 
@@ -142,6 +144,8 @@ def get_host(session: Session, host_id: int) -> HostDetail:
         unit=host.unit,
         agent_version=host.agent_version,
         attested=host.attested,
+        multi_session=host.multi_session,
+        ephemeral=host.ephemeral,
         enrolled_at=host.enrolled_at,
         subjects=_subjects_of(session, host_id),
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Path, Query, Request
-from starlette.responses import Response
+from fastapi import APIRouter, Depends, Form, Path, Query, Request
+from starlette.responses import RedirectResponse, Response
 
 from agent.catalogue import load as load_catalogue
 from app.accounts.roles import Permission
 from app.db.session import SessionDep
+from app.fleet.hosts import mark_shared
 from app.fleet.queries import list_groups
 from app.fleet.queries_hosts import HostFilter, count_fitting, get_host, list_hosts
 from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
@@ -18,7 +19,7 @@ from app.fleet.reported import preferred_version, read_reported
 from app.fleet.standing import Standing
 from app.fleet.workflows import VERDICTS, judge_workflows
 from app.web.glossary import STANDING_WORDS
-from app.web.guards import ViewFleet, ViewSightings
+from app.web.guards import ManageAgents, ViewFleet, ViewSightings
 from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
@@ -102,6 +103,7 @@ def show_host(
         host=host,
         reported={one.id: read_reported(one.sets) for one in host.subjects},
         sightings=count_host_sightings(session, host_id),
+        may_manage=Permission.MANAGE_AGENTS in person.permissions,
         may_see_sightings=Permission.VIEW_SIGHTINGS in person.permissions,
         standing_words=STANDING_WORDS,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
@@ -110,6 +112,17 @@ def show_host(
             one.id: judge_workflows(one.patterns, preferred_version(one.sets)) for one in host.subjects if one.patterns
         },
     )
+
+
+@router.post("/hosts/{host_id}/shared")
+def share_host(
+    person: ManageAgents,
+    session: SessionDep,
+    host_id: Annotated[int, Path(ge=1, le=2**62)],
+    shared: Annotated[str, Form(pattern="^(yes|no)$")],
+) -> Response:
+    mark_shared(session, host_id, shared=shared == "yes", actor=person.actor)
+    return RedirectResponse(f"/hosts/{host_id}", status_code=303)
 
 
 @router.get("/hosts/{host_id}/tried")

@@ -85,6 +85,13 @@ def test_a_host_moves_to_a_group_that_is_there(workstation: Workstation, server:
     assert actions(server)[-1] == "host.moved"
 
 
+def test_a_host_is_marked_as_shared_and_back(workstation: Workstation, server: FastAPI, run: Run) -> None:
+    run("shared", "PC-7")
+    assert "marked as shared already" in run("shared", "PC-7", code=1).output
+    run("shared", "PC-7", "--no")
+    assert actions(server)[-2:] == ["host.shared", "host.unshared"]
+
+
 @pytest.mark.parametrize("action", [("approve",), ("move", "--group", "Workstations"), ("revoke", "--yes")])
 def test_an_unknown_host_is_one_sentence(workstation: Workstation, run: Run, action: tuple[str, ...]) -> None:
     for host in ("nobody", "4711"):
