@@ -180,7 +180,9 @@ def _make_inboxes(places: Places, sids: Sequence[str]) -> tuple[int, tuple[Refus
 def _read_events(
     options: Options, environment: Mapping[str, str], taken: Taken, progress: Progress
 ) -> tuple[Reading, Mapping[str, tuple[Sighting, ...]]]:
-    if not options.read_events:
+    # Before anybody has left a note no event is anybody's. On a machine that was just set up they are the most telling
+    # ones, and wait for the first note.
+    if not options.read_events or not taken.notes:
         return Reading(records=progress.records), {}
     people = [
         Person(

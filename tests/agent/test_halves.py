@@ -21,6 +21,7 @@ import pytest
 from agent import cycle, machine_half, user_half
 from agent._platform import read_machine_id
 from agent.catalogue import load
+from agent.channels import ChannelRead
 from agent.contract.messages import Newcomer
 from agent.cycle import NotEnrolled, Revoked
 from agent.delivery import deliver, open_for
@@ -196,6 +197,23 @@ def test_what_a_user_says_of_the_host_or_of_others_is_not_listened_to(here: Mach
     assert len(here.server.recorded(JANES)) == 1
     assert here.server.recorded(JOES) == []
     assert "forged" not in json.dumps(here.server.recorded(JANES))
+
+
+def test_events_wait_for_the_first_note(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that was just set up has logs, and nobody yet whose events they could be."""
+    asked: list[str] = []
+
+    def read(channel: str, _query: str, _limit: int) -> ChannelRead:
+        asked.append(channel)
+        return ChannelRead(oldest=1, newest=70)
+
+    monkeypatch.setattr(machine_half, "read_channel", read)
+    here.machine()
+    assert (asked, dict(load_progress(here.places.machine).records)) == ([], {})
+    here.user(JANE)
+    here.machine()
+    assert set(load_progress(here.places.machine).records.values()) == {70}
+    assert set(asked) == set(load_progress(here.places.machine).records)
 
 
 def test_what_did_not_change_is_not_said_again(here: Machine) -> None:
