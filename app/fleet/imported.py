@@ -11,7 +11,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, case, delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
@@ -25,6 +25,7 @@ from app.fleet.standing import HostState, Standing
 from app.fleet.tables import Host, Pulse, Sighting, Subject
 
 _KNOWN_HOSTS = 50_000
+_KNOWN_USERS = 50_000
 _UNNUMBERED = 2**53
 """Sightings without a record number get one from here on, made of what they say."""
 
@@ -47,16 +48,25 @@ class Places:
     subjects: dict[tuple[int, bytes], int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """One sighting to store. The host, user and time of `row` are filled in here.
+class Tried(NamedTuple):
+    """One sighting to store. `subject`: the keyed hash of its user; `at`: milliseconds since 1970.
 
-    `has_record`: the log's own record number; `has_time`: without one the file alone tells whether it is known.
+    `record` is the log's own number, or not told (`has_record`); without `has_time` the file alone tells whether it is
+    known.
     """
 
     computer: str
     subject: bytes
-    row: SightingRow
+    channel: str
+    record: int
+    at: int
+    event_id: int
+    pattern: str
+    path: str
+    collection: str | None
+    rule_id: str | None
+    sha256: str | None
+    fqbn: str | None
     has_record: bool = True
     has_time: bool = True
 
@@ -68,19 +78,27 @@ def store_imported(session: Session, tried: Sequence[Tried], places: Places) -> 
     made = _find_hosts(session, {one.computer for one in tried}, places)
     _find_subjects(session, tried, places)
     recorded_at = to_ms(now())
+    hosts, subjects = places.hosts, places.subjects
     rows: dict[tuple[int, int, str, int], SightingRow] = {}
     doubtful: dict[tuple[int, int, str, int], Tried] = {}
     for one in tried:
-        host_id = places.hosts[one.computer][0]
-        number = one.row.record if one.has_record else _number_of(one)
-        row = one.row._replace(
-            host_id=host_id,
-            subject_id=places.subjects[host_id, one.subject],
-            recorded_at=recorded_at,
-            record=number,
-        )
-        key = (host_id, row.at, row.channel, row.record)
-        rows.setdefault(key, row)
+        host_id = hosts[one.computer][0]
+        number = one.record if one.has_record else _number_of(one)
+        key = (host_id, one.at, one.channel, number)
+        if key not in rows:
+            subject_id = subjects[host_id, one.subject]
+            rows[key] = SightingRow(
+                *key,
+                subject_id,
+                recorded_at,
+                one.event_id,
+                one.pattern,
+                one.path,
+                one.collection,
+                one.rule_id,
+                one.sha256,
+                one.fqbn,
+            )
         if not one.has_record:
             doubtful[key] = one
     for key, one in doubtful.items():
@@ -112,7 +130,6 @@ def _find_hosts(session: Session, computers: set[str], places: Places) -> int:
     """Learns the hosts of some computers; makes those that are not there. How many were made."""
     if len(places.hosts) > _KNOWN_HOSTS:
         places.hosts.clear()
-        places.subjects.clear()
     wanted = {name for name in computers if name not in places.hosts}
     if not wanted:
         return 0
@@ -170,6 +187,8 @@ def _named(session: Session, computers: set[str], *, imported: bool) -> dict[str
 
 def _find_subjects(session: Session, tried: Iterable[Tried], places: Places) -> None:
     """Learns the users of some sightings; those that are not there are made, silent: they are in no count."""
+    if len(places.subjects) > _KNOWN_USERS:
+        places.subjects.clear()
     wanted = {(places.hosts[one.computer][0], one.subject): places.hosts[one.computer][1] for one in tried}
     missing = {key: group for key, group in wanted.items() if key not in places.subjects}
     if not missing:
@@ -187,8 +206,7 @@ def _find_subjects(session: Session, tried: Iterable[Tried], places: Places) -> 
 
 def _number_of(one: Tried) -> int:
     """A number for a sighting whose file gives none: the same each time it is read."""
-    row = one.row
-    said = [str(row.at if one.has_time else ""), str(row.event_id), row.path, row.rule_id, row.sha256, row.fqbn]
+    said = [one.at if one.has_time else "", one.event_id, one.path, one.rule_id, one.sha256, one.fqbn]
     digest = hashlib.blake2b("\n".join(map(str, said)).encode() + one.subject, digest_size=6).digest()
     return _UNNUMBERED + int.from_bytes(digest, "big")
 

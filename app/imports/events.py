@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from xml.etree import ElementTree
 from xml.sax.saxutils import unescape
 
-from app.db.base import to_ms
 from app.imports.model import NO_RECORD, Part, Reasons, Seen
 from app.imports.uv_files import UvFiles
 
@@ -55,6 +54,7 @@ _NO_RULE = "00000000-0000-0000-0000-000000000000"
 _TIME = re.compile(
     r"(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2}:\d{2})(?:[.,](\d{1,9})\d*)? ?(Z|UTC|[+-]\d{2}:?\d{2})?", re.ASCII
 )
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _NUMBER = re.compile(r"[0-9]{1,16}")
 _SID = re.compile(r"S-1-[0-9]{1,15}(?:-[0-9]{1,10}){1,15}", re.IGNORECASE)
 _LOCAL_SYSTEM = "S-1-5-18"
@@ -174,7 +174,7 @@ def read_time(text: str) -> int | None:
     try:
         fraction = (found[3] or "0")[:3].ljust(3, "0")
         at = datetime.fromisoformat(f"{found[1]}T{found[2]}.{fraction}{(found[4] or 'Z').replace('UTC', 'Z')}")
-        at_ms = to_ms(at)
+        at_ms = (at - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         return None
     return at_ms if at_ms >= 0 else None

@@ -16,14 +16,14 @@ from app.audit.record import Actor
 from app.db.base import now, to_ms
 from app.db.session import session_scope
 from app.fleet.imported import Places, Tried, merge_imported_hosts, store_imported
-from app.fleet.rows import SightingRow
 from app.imports.jobs import Import, claim_import, end_import, get_import, let_go, move_on
-from app.imports.model import NO_RECORD, NO_TIME, FileError, Part, Reasons, Seen
+from app.imports.model import NO_TIME, FileError, Part, Reasons, Seen
 from app.imports.read import read_parts
 from app.ingest.keys import ServerKeys
 
-STORE_EVERY_S = 1.0
-STORE_ROWS = 2_000
+STORE_FIRST_S, STORE_SHARE, STORE_LAST_S = 0.3, 0.1, 3.0
+"""So long after the last time it is stored: soon at first, so that progress shows, then seldom, which is faster."""
+STORE_ROWS = 20_000
 AHEAD = timedelta(days=1)
 NOBODY = "S-1-0-0"
 """The SID that stands for a user whom the file does not name. source: MS-DTYP, well-known SIDs (NULL)"""
@@ -88,7 +88,7 @@ class _Storing:
         self._places = Places()
         self._users: dict[str, bytes] = {}
         self._waiting: Part | None = None
-        self._since_s = time.monotonic()
+        self._begun_s = self._since_s = time.monotonic()
 
     def add(self, part: Part) -> bool:
         """Adds a part; whether that was the moment to store."""
@@ -102,10 +102,14 @@ class _Storing:
             waiting.left_out += part.left_out
             waiting.problems += part.problems
         held = self._waiting
-        if held is not None and (len(held.seen) >= STORE_ROWS or time.monotonic() - self._since_s >= STORE_EVERY_S):
+        if held is not None and (len(held.seen) >= STORE_ROWS or self._is_due()):
             self.store()
             return True
         return False
+
+    def _is_due(self) -> bool:
+        at_s = time.monotonic()
+        return at_s - self._since_s >= min(STORE_LAST_S, STORE_FIRST_S + STORE_SHARE * (at_s - self._begun_s))
 
     def store(self) -> None:
         """Stores all that waits, with how far it came. raises: Interrupted."""
@@ -126,32 +130,16 @@ class _Storing:
         if seen.at < self._oldest or seen.at > self._newest:
             part.left_out[Reasons.TOO_OLD if seen.at < self._oldest else Reasons.FUTURE] += 1
             return None
-        return Tried(
-            computer=seen.computer,
-            subject=self._subject(seen.sid or NOBODY),
-            row=SightingRow(
-                host_id=0,
-                at=seen.at,
-                channel=seen.channel,
-                record=seen.record,
-                subject_id=0,
-                recorded_at=0,
-                event_id=seen.event_id,
-                pattern=seen.pattern,
-                path=seen.path,
-                collection=seen.collection,
-                rule_id=seen.rule_id,
-                sha256=seen.sha256,
-                fqbn=seen.fqbn,
-            ),
-            has_record=seen.record not in (NO_RECORD, NO_TIME),
-            has_time=seen.record != NO_TIME,
-        )
+        subject = self._users.get(seen.sid)
+        if subject is None:
+            subject = self._subject(seen.sid)
+        if seen.record < 0:
+            return Tried(seen.computer, subject, *seen[2:], has_record=False, has_time=seen.record != NO_TIME)
+        return Tried(seen.computer, subject, *seen[2:])
 
     def _subject(self, sid: str) -> bytes:
-        known = self._users.get(sid)
-        if known is None:
-            if len(self._users) >= _KNOWN_USERS:
-                self._users.clear()
-            known = self._users[sid] = self._keys.hash_sid(sid)
-        return known
+        """The keyed hash of a user, remembered."""
+        if len(self._users) >= _KNOWN_USERS:
+            self._users.clear()
+        self._users[sid] = self._keys.hash_sid(sid or NOBODY)
+        return self._users[sid]
