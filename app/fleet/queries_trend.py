@@ -91,6 +91,35 @@ def read_trend(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionTrend:
+    """Users by uv version and day (UTC), the oldest day first. `others` sums what is not among the versions named."""
+
+    days: tuple[date, ...]
+    versions: tuple[tuple[str, tuple[int, ...]], ...]
+    others: tuple[int, ...]
+
+
+def read_version_trend(session: Session, *, days: int, until: datetime, most: int = 6) -> VersionTrend:
+    """The versions that most users have had in this time, at most so many ('' where none was found)."""
+    last = day_number(until)
+    rows = session.execute(
+        select(Daily.day, Daily.name, func.sum(Daily.subjects))
+        .where(Daily.day.between(last - days + 1, last), Daily.what == "version")
+        .group_by(Daily.day, Daily.name)
+    )
+    counts: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for day, version, subjects in rows:
+        counts[version][day] = int(subjects)
+    known = sorted({day for by_day in counts.values() for day in by_day})
+    ranked = sorted(counts, key=lambda version: (-max(counts[version].values()), version))
+    return VersionTrend(
+        days=tuple(date_of(day) for day in known),
+        versions=tuple((version, tuple(counts[version].get(day, 0) for day in known)) for version in ranked[:most]),
+        others=tuple(sum(counts[version].get(day, 0) for version in ranked[most:]) for day in known),
+    )
+
+
 def list_new_policies(session: Session, since: datetime) -> tuple[NewPolicy, ...]:
     """The policies first reported since then that most users are under, the newest first."""
     subjects = func.sum(Tally.subjects)

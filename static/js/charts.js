@@ -3,29 +3,6 @@
   const charts = [];
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  function bars(data) {
-    return {
-      animation: false,
-      grid: { left: 8, right: 16, top: 12, bottom: 4, containLabel: true },
-      textStyle: { fontFamily: "inherit" },
-      tooltip: {
-        trigger: "axis", renderMode: "richText", axisPointer: { type: "none" },
-        backgroundColor: color("--wl-ink"), borderWidth: 0, textStyle: { color: color("--wl-surface") },
-        formatter: ([point]) => `${point.name}: ${point.value.toLocaleString("en")} ${data.unit}`,
-      },
-      xAxis: {
-        type: "category", data: data.labels.toReversed(), axisTick: { show: false },
-        axisLine: { lineStyle: { color: color("--wl-line-strong") } },
-        axisLabel: { color: color("--wl-quiet"), hideOverlap: true },
-      },
-      yAxis: {
-        type: "value", minInterval: 1, axisLabel: { color: color("--wl-quiet") },
-        splitLine: { lineStyle: { color: color("--wl-line") } },
-      },
-      series: [{ type: "bar", data: data.values.toReversed(), barMaxWidth: 44, itemStyle: { color: color("--wl-accent"), borderRadius: [3, 3, 0, 0] } }],
-    };
-  }
-
   function trend(data) {
     const day = (text) => new Date(`${text}T12:00:00Z`).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
     const series = [["works", data.open, "--wl-open"], ["unknown", data.unknown, "--wl-unknown"], ["blocked", data.blocked, "--wl-blocked"]];
@@ -61,6 +38,18 @@
     };
   }
 
+  // Many series: shades of one hue with patterns, the newest darkest; the legend names them.
+  function stack(data) {
+    const options = trend({ days: data.days, open: [], unknown: [], blocked: [], marks: [] });
+    const tones = ["--wl-accent", "--wl-open", "--wl-partly", "--wl-unknown", "--wl-blocked", "--wl-line-strong", "--wl-quiet"];
+    options.legend.type = "scroll";
+    options.series = data.series.map(({ name, values }, index) => ({
+      name, type: "line", stack: "users", data: values, symbol: "none", lineStyle: { width: 1 },
+      itemStyle: { color: color(tones[index % tones.length]) }, areaStyle: { opacity: 0.7 },
+    }));
+    return options;
+  }
+
   function days(data) {
     const options = trend({ ...data, open: [], unknown: [], marks: [] });
     const series = [["refused", data.blocked, "--wl-blocked"], ["would have been", data.audited, "--wl-partly"]];
@@ -89,7 +78,7 @@
   }
 
   function drawAll() {
-    for (const { chart, kind, data } of charts) chart.setOption({ bars, trend, days }[kind](data), true);
+    for (const { chart, kind, data } of charts) chart.setOption({ trend, stack, days }[kind](data), true);
   }
 
   function find(root) {

@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
+from agent.catalogue import Catalogue, Pattern
 from agent.catalogue import load as load_catalogue
+from agent.catalogue.changes import compare_versions
 from app.db.session import SessionDep
+from app.fleet.queries_trend import read_version_trend
 from app.web.guards import ViewFleet
 from app.web.pages.overview import read_shown_overview
 from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
 
+TREND_DAYS = (30, 90)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What a version changes against the version in use before it: places that come and go, a new signature."""
+
+    before: str
+    new: tuple[Pattern, ...]
+    gone: tuple[Pattern, ...]
+    signs: bool
+
 
 @router.get("/versions")
-def show_versions(person: ViewFleet, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
+def show_versions(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    days: Annotated[int, Query(ge=1, le=3650)] = TREND_DAYS[1],
+) -> Response:
+    shown_days = days if days in TREND_DAYS else TREND_DAYS[1]
+    trend = read_version_trend(session, days=shown_days, until=datetime.now(UTC))
     overview = read_shown_overview(session)
     versions = sorted(overview.versions, key=lambda one: version_key(one.version), reverse=True)
     catalogue = load_catalogue()
@@ -34,8 +61,32 @@ def show_versions(person: ViewFleet, request: Request, session: SessionDep) -> R
         signed_since=signed_since,
         is_signed=lambda version: bool(version and signed_since and version_key(version) >= version_key(signed_since)),
         behind=behind,
+        added=added_by([one.version for one in versions], catalogue),
+        days=shown_days,
+        trend_days=TREND_DAYS,
+        trend=trend,
+        chart={
+            "days": [one.isoformat() for one in trend.days],
+            "series": [
+                *({"name": version or "no uv found", "values": values} for version, values in trend.versions),
+                *([{"name": "others", "values": trend.others}] if any(trend.others) else []),
+            ],
+        },
         with_uv=sum(one.subjects for one in overview.versions if one.version),
     )
+
+
+def added_by(versions: list[str], catalogue: Catalogue) -> dict[str, Added]:
+    """What each version in use changes against the next older one in use. `versions`: the newest first."""
+    found = {}
+    for version, before in pairwise(versions):
+        try:
+            changes = compare_versions(catalogue, before, version)
+        except ValueError:  # a workstation may report any word as its version
+            continue
+        executed = tuple(one for one in changes.new_patterns if one.is_executed)
+        found[version] = Added(before=before, new=executed, gone=changes.old_patterns, signs=bool(changes.new_signers))
+    return found
 
 
 def version_key(version: str) -> tuple[tuple[int, int | str], ...]:

@@ -11,7 +11,14 @@ from app.db.base import now
 from app.db.session import session_scope
 from app.fleet.make import make_fleet
 from app.fleet.queries import list_groups, read_overview
-from app.fleet.queries_trend import date_of, day_number, list_new_policies, read_shifts, read_trend
+from app.fleet.queries_trend import (
+    date_of,
+    day_number,
+    list_new_policies,
+    read_shifts,
+    read_trend,
+    read_version_trend,
+)
 from app.fleet.tables import Daily
 
 
@@ -92,3 +99,19 @@ def test_a_fleet_of_today_has_no_day_before(database: Engine) -> None:
         shifts = read_shifts(session, read_overview(session), now())
         assert (shifts.day, shifts.shifts) == (None, ())
         assert read_trend(session, "sync-build", days=30, until=now()) == ()
+
+
+def test_versions_by_day_sum_up_to_all_users(made: Engine) -> None:
+    until = now()
+    with session_scope(made, writes=False) as session:
+        trend = read_version_trend(session, days=90, until=until, most=2)
+        every = read_version_trend(session, days=90, until=until, most=99)
+        overview = read_overview(session)
+    assert [version for version, _ in trend.versions] == [version for version, _ in every.versions[:2]]
+    assert every.others == (0,) * len(every.days)
+    totals = [sum(values[day] for _, values in trend.versions) + trend.others[day] for day in range(len(trend.days))]
+    assert totals == [sum(values[day] for _, values in every.versions) for day in range(len(every.days))]
+    assert totals[-1] == sum(one.subjects for one in overview.versions)
+    newest = dict(every.versions)["0.13.8"]
+    assert newest[0] == 0, "the release came during the story"
+    assert newest[-1] > 0
