@@ -44,8 +44,8 @@ def test_from_the_first_link_to_the_exported_file(
 
     page.get_by_role("link", name="Create an enrolment secret").click()
     page.get_by_role("button", name="Create secret").click()
-    command = page.locator(".command code").first.inner_text()
-    secret = re.search(r"--secret (\S+)", command)
+    command = page.get_by_role("main").inner_text()
+    secret = re.search(r"--secret (wle_\S+)", command)
     assert secret is not None
     machine = fleet.Machine(name="PC-1", group="x", blocked=fleet.CACHE)  # type: ignore[attr-defined]
     with httpx2.Client(base_url=site.url) as agent:  # type: ignore[attr-defined]
