@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -92,7 +93,11 @@ def plant_events(sid: str, planted: dict[str, str]) -> None:
     archive = rf"{LOCAL_APPDATA}\uv\cache\archive-v0\{'a' * 16}\Scripts\{planted['tool']}.exe"
     mine = [*venvs, *tools, archive, rf"C:\Users\alice\{planted['game']}\{planted['game']}.exe"]
     events = [applocker(number, sid, path=path) for number, path in enumerate(mine, 10)]
-    events.append(applocker(40, "S-1-5-21-7-7-7-7777", path=rf"C:\Users\{planted['token']}\.venv\Scripts\python.exe"))
+    events.append(
+        applocker(
+            10 + len(events), "S-1-5-21-7-7-7-7777", path=rf"C:\Users\{planted['token']}\.venv\Scripts\python.exe"
+        )
+    )
     write_channel(APPLOCKER_EXE, events)
     device = tools[1].replace("C:", r"\Device\HarddiskVolume3")
     write_channel(
@@ -154,12 +159,12 @@ def test_planted_secrets_are_nowhere(workstation: dict[str, str], planted: dict[
             CONSOLE, "install", "--no-tasks", "--server", address, "--secret-file", r"C:\src\secret.txt"
         )
         assert installed.code == 0, installed
+        first = run_elevated(CONSOLE, "machine", variables=workstation)
+        [inbox] = on_disk(rf"{STATE}\inbox").iterdir()
+        plant_events(inbox.name, planted)
         seen = keep(run([CONSOLE, "probe", "--format", "wire"], variables=workstation).output)
-        [report] = [line for line in seen.splitlines() if line.startswith("{")]
-        plant_events(json.loads(report)["subject"], planted)
         table = keep(run([CONSOLE, "probe", "--format", "table"], variables=workstation).output)
 
-        first = run_elevated(CONSOLE, "machine", variables=workstation)
         noted = run([WINDOWED, "user"], variables=workstation)
         assert (first.code, noted.code) == (0, 0), (first, noted)
         # Once into the spool, where it waits, and once to the server.
@@ -177,10 +182,7 @@ def test_planted_secrets_are_nowhere(workstation: dict[str, str], planted: dict[
     # The secrets were met: a real environment and a real tool were tried, and the events of uv's patterns were told.
     for pattern in ("venv-python", "tool-env-entrypoint-exe"):
         assert any(line.startswith(f"{pattern} ") and line.endswith("real") for line in table.splitlines()), table
-    assert b"sightings" in b"".join(wire)
-    assert b"tool-env-entrypoint-exe" in b"".join(
-        told[told.index(b'"sightings"') :] for told in wire if b"8004" in told
-    )
+    assert_what_was_shown_was_sent(seen, wire)
 
     places = {f"output {number}": output for number, output in enumerate(outputs)}
     places |= {f"wire {number}": told for number, told in enumerate(wire)}
@@ -191,6 +193,23 @@ def test_planted_secrets_are_nowhere(workstation: dict[str, str], planted: dict[
         for name, secret in planted.items():
             found = [spelling for spelling in spellings(secret) if spelling in content]
             assert not found, (place, name, found)
+
+
+def assert_what_was_shown_was_sent(shown: str, wire: list[bytes]) -> None:
+    """What `probe` prints is what the system's half sends of this user, but for saying that an installation did."""
+    [line] = [line for line in shown.splitlines() if line.startswith("{")]
+    probe = json.loads(line)
+    reports = [json.loads(told[told.index(b"{") :]) for told in wire if told.startswith(b"/api/v1/reports")]
+    assert probe["sightings"] == [sighting for report in reports for sighting in report["sightings"]]
+    assert {sighting["event_id"] for sighting in probe["sightings"]} == {8004, 3077}
+    assert "tool-env-entrypoint-exe" in {sighting["pattern"] for sighting in probe["sightings"]}
+    sent = {kind: body for report in reports for kind, body in bodies_of(report).items()}
+    assert json.loads(sent.pop("host")) == {**json.loads(bodies_of(probe).pop("host")), "attested": True}
+    assert sent == {kind: body for kind, body in bodies_of(probe).items() if kind != "host"}
+
+
+def bodies_of(report: dict[str, Any]) -> dict[str, str]:
+    return {kind: report["bodies"][name] for kind, name in report["sets"].items() if name in report["bodies"]}
 
 
 def contents(folder: str) -> dict[str, bytes]:
