@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.contract.facts import KINDS, EnvironmentSet, FoundUv, HostFacts, PolicySet, Probe, TokenSet
+from agent.contract.facts import KINDS, EnvironmentSet, FoundUv, HostFacts, PolicySet, Probe, ProbeSet, TokenSet
 from agent.contract.messages import Report, Sighting
 from app.fleet.sweep import EPHEMERAL_HOURS
 from app.settings import Settings
@@ -21,8 +21,9 @@ DESCRIBED: dict[type, set[str]] = {
     Sighting: {"channel", "record", "event_id", "at", "pattern", "path", "collection", "rule_id", "sha256", "fqbn"},
     Probe: {"pattern", "specimen", "method", "outcome", "why", "engine", "error", "collection"},
     FoundUv: {"path", "pattern", "version", "target", "authenticode_sha256", "publisher", "trust"},
-    EnvironmentSet: {"variables", "uv_toml", "answers", "roots", "event_logs"},
-    PolicySet: {"collections", "csp", "srp"},
+    EnvironmentSet: {"variables", "uv_toml", "answers", "roots", "event_logs", "language_mode", "controls"},
+    PolicySet: {"collections", "csp", "srp", "csp_sets", "service_disabled"},
+    ProbeSet: {"catalogue", "probes", "refused"},
     TokenSet: {"sids", "deny_only", "elevated", "administrator"},
     HostFacts: {"name", "platform", "os", "os_build", "domain", "unit", "agent_version", "attested"},
 }
