@@ -21,16 +21,27 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 
 from app.accounts.create import count_accounts, create_account
 from app.all_tables import metadata
+from app.audit.record import Actor
 from app.db.session import session_scope
 from app.fleet.make import make_fleet
 from app.main import create_app
+from app.policies.base_policies import add_base_policy
 from app.policies.export import plan_export
+from app.policies.package import export_rule_set
+from app.policies.queries_rule_sets import get_rule_set
 from app.policies.record_export import record_export
+from app.policies.review import approve, review_of, submit_for_review
+from app.policies.rule_sets import Group, add_to_rule_set, choose_for_item, set_terms
+from app.policies.simulations import ask_for_simulation, run_simulation
 from app.settings import Settings, bundled
 
 CHROMIUM = Path("/usr/bin/chromium")
 DESKTOP = {"width": 1280, "height": 860}
 SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
+BASE_POLICY = """<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">
+<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Programs" Description="" UserOrGroupSid="S-1-1-0"
+Action="Allow"><Conditions><FilePathCondition Path="%PROGRAMFILES%\\*"/></Conditions></FilePathRule>
+</RuleCollection></AppLockerPolicy>"""
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
 
 
@@ -129,6 +140,26 @@ def empty_site(chromium: Browser, tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
+def make_rule_set(app: FastAPI) -> None:
+    """Rule set 1: approved, exported for its pilot."""
+    analyst, approver = (Actor(kind="account", name=f"{one}@example.com") for one in ("analyst", "approver"))
+    engine = app.state.engine
+    with session_scope(engine) as session:
+        made = add_to_rule_set(session, workflows=["sync-build", "uvx"], actor=analyst).rule_set_id
+        base = add_base_policy(session, BASE_POLICY.encode(), name="Workstations", actor=analyst)
+        groups, pilot = [Group(sid=SID, name="Developers")], [Group(sid=f"{SID}5", name="Pilot")]
+        set_terms(session, made, base_id=base.id, groups=groups, pilot=pilot, actor=analyst)
+        choose_for_item(session, made, "cache-archive-env-python", kind="broad", actor=analyst)
+        simulation = ask_for_simulation(session, made, actor=analyst)
+    run_simulation(engine, simulation)
+    with session_scope(engine) as session:
+        submit_for_review(session, made, actor=analyst)
+        digest = review_of(session, get_rule_set(session, made)).digest
+        assert digest is not None
+        approve(session, made, digest=digest, actor=approver)
+        export_rule_set(session, made, delivery="same-gpo", ring="pilot", actor=analyst)
+
+
 @pytest.fixture(scope="session")
 def fleet_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory, fleet: ModuleType) -> Iterator[Site]:
     """A server to which a small fleet has reported; tests only look at it."""
@@ -136,6 +167,7 @@ def fleet_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory, flee
         fleet.report_to(site.url, site.app, fleet.machines())
         with session_scope(site.app.state.engine) as session:
             record_export(session, plan_export(["venv-python", "uv-exe-standalone"], SID))
+        make_rule_set(site.app)
         yield site
 
 

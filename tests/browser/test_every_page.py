@@ -25,18 +25,33 @@ PAGES = {
     "hosts-none": "/hosts?q=nothing-like-it",
     "host": "/hosts/1",
     "versions": "/versions",
+    "sightings": "/sightings",
+    "sightings-by-path": "/sightings?by=path",
+    "groups": "/groups",
+    "search": "/search?q=python",
     "policies": "/policies",
     "export": "/export?pattern=venv-python",
     "exports": "/exports",
     "kept-export": "/exports/1",
     "kept-export-what-if": "/exports/1/what-if",
+    "rule-sets": "/rule-sets",
+    "rule-set-new": "/rule-sets/new?pattern=venv-python",
+    "rule-set": "/rule-sets/1",
+    "rule-set-ways": "/rule-sets/1/patterns/cache-builds-venv-python",
+    "rule-set-plan": "/rule-sets/1/plan",
+    "rule-set-what-if": "/rule-sets/1/what-if",
+    "rule-set-review": "/rule-sets/1/review",
+    "rule-set-export": "/rule-sets/1/export",
     "requests": "/requests",
     "agents": "/agents",
     "accounts": "/accounts",
     "tokens": "/tokens",
+    "jobs": "/jobs",
+    "settings": "/settings",
     "audit": "/audit",
     "health": "/health",
     "account": "/account",
+    "one-time-codes": "/account/codes",
     "not-found": "/nothing-here",
 }
 REFUSED = "> uv run ruff check\nerror: Failed to spawn: `ruff`\n  Caused by: blockiert (os error 1260)\n"
@@ -103,7 +118,18 @@ def test_pages_of_an_empty_server(
         page.goto(path)
         problems += problems_of(page, f"{name}-{look}")
     sign_in(page, empty_site)
-    for name in ("overview", "hosts", "versions", "policies", "exports", "agents", "requests"):
+    for name in (
+        "overview",
+        "sightings",
+        "groups",
+        "jobs",
+        "hosts",
+        "versions",
+        "policies",
+        "exports",
+        "agents",
+        "requests",
+    ):
         page.goto(PAGES[name])
         problems += problems_of(page, f"empty-{name}-{look}")
     assert problems == []
