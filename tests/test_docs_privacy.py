@@ -46,6 +46,11 @@ def test_times_are_the_settings_own() -> None:
 
 
 def test_the_tests_that_it_names_are_there() -> None:
-    for name in ("tests/agent/linux/test_privacy.py", "tests/windows/test_events_to_server.py", "agent/report.py"):
+    for name in (
+        "tests/agent/linux/test_privacy.py",
+        "tests/windows/test_privacy.py",
+        "tests/windows/test_events_to_server.py",
+        "agent/report.py",
+    ):
         assert name in PAGE
         assert (ROOT / name).is_file()
