@@ -8,29 +8,52 @@ in the counts: silent and revoked ones are listed by their standing.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, any_, bindparam, cast, exists, false, func, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.types import BigInteger, Integer
 
+from agent import catalogue
+from agent.contract.facts import Engine
+from app.db.base import now
 from app.errors import InvalidError
+from app.fleet.absence import GAP, SILENT
 from app.fleet.facts import version_mark
-from app.fleet.probes import marks_of
+from app.fleet.probes import mark
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NUMBERS,
     NO_SET,
+    Absence,
     FactSet,
     Host,
+    HostTag,
     PatternTally,
+    Pulse,
     Subject,
     Tally,
     VersionTally,
     WorkflowTally,
 )
 from app.fleet.workflow_filter import count_workflow, sets_with_verdict
+from app.fleet.workflows import CLOSED_OUTCOMES
 
 FEW_NAMES_FROM = 5
 """So long a beginning of a name is taken to fit few hosts."""
@@ -45,7 +68,11 @@ _OUTSIDE = [one.value for one in Standing if not one.in_tallies]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFilter:
-    """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`."""
+    """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`.
+
+    `engine`: who blocked, at the pattern if one is named, else anywhere; `seen`: `day` (in the last 24 hours), `week`
+    (before that, in the last 7 days), `older`; `policy_id`: the set in force.
+    """
 
     name: str = ""
     group_id: int | None = None
@@ -56,6 +83,12 @@ class HostFilter:
     version: str | None = None
     workflow: str | None = None
     verdict: str = "blocked"
+    tag: str | None = None
+    attested: bool | None = None
+    has_gap: bool = False
+    seen: str | None = None
+    engine: str | None = None
+    policy_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +100,9 @@ class _Condition:
 
 
 def fitting_hosts(
-    session: Session, wanted: HostFilter, *, limit: int, after: tuple[str, int] | None = None
+    session: Session, wanted: HostFilter, *, limit: int, after: tuple[str, int] | None = None, any_order: bool = False
 ) -> Select[int, str]:
-    """The ids and names of the first hosts that fit, by name, `after` a name and id.
+    """The ids and names of the first hosts that fit, by name, `after` a name and id; or of any that fit.
 
     raises: InvalidError for an outcome or a uv command that there is not.
     """
@@ -80,10 +113,13 @@ def fitting_hosts(
     conditions = _conditions(session, wanted)
     if not conditions and wanted.standing is None:
         return _ordered(plain, limit)
+    walked = plain.where(_fits(wanted, conditions))
+    if wanted.standing is Standing.SILENT and _many_are_silent(session):
+        return _ordered(walked, limit)
     have = _have(session, wanted, conditions)
     if _are_few(session, conditions, have, limit):
-        return _ordered(plain.where(_among_few(wanted, conditions)), limit)
-    walked = plain.where(_fits(wanted, conditions))
+        among = plain.where(_among_few(wanted, conditions))
+        return among.limit(limit) if any_order else _ordered(among, limit)
     groups = sorted(group for group in have if wanted.group_id in (None, group))
     if not groups:
         return _ordered(plain.where(false()), limit)
@@ -103,12 +139,13 @@ def count_fitting(session: Session, wanted: HostFilter, limit: int = 1000) -> in
     Where the tallies alone say that there are many more, nothing is counted.
     """
     conditions = _conditions(session, wanted)
-    if len(conditions) + (wanted.standing is not None) and not wanted.name and wanted.state is None:
+    by_tallies = not (wanted.name or wanted.state or wanted.tag or wanted.seen) and wanted.attested is None
+    if len(conditions) + (wanted.standing is not None) and by_tallies:
         have = _have(session, wanted, conditions)
         many = sum(count for group, count in have.items() if wanted.group_id in (None, group))
         if len(conditions) < 2 and many > max(FEW_SUBJECTS, limit):
             return limit
-    some = fitting_hosts(session, wanted, limit=limit).subquery()
+    some = fitting_hosts(session, wanted, limit=limit, any_order=True).subquery()
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 
@@ -130,7 +167,19 @@ def _plain(session: Session, wanted: HostFilter) -> Select[int, str]:
         query = query.where(Host.group_id == wanted.group_id)
     if wanted.state is not None:
         query = query.where(Host.state == wanted.state.value)
+    if wanted.attested is not None:
+        query = query.where(Host.attested == wanted.attested)
+    if wanted.tag is not None:
+        query = query.where(_tagged(session, wanted.tag))
     return query
+
+
+def _tagged(session: Session, tag: str) -> ColumnElement[bool]:
+    some = select(HostTag.host_id).where(HostTag.tag == tag)
+    count = session.scalar(select(func.count()).select_from(some.limit(FEW_SUBJECTS + 1).subquery())) or 0
+    if count <= FEW_SUBJECTS:
+        return Host.id.in_(_first(some, "tagged"))
+    return exists(select(1).select_from(HostTag).where(HostTag.tag == tag, HostTag.host_id == Host.id))
 
 
 def _begins_with(start: str) -> ColumnElement[bool]:
@@ -163,6 +212,12 @@ def _are_few(session: Session, conditions: list[_Condition], have: dict[int, int
         sizes[group] = int(count)
     walk = sum(min(sizes.get(group, 0), limit * sizes.get(group, 0) // count) for group, count in have.items())
     return rarest * 2 <= walk
+
+
+def _many_are_silent(session: Session) -> bool:
+    """By the hourly count: the silent are in no tally."""
+    silent = session.scalar(select(func.sum(Absence.subjects)).where(Absence.what == SILENT)) or 0
+    return silent > FEW_SUBJECTS
 
 
 def _among_few(wanted: HostFilter, conditions: list[_Condition]) -> ColumnElement[bool]:
@@ -214,14 +269,24 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
     found = []
     total: Select[Any]
     if wanted.pattern:
+        engines = ("", *Engine) if wanted.engine is None else (wanted.engine,)
         try:
-            numbers = marks_of(wanted.pattern, wanted.outcome)
+            numbers = [mark(wanted.pattern, wanted.outcome, engine) for engine in engines]
         except KeyError as error:
             raise InvalidError("There is no such outcome.", field="outcome") from error
         total = select(func.sum(PatternTally.subjects)).where(
-            PatternTally.pattern == wanted.pattern, PatternTally.outcome == wanted.outcome
+            PatternTally.pattern == wanted.pattern,
+            PatternTally.outcome == wanted.outcome,
+            PatternTally.engine.in_(engines),
         )
         have = _by_group(session, wanted, total, PatternTally)
+        found.append(_condition(session, "probes", has_mark(numbers), have))
+    elif wanted.engine is not None:
+        numbers = [
+            mark(one.id, outcome, wanted.engine) for one in catalogue.load().patterns for outcome in CLOSED_OUTCOMES
+        ]
+        # The most that one pattern has: a lower bound of who has any, and near it where one policy blocks several.
+        have = _most_at_a_pattern(session, wanted, wanted.engine)
         found.append(_condition(session, "probes", has_mark(numbers), have))
     if wanted.workflow:
         sets = sets_with_verdict(wanted.workflow, wanted.verdict, has_mark)
@@ -232,7 +297,47 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
         have = _by_group(session, wanted, total, VersionTally)
         sets = has_mark([version_mark(wanted.version)])
         found.append(_condition(session, "uv", sets, have))
+    if wanted.policy_id is not None:
+        total = select(func.sum(Tally.subjects)).where(Tally.set_id == wanted.policy_id)
+        have = _by_group(session, wanted, total, Tally)
+        found.append(_Condition(holds=Subject.policy_id == wanted.policy_id, have=have))
+    if wanted.has_gap:
+        counted = select(Absence.group_id, func.sum(Absence.subjects)).where(Absence.what == GAP)
+        gaps = {group: int(count) for group, count in session.execute(counted.group_by(Absence.group_id))}
+        # As it stands in the index of those that have any.
+        found.append(_Condition(holds=_pulse(Pulse.missed > literal(0, literal_execute=True)), have=gaps))
+    if wanted.seen is not None:
+        found.append(_seen(session, wanted, wanted.seen))
     return found
+
+
+def _seen(session: Session, wanted: HostFilter, span: str) -> _Condition:
+    day, week = now() - timedelta(days=1), now() - timedelta(days=7)
+    at = Pulse.last_seen_at
+    spans = {"day": at >= day, "week": and_(at < day, at >= week), "older": at < week}
+    if span not in spans:
+        raise InvalidError(f"Choose one of {', '.join(spans)}.", field="seen")
+    have = _by_group(session, wanted, select(func.sum(Tally.subjects)).where(Tally.set_id == NO_SET), Tally)
+    if span != "day":
+        # No tally knows them. Few as a rule: to look at all pulses once is quicker than to ask host by host.
+        have = {group: min(count, FEW_SUBJECTS // len(have)) for group, count in have.items()}
+    return _Condition(holds=_pulse(spans[span]), have=have)
+
+
+def _pulse(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists(select(1).select_from(Pulse).where(Pulse.subject_id == Subject.id, Pulse.received > 0, condition))
+
+
+def _most_at_a_pattern(session: Session, wanted: HostFilter, engine: str) -> dict[int, int]:
+    query = select(PatternTally.group_id, PatternTally.pattern, func.sum(PatternTally.subjects)).where(
+        PatternTally.engine == engine, PatternTally.outcome.in_(CLOSED_OUTCOMES)
+    )
+    if wanted.standing is not None:
+        query = query.where(PatternTally.standing == wanted.standing.value)
+    most: dict[int, int] = {}
+    for group, _pattern, count in session.execute(query.group_by(PatternTally.group_id, PatternTally.pattern)):
+        most[group] = max(most.get(group, 0), int(count))
+    return most
 
 
 def _condition(session: Session, kind: str, sets: ColumnElement[bool], have: dict[int, int]) -> _Condition:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select, text
 from sqlalchemy.orm import Session
 
 from agent import catalogue
@@ -14,6 +14,9 @@ from app.errors import NotFoundError
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import NO_SET, Host, HostGroup, PatternTally, Tally, VersionTally, WorkflowTally
 from app.fleet.workflows import CLOSED_OUTCOMES
+
+COUNTED_TO = 100_000
+"""So many hosts are counted one by one at most."""
 
 JUDGED_OUTCOMES = ("allowed", "blocked", "audited", "denied")
 """Outcomes that say something about a pattern; the others say that nothing was tried or learnt."""
@@ -256,22 +259,41 @@ def read_heat_map(session: Session) -> HeatMap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCounts:
-    """How many hosts there are, by what the server thinks of them."""
+    """How many hosts there are, by what the server thinks of them. `is_estimate`: of the active ones, in thousands."""
 
     active: int
     quarantined: int
     revoked: int
+    is_estimate: bool = False
 
 
 def count_hosts(session: Session) -> HostCounts:
-    """How many hosts are enrolled. Counts rows: for the settings page, not for the overview."""
-    rows = session.execute(select(Host.state, func.count()).group_by(Host.state))
+    """How many hosts are enrolled. Those in use are counted one by one, or from 100,000 on taken from statistics."""
+    active = HostState.ACTIVE.value
+    rows = session.execute(
+        select(Host.state, func.count()).where(Host.state != literal(active, literal_execute=True)).group_by(Host.state)
+    )
     counts = {state: count for state, count in rows}  # noqa: C416 - a Row is no pair to the type checker
+    others = sum(counts.values())
+    estimate = _estimate_hosts(session)
+    if estimate is None:
+        all_hosts = session.scalar(select(func.count()).select_from(Host)) or 0
+    else:
+        all_hosts = estimate
     return HostCounts(
-        active=counts.get(HostState.ACTIVE, 0),
+        active=all_hosts - others if estimate is None else round(all_hosts - others, -3),
         quarantined=counts.get(HostState.QUARANTINED, 0),
         revoked=counts.get(HostState.REVOKED, 0),
+        is_estimate=estimate is not None,
     )
+
+
+def _estimate_hosts(session: Session) -> int | None:
+    """How many rows PostgreSQL thinks there are, if they are too many to count for a page."""
+    if session.get_bind().dialect.name != "postgresql":
+        return None
+    rows = session.scalar(text("SELECT CAST(reltuples AS bigint) FROM pg_class WHERE oid = CAST('host' AS regclass)"))
+    return rows if rows is not None and rows >= COUNTED_TO else None
 
 
 _Counted = tuple[str, str, int, datetime]

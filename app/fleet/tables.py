@@ -83,6 +83,12 @@ class Host(Base):
         Index(None, "group_id", "name", "id"),
         Index(None, "account_hash"),
         Index(
+            "ix_host_inactive",
+            "state",
+            postgresql_where=text("state <> 1"),
+            sqlite_where=text("state <> 1"),
+        ),
+        Index(
             "ix_host_unattested",
             "group_id",
             postgresql_where=text("NOT attested"),
