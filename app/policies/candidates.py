@@ -15,7 +15,8 @@ from app.applocker.model import PublisherCondition
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
 from app.policies.choices import PatternChoice
-from app.policies.drafts import (
+from app.policies.export import plan_export
+from app.policies.moving import (
     PROTECTED_FOLDERS,
     SYSTEM_PYTHON_SETTINGS,
     UV_FOLDER,
@@ -23,7 +24,6 @@ from app.policies.drafts import (
     movable_root,
     refuse_too_many,
 )
-from app.policies.export import plan_export
 from app.policies.plan import LAUNCHER_PATTERNS, PlannedRule, rule_giver
 from app.policies.upkeep import NOTHING_TO_ADD, Upkeep, upkeep_of_hashes
 

@@ -11,36 +11,25 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.catalogue import Catalogue, Pattern
+from agent.catalogue import Catalogue
 from agent.catalogue import load as load_catalogue
 from app.applocker.export import added_rules
 from app.applocker.write import render_policy
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
-from app.policies.choices import DEFAULT_ROOTS, PatternChoice
+from app.policies.choices import PatternChoice
 from app.policies.export import Export, plan_export
-from app.policies.plan import LAUNCHER_PATTERNS, LeftOut, PlannedRule, Terms, plan_rules, rule_giver
+from app.policies.moving import (
+    PROTECTED_FOLDERS,
+    SYSTEM_PYTHON_SETTINGS,
+    UV_FOLDER,
+    VARIABLES_OF_ROOT,
+    movable_root,
+    refuse_too_many,
+)
+from app.policies.plan import LAUNCHER_PATTERNS, LeftOut, PlannedRule, Terms, plan_rules
 from app.policies.queries_rule_sets import Item, RuleSet
 from app.policies.rule_sets import Group
-
-PROTECTED_FOLDERS = {
-    "python": r"%PROGRAMFILES%\uv\python",
-    "tools": r"%PROGRAMFILES%\uv\tools",
-    "bin": r"%PROGRAMFILES%\uv\bin",
-}
-"""Where administrators may move what uv need not write at run time. The cache and environments are not among it."""
-
-VARIABLES_OF_ROOT = {
-    "cache": ("UV_CACHE_DIR",),
-    "python": ("UV_PYTHON_INSTALL_DIR",),
-    "tools": ("UV_TOOL_DIR",),
-    "bin": ("UV_TOOL_BIN_DIR", "UV_PYTHON_BIN_DIR"),
-}
-MAX_DLL_HASHES = 300
-"""More libraries than this are not named one by one: their folder is moved out of users' reach instead."""
-
-SYSTEM_PYTHON_SETTINGS = (("UV_PYTHON_PREFERENCE", "only-system"), ("UV_PYTHON_DOWNLOADS", "never"))
-UV_FOLDER = r"%PROGRAMFILES%\uv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,36 +121,6 @@ def choice_of(item: Item, catalogue: Catalogue) -> PatternChoice | None:
     return PatternChoice(
         pattern=item.pattern, kind=kind, files=item.files if kind in (None, "hash", "publisher") else None
     )
-
-
-def movable_root(catalogue: Catalogue, pattern: Pattern) -> str | None:
-    """The root, if all of a pattern's paths lie under one that uv need not write at run time."""
-    if pattern.group == "uv-binary":
-        return None  # uv itself is moved by whoever deploys it, not by a variable of uv
-    try:
-        source = rule_giver(catalogue, pattern)
-    except InvalidError:
-        return None
-    for name in PROTECTED_FOLDERS:
-        prefix = DEFAULT_ROOTS[name].lower() + "\\"
-        if source.applocker_paths and all(path.lower().startswith(prefix) for path in source.applocker_paths):
-            return name
-    return None
-
-
-def refuse_too_many(choice: PatternChoice | None, pattern: Pattern, baseline: Sequence[TrustedFile]) -> None:
-    """Libraries are not named by the thousand. raises: InvalidError about `files`"""
-    if choice is None or choice.kind != "hash" or not choice.files or "Dll" not in pattern.collections:
-        return
-    kinds = {file.id: file.kind for file in baseline}
-    count = sum(kinds.get(number) == "dll" for number in choice.files)
-    if count > MAX_DLL_HASHES:
-        raise InvalidError(
-            f"The baseline holds {count:,} libraries; more than {MAX_DLL_HASHES} are not named one by one (numpy and "
-            "torch alone have thousands, and each new version has others). Move the environment to a folder that only "
-            "administrators can write, or accept a path.",
-            field="files",
-        )
 
 
 def roots_of(items: Iterable[Item], roots: Mapping[str, str], catalogue: Catalogue) -> dict[str, str]:

@@ -10,7 +10,7 @@ from agent.catalogue import load
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
 from app.policies.candidates import rank_candidates
-from app.policies.drafts import MAX_DLL_HASHES
+from app.policies.moving import MAX_DLL_HASHES
 
 Trust = Callable[..., TrustedFile]
 
