@@ -46,7 +46,7 @@ SIZES = (
     else ((10_000, 1_000), (50_000, 10_000))
 )
 """Hosts and distinct sets of probes."""
-ROUNDS = 15 if FULL else 6
+ROUNDS = 10 if FULL else 6
 RATE = 300
 STATIONS = 6000
 PAGE_MS, TALLIES_MS, LIST_MS, FIRST_BYTE_MS = 50.0, 20.0, 250.0, 100.0

@@ -48,6 +48,9 @@ def main() -> int:
         with fleet.engine.connect() as connection:
             drifts = check_tallies(connection)
         emit_held("scale_wrong_counts", len(drifts), "counts", most=0)
+        with fleet.engine.connect() as connection:
+            size = connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+        emit("scale_database", size / 1e9, "GB", hosts=fleet.hosts)
         emit("scale_check", time.monotonic() - began_s, "s")
         fleet.engine.dispose()
     return 1 if MISSED else 0
