@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("app.cli.import_", "Import event logs and exports as sightings."),
     "policy": ("app.cli.policy", "Show, lint, test, compare, merge and convert AppLocker policies."),
     "probing": ("app.cli.probing", "Stop agents from probing, for all hosts or a group."),
+    "preflight": ("app.cli.preflight", "Say what an upgrade of uv would break, before anybody upgrades."),
     "relocate": ("app.cli.relocate", "Plan where uv's directories go, and write the files that move them."),
     "serve": ("app.cli.serve", "Run the server."),
     "token": ("app.cli.token", "Create API tokens."),

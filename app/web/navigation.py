@@ -102,6 +102,14 @@ SECTIONS = (
         heading="Rules",
     ),
     Section(
+        key="preflight",
+        title="Upgrade check",
+        path="/preflight",
+        icon="radar",
+        permission=Permission.VIEW_FLEET,
+        heading="Rules",
+    ),
+    Section(
         key="relocation",
         title="Relocation",
         path="/relocation",

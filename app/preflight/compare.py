@@ -1,0 +1,142 @@
+"""What a uv release changes for a policy: files of each release are judged, and what was open and no longer is, breaks.
+
+Pure. The files come from the catalogue's since and until: places that appear and go, cache folders with another number,
+a signature that begins. A hash rule for uv.exe holds for the recorded build alone, so every release ends it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from agent.catalogue import Catalogue, Machine, Pattern, expand
+from agent.catalogue.changes import read_version
+from app.applocker.evaluate import CompiledPolicy, collection_of
+from app.applocker.model import File, HashCondition, Policy, Token, Verdict, parse_version
+from app.policies.coverage import example_of, typical_machine
+
+_ALLOWED = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
+_NUMBERED = re.compile(r"\\([a-z]+(?:-[a-z]+)*)-v[*?]\\")
+_UV_FILE = re.compile(r"(?i)uv[xw]?\.exe")
+_FORMS_JUDGED = 12
+"""Of a pattern's forms (python.exe, pythonw.exe, python3.exe ...) at most so many are judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFile:
+    """A file as one release of uv has it. `form`: by which the same file of another release is told."""
+
+    pattern: str
+    form: str
+    collection: str
+    file: File
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Break:
+    """A pattern that an upgrade closes. `kind`: `moved` (its folder has another number), `hash` (the rule names the old
+    build), `new` (the place is new, and closed), `closed` (any other cause). `path`: a file that is refused."""
+
+    pattern: str
+    kind: str
+    path: str
+
+
+def files_of_release(
+    catalogue: Catalogue, version: str, *, project_roots: Iterable[str] = ()
+) -> dict[tuple[str, str], ReleaseFile]:
+    """The files that a release runs, on a typical machine, by pattern and form. raises: ValueError for no version"""
+    at = read_version(version)
+    machine = typical_machine(project_roots, {})
+    found: dict[tuple[str, str], ReleaseFile] = {}
+    for pattern in catalogue.patterns:
+        if not pattern.is_executed or not _is_at(pattern.since, pattern.until, at):
+            continue
+        for form in _forms(pattern, machine):
+            path = example_of(_numbered(catalogue, form, at))
+            if form.endswith("**") and "Exe" in pattern.collections:
+                path += ".exe"
+            collection = collection_of(path)
+            if collection is None or collection not in pattern.collections:
+                continue
+            file = File(path=path)
+            if pattern.signer and _is_at(catalogue.signer(pattern.signer).since, None, at):
+                signer = catalogue.signer(pattern.signer)
+                file = replace(file, publisher=signer.publisher, version=parse_version("1.0.0.0"))
+            found[pattern.id, form] = ReleaseFile(pattern=pattern.id, form=form, collection=collection, file=file)
+    return found
+
+
+def find_breaks(
+    before: dict[tuple[str, str], ReleaseFile],
+    after: dict[tuple[str, str], ReleaseFile],
+    compiled: CompiledPolicy,
+    token: Token,
+    needed: frozenset[str],
+) -> tuple[Break, ...]:
+    """What an upgrade closes under a policy, each pattern once. `needed`: patterns of which a new place matters."""
+    known_hashes = _hashes_of_uv(compiled.policy)
+    broken: dict[str, Break] = {}
+    known_patterns = {pattern for pattern, _form in before}
+    for key, one in after.items():
+        if one.pattern in broken or _opens(compiled, one, token):
+            continue
+        earlier = before.get(key)
+        if earlier is None:
+            if one.pattern not in known_patterns and one.pattern in needed:
+                broken[one.pattern] = Break(pattern=one.pattern, kind="new", path=one.file.path)
+            continue
+        if _opens(compiled, earlier, token):
+            kind = "moved" if earlier.file.path != one.file.path else "closed"
+            broken[one.pattern] = Break(pattern=one.pattern, kind=kind, path=one.file.path)
+        elif _UV_FILE.fullmatch(one.file.path.rpartition("\\")[2]) and any(
+            _opens(compiled, _with_hash(earlier, data), token) for data in known_hashes
+        ):
+            broken[one.pattern] = Break(pattern=one.pattern, kind="hash", path=one.file.path)
+    return tuple(broken.values())
+
+
+def needed_patterns(catalogue: Catalogue) -> frozenset[str]:
+    """The patterns that uv's commands need."""
+    return frozenset(name for workflow in catalogue.workflows for name in workflow.needs)
+
+
+def _opens(compiled: CompiledPolicy, one: ReleaseFile, token: Token) -> bool:
+    return compiled.decide(one.file, token, one.collection).verdict in _ALLOWED
+
+
+def _with_hash(one: ReleaseFile, data: str) -> ReleaseFile:
+    return replace(one, file=replace(one.file, authenticode_sha256=data))
+
+
+def _hashes_of_uv(policy: Policy) -> frozenset[str]:
+    """The hashes of a policy's rules that say they are of uv's programs."""
+    return frozenset(
+        one.data
+        for _collection, rule in policy.rules()
+        if isinstance(rule.condition, HashCondition)
+        for one in rule.condition.hashes
+        if one.source_name and _UV_FILE.fullmatch(one.source_name.rpartition("\\")[2])
+    )
+
+
+def _forms(pattern: Pattern, machine: Machine) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(expand(pattern, machine)))[:_FORMS_JUDGED]
+
+
+def _numbered(catalogue: Catalogue, form: str, at: tuple[int, int, int]) -> str:
+    """A form with the number that a release gives to the cache's folder in it, where the pattern leaves it open."""
+
+    def number(found: re.Match[str]) -> str:
+        for bucket in catalogue.buckets:
+            name, _, _number = bucket.folder.rpartition("-v")
+            if name == found[1] and _is_at(bucket.since, bucket.until, at):
+                return f"\\{bucket.folder}\\"
+        return found[0]
+
+    return _NUMBERED.sub(number, form)
+
+
+def _is_at(since: str | None, until: str | None, at: tuple[int, int, int]) -> bool:
+    return (not since or read_version(since) <= at) and (not until or at <= read_version(until))

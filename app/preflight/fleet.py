@@ -1,0 +1,277 @@
+"""Which users, exports, rule sets and baseline files an upgrade of uv breaks, before anybody upgrades.
+
+Users are grouped by what they report: each distinct policy and token class is judged once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, cast, exists, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+from sqlalchemy.types import Integer
+
+from agent.catalogue import Catalogue
+from agent.catalogue import load as load_catalogue
+from agent.catalogue.changes import Changes, compare_versions, read_version
+from app.applocker.evaluate import compile_policy
+from app.applocker.model import STANDARD_USER, Policy, Token
+from app.errors import InvalidError
+from app.fleet.facts import version_mark
+from app.fleet.standing import Standing
+from app.fleet.tables import KIND_NUMBERS, FactSet, HostGroup, Subject, VersionTally
+from app.policies.baselines import list_baseline_files
+from app.policies.drafts import build_draft
+from app.policies.queries_exports import get_kept_export
+from app.policies.queries_rule_sets import get_rule_set, list_open_rule_sets
+from app.policies.record_export import list_exports
+from app.policies.whatif import reported_policy
+from app.preflight.compare import Break, files_of_release, find_breaks, needed_patterns
+
+MAX_EXPORTS = 30
+MAX_RULE_SETS = 30
+_SETS_AT_ONCE = 500
+_UV_FILE = re.compile(r"(?i)uv[xw]?\.exe")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenPattern:
+    """A pattern that the upgrade closes, how, an example, and for how many users."""
+
+    pattern: str
+    kind: str
+    path: str
+    users: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenGroup:
+    """A group's users of the version, and how many of them the upgrade breaks."""
+
+    id: int
+    name: str
+    users: int
+    broken: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenRules:
+    """An export, a rule set or a baseline file whose rules no longer do all of what they were for."""
+
+    kind: str
+    id: int
+    name: str
+    breaks: tuple[Break, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preflight:
+    """An upgrade from one uv to another, before anybody does it.
+
+    `users` have the old version, are not administrators and under an enforced policy; `unreadable`: of these the policy
+    could not be judged; `broken`: for whom at least one pattern closes. `baseline`: recorded files of uv, which a hash
+    rule knows, and the new release's is not known by them.
+    """
+
+    before: str
+    after: str
+    changes: Changes
+    users: int
+    unreadable: int
+    broken: int
+    policies: int
+    judgements: int
+    patterns: tuple[BrokenPattern, ...]
+    groups: tuple[BrokenGroup, ...]
+    rules: tuple[BrokenRules, ...]
+    baseline: tuple[str, ...]
+    exports_checked: int
+    rule_sets_checked: int
+
+
+def default_versions(session: Session, catalogue: Catalogue | None = None) -> tuple[str | None, str]:
+    """The newest version in the fleet that is older than the catalogue's newest (None: none is), and that newest."""
+    newest = (catalogue or load_catalogue()).newest_uv
+    older = [one for one in versions_in_fleet(session) if read_version(one) < read_version(newest)]
+    return (older[0] if older else None), newest
+
+
+def versions_in_fleet(session: Session) -> tuple[str, ...]:
+    """The versions that users run, newest first; only such as can be compared."""
+    rows = session.scalars(
+        select(VersionTally.version).where(VersionTally.version != "", VersionTally.subjects > 0).distinct()
+    )
+    found = []
+    for version in rows:
+        try:
+            found.append((read_version(version), version))
+        except ValueError:
+            continue
+    return tuple(version for _key, version in sorted(found, reverse=True))
+
+
+def check_upgrade(session: Session, before: str, after: str, *, catalogue: Catalogue | None = None) -> Preflight:
+    """What an upgrade breaks. raises: InvalidError about `from` or `to` for what is no version of uv"""
+    catalogue = catalogue or load_catalogue()
+    for name, version in (("from", before), ("to", after)):
+        try:
+            read_version(version)
+        except ValueError as error:
+            raise InvalidError(f"{error}.", field=name) from error
+    changes = compare_versions(catalogue, before, after)
+    old, new = files_of_release(catalogue, before), files_of_release(catalogue, after)
+    needed = needed_patterns(catalogue)
+    by_policy = _profiles(session, before)
+    bodies = _bodies(
+        session,
+        {one for policy, classes in by_policy.items() for one in (policy, *(token for token, _group in classes))},
+    )
+    patterns: defaultdict[tuple[str, str, str], int] = defaultdict(int)
+    groups: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
+    users = unreadable = broken = judgements = policies = 0
+    for policy_id, classes in by_policy.items():
+        policy = reported_policy(bodies.get(policy_id)) if policy_id is not None else None
+        compiled = compile_policy(policy) if policy is not None else None
+        policies += compiled is not None
+        named = {rule.sid.upper() for _, rule in policy.rules()} if policy is not None else set()
+        known: dict[frozenset[str], tuple[Break, ...]] = {}
+        for (token_id, group_id), subjects in classes.items():
+            users += subjects
+            groups[group_id][0] += subjects
+            if compiled is None:
+                unreadable += subjects
+                continue
+            sids = _sids(bodies.get(token_id)) & (named | STANDARD_USER.sids)
+            if sids not in known:
+                known[sids] = find_breaks(old, new, compiled, Token(sids=sids), needed)
+                judgements += len(old) + len(new)
+            for one in known[sids]:
+                patterns[one.pattern, one.kind, one.path] += subjects
+            if known[sids]:
+                broken += subjects
+                groups[group_id][1] += subjects
+    exports, rule_sets, rules = _rules(session, catalogue, before, after)
+    names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416
+    return Preflight(
+        before=before,
+        after=after,
+        changes=changes,
+        users=users,
+        unreadable=unreadable,
+        broken=broken,
+        policies=policies,
+        judgements=judgements,
+        patterns=tuple(
+            BrokenPattern(pattern=pattern, kind=kind, path=path, users=count)
+            for (pattern, kind, path), count in sorted(patterns.items(), key=lambda item: (-item[1], item[0]))
+        ),
+        groups=tuple(
+            BrokenGroup(id=group, name=names.get(group, "?"), users=all_users, broken=broken_users)
+            for group, (all_users, broken_users) in sorted(groups.items(), key=lambda item: -item[1][1])
+        ),
+        rules=rules,
+        baseline=tuple(dict.fromkeys(one.name for one in list_baseline_files(session) if _UV_FILE.fullmatch(one.name)))
+        if before != after
+        else (),
+        exports_checked=exports,
+        rule_sets_checked=rule_sets,
+    )
+
+
+def as_values(found: Preflight) -> dict[str, object]:
+    """The answer as JSON values; of what changes only the names."""
+    changes = found.changes
+    told: dict[str, Any] = {
+        field.name: getattr(found, field.name) for field in dataclasses.fields(found) if field.name != "changes"
+    }
+    for name in ("patterns", "groups", "rules"):
+        told[name] = [dataclasses.asdict(one) for one in told[name]]
+    told["changes"] = {
+        "new_patterns": [one.id for one in changes.new_patterns],
+        "old_patterns": [one.id for one in changes.old_patterns],
+        "new_buckets": [one.folder for one in changes.new_buckets],
+        "old_buckets": [one.folder for one in changes.old_buckets],
+        "new_signers": [one.publisher for one in changes.new_signers],
+        "old_signers": [one.publisher for one in changes.old_signers],
+        "beyond_catalogue": changes.beyond,
+    }
+    return told
+
+
+def _rules(session: Session, catalogue: Catalogue, before: str, after: str) -> tuple[int, int, tuple[BrokenRules, ...]]:
+    """The newest exports and the open rule sets, each judged by its rules alone for the groups it is for."""
+    found: list[BrokenRules] = []
+    exports = list_exports(session, limit=MAX_EXPORTS)
+    for recorded in exports:
+        export = get_kept_export(session, recorded.id).export
+        breaks = _breaks_of(catalogue, export.policy, export.sids, export.project_roots, before, after)
+        chosen = {pattern for rule in export.rules for pattern in rule.patterns}
+        if kept := tuple(one for one in breaks if one.pattern in chosen):
+            found.append(BrokenRules(kind="export", id=recorded.id, name=recorded.file_name, breaks=kept))
+    rule_sets = list_open_rule_sets(session, limit=MAX_RULE_SETS)
+    baseline = list_baseline_files(session) if rule_sets else ()
+    for rule_set_id, name in rule_sets:
+        rule_set = get_rule_set(session, rule_set_id)
+        draft = build_draft(rule_set, baseline, catalogue=catalogue)
+        if draft.export is None:
+            continue
+        sids = [group.sid for group in rule_set.groups]
+        breaks = _breaks_of(catalogue, draft.export.policy, sids, draft.export.project_roots, before, after)
+        if kept := tuple(one for one in breaks if one.pattern in draft.patterns):
+            found.append(BrokenRules(kind="rule set", id=rule_set_id, name=name, breaks=kept))
+    return len(exports), len(rule_sets), tuple(found)
+
+
+def _breaks_of(
+    catalogue: Catalogue, policy: Policy, sids: Iterable[str], roots: Iterable[str], before: str, after: str
+) -> tuple[Break, ...]:
+    """What an upgrade closes under some rules for a member of their groups; places that are new are not theirs."""
+    folders = tuple(roots)
+    old = files_of_release(catalogue, before, project_roots=folders)
+    new = files_of_release(catalogue, after, project_roots=folders)
+    token = Token(sids=STANDARD_USER.sids | {sid.upper() for sid in sids})
+    return find_breaks(old, new, compile_policy(policy), token, frozenset())
+
+
+def _profiles(session: Session, version: str) -> dict[int | None, dict[tuple[int | None, int], int]]:
+    """Users who count and run a version: policy -> (token, group) -> how many."""
+    sets = select(FactSet.id).where(FactSet.kind == KIND_NUMBERS["uv"], _has_mark(session, version_mark(version)))
+    query = (
+        select(Subject.policy_id, Subject.token_id, Subject.group_id, func.count())
+        .where(Subject.standing == Standing.COUNTED.value, Subject.uv_id.in_(sets))
+        .group_by(Subject.policy_id, Subject.token_id, Subject.group_id)
+    )
+    found: defaultdict[int | None, dict[tuple[int | None, int], int]] = defaultdict(dict)
+    for policy_id, token_id, group_id, subjects in session.execute(query):
+        found[policy_id][token_id, group_id] = subjects
+    return found
+
+
+def _has_mark(session: Session, number: int) -> ColumnElement[bool]:
+    if session.get_bind().dialect.name == "postgresql":
+        return FactSet.facts.bool_op("&&")(cast([number], ARRAY(Integer)))
+    each = func.json_each(FactSet.facts).table_valued("value")
+    return exists(select(1).select_from(each).where(each.c.value == number))
+
+
+def _bodies(session: Session, ids: Iterable[int | None]) -> Mapping[int | None, str]:
+    found: dict[int | None, str] = {}
+    ordered = sorted(one for one in ids if one is not None)
+    for begin in range(0, len(ordered), _SETS_AT_ONCE):
+        some = ordered[begin : begin + _SETS_AT_ONCE]
+        rows = session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some)))
+        found.update({set_id: body for set_id, body in rows})  # noqa: C416 - a Row is no pair to the type checker
+    return found
+
+
+def _sids(body: str | None) -> frozenset[str]:
+    """The SIDs of a token set; where none was told, those that every user has."""
+    told = json.loads(body).get("sids", ()) if body is not None else ()
+    return frozenset(sid.upper() for sid in told) | STANDARD_USER.sids

@@ -1,0 +1,67 @@
+"""The upgrade check: what a uv release would break, for whom and among which rules, before anybody upgrades."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from agent.catalogue import load as load_catalogue
+from app.db.session import SessionDep
+from app.errors import InvalidError
+from app.preflight.fleet import as_values, check_upgrade, default_versions, versions_in_fleet
+from app.web.guards import ApiViewFleet, ViewFleet
+from app.web.templating import render
+
+router = APIRouter(include_in_schema=False)
+api_router = APIRouter(prefix="/api/v1", tags=["preflight"])
+
+KIND_WORDS = {
+    "moved": "its folder gets another number, and no rule names it",
+    "hash": "the hash rule names the old build",
+    "new": "a new place, which no rule opens",
+    "closed": "the rule that opened it no longer fits",
+}
+
+
+@router.get("/preflight")
+def show_preflight(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    before: Annotated[str, Query(alias="from", max_length=40)] = "",
+    after: Annotated[str, Query(alias="to", max_length=40)] = "",
+) -> Response:
+    older, newest = default_versions(session)
+    wanted = (before.strip() or older or "", after.strip() or newest)
+    found = problem = None
+    if wanted[0]:
+        try:
+            found = check_upgrade(session, *wanted)
+        except InvalidError as error:
+            problem = error
+    return render(
+        request,
+        "preflight/page.html",
+        status=422 if problem else 200,
+        before=wanted[0],
+        after=wanted[1],
+        found=found,
+        problem=problem,
+        known=versions_in_fleet(session),
+        newest=newest,
+        patterns={one.id: one for one in load_catalogue().patterns},
+        kinds=KIND_WORDS,
+    )
+
+
+@api_router.get("/preflight")
+def get_preflight(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    before: Annotated[str, Query(alias="from", max_length=40)],
+    after: Annotated[str, Query(alias="to", max_length=40)],
+) -> dict[str, Any]:
+    """What an upgrade of uv would break: users by pattern and group, exports, rule sets, baseline files."""
+    return as_values(check_upgrade(session, before, after))
