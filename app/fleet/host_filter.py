@@ -304,6 +304,9 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
     if wanted.has_gap:
         counted = select(Absence.group_id, func.sum(Absence.subjects)).where(Absence.what == GAP)
         gaps = {group: int(count) for group, count in session.execute(counted.group_by(Absence.group_id))}
+        # Counted once an hour: there may be some by now where there was none.
+        every = _by_group(session, wanted, select(func.sum(Tally.subjects)).where(Tally.set_id == NO_SET), Tally)
+        gaps = {group: max(gaps.get(group, 0), 1) for group in every}
         # As it stands in the index of those that have any.
         found.append(_Condition(holds=_pulse(Pulse.missed > literal(0, literal_execute=True)), have=gaps))
     if wanted.seen is not None:

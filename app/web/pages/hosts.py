@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from agent.catalogue import load as load_catalogue
+from agent.contract.facts import Engine
 from app.accounts.roles import Permission
 from app.db.session import SessionDep
 from app.fleet.hosts import mark_shared
@@ -16,16 +17,32 @@ from app.fleet.queries import list_groups
 from app.fleet.queries_hosts import HostFilter, count_fitting, get_host, list_hosts
 from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
 from app.fleet.reported import preferred_version, read_reported
-from app.fleet.standing import Standing
+from app.fleet.standing import HostState, Standing
+from app.fleet.tags import list_tags, tags_of
 from app.fleet.workflows import VERDICTS, judge_workflows
 from app.web.glossary import STANDING_WORDS
 from app.web.guards import ManageAgents, ViewFleet, ViewSightings
 from app.web.templating import render
+from app.web.words import engine_words
 
 router = APIRouter(include_in_schema=False)
 
 COUNT_LIMIT = 1000
 TRIED_SHOWN = 200
+SEEN = {"day": "in the last 24 hours", "week": "1 to 7 days ago", "older": "longer ago"}
+STATES = {HostState.QUARANTINED: "in quarantine", HostState.REVOKED: "revoked", HostState.ACTIVE: "active"}
+ENGINES = {engine.value: engine_words([engine.value]) for engine in Engine}
+COLUMNS = {
+    "group": "Group",
+    "uv": "uv",
+    "patterns": "Patterns",
+    "users": "Users",
+    "seen": "Last seen",
+    "state": "State",
+    "enrolled": "Enrolled",
+    "standing": "Standing",
+}
+USUAL_COLUMNS = ("group", "uv", "patterns", "users", "seen")
 OUTCOMES = ("blocked", "denied", "allowed", "audited", "absent", "unknown", "error")
 
 
@@ -38,6 +55,13 @@ def read_filter(
     standing: Annotated[str, Query(max_length=20)] = "",
     workflow: Annotated[str, Query(max_length=80)] = "",
     verdict: Annotated[str, Query(max_length=20)] = "",
+    tag: Annotated[str, Query(max_length=60)] = "",
+    state: Annotated[str, Query(max_length=20)] = "",
+    attested: Annotated[str, Query(max_length=5)] = "",
+    gap: Annotated[str, Query(max_length=5)] = "",
+    seen: Annotated[str, Query(max_length=10)] = "",
+    engine: Annotated[str, Query(max_length=20)] = "",
+    policy: Annotated[str, Query(pattern=r"^\d{0,18}$")] = "",
 ) -> HostFilter:
     """The filter of an address. `version` empty: hosts without a uv."""
     return HostFilter(
@@ -49,6 +73,13 @@ def read_filter(
         standing=Standing[standing.upper()] if standing.upper() in Standing.__members__ else None,
         workflow=workflow if workflow in {one.id for one in load_catalogue().workflows} else None,
         verdict=verdict if verdict in VERDICTS else "blocked",
+        tag=tag.strip().casefold() or None,
+        state=HostState[state.upper()] if state.upper() in HostState.__members__ else None,
+        attested={"yes": True, "no": False}.get(attested),
+        has_gap=gap == "yes",
+        seen=seen if seen in SEEN else None,
+        engine=engine if engine in ENGINES else None,
+        policy_id=int(policy) if policy else None,
     )
 
 
@@ -59,15 +90,26 @@ def show_hosts(
     session: SessionDep,
     wanted: Annotated[HostFilter, Depends(read_filter)],
     cursor: Annotated[str, Query(max_length=800)] = "",
+    columns: Annotated[str, Query(max_length=200)] = "",
+    column: Annotated[list[str] | None, Query(max_length=20)] = None,
 ) -> Response:
     catalogue = load_catalogue()
+    # From an address one word with all; from the form one for each box.
+    chosen = [one for one in COLUMNS if one in (column or columns.split("."))] or list(USUAL_COLUMNS)
     groups = {group.id: group.name for group in list_groups(session)}
     filters = _filters(wanted)
+    view = filters if tuple(chosen) == USUAL_COLUMNS else filters | {"columns": ".".join(chosen)}
     return render(
         request,
         "hosts/list.html",
         fragment="results",
-        address=_address(filters | ({"cursor": cursor} if cursor else {})),
+        address=_address(view | ({"cursor": cursor} if cursor else {})),
+        columns=COLUMNS,
+        chosen_columns=chosen,
+        tags=[one.tag for one in list_tags(session)],
+        seen_spans=SEEN,
+        states=STATES,
+        engines=ENGINES,
         wanted=wanted,
         page=list_hosts(session, wanted, cursor or None),
         count=count_fitting(session, wanted, limit=COUNT_LIMIT),
@@ -77,12 +119,11 @@ def show_hosts(
         outcomes=OUTCOMES,
         standings=STANDING_WORDS,
         chips=[
-            (text, _address({k: v for k, v in filters.items() if k not in keys}))
-            for keys, text in _chips(wanted, groups)
+            (text, _address({k: v for k, v in view.items() if k not in keys})) for keys, text in _chips(wanted, groups)
         ],
-        first_page=_address(filters),
+        first_page=_address(view),
         file_query=f"?{urlencode(filters)}" if filters else "",
-        next_page=lambda next_cursor: _address({**filters, "cursor": next_cursor}),
+        next_page=lambda next_cursor: _address({**view, "cursor": next_cursor}),
         is_first_page=not cursor,
         is_filtered=bool(filters),
         public_url=request.app.state.settings.public_url,
@@ -104,6 +145,7 @@ def show_host(
         reported={one.id: read_reported(one.sets) for one in host.subjects},
         sightings=count_host_sightings(session, host_id),
         may_manage=Permission.MANAGE_AGENTS in person.permissions,
+        tags=tags_of(session, host_id),
         may_see_sightings=Permission.VIEW_SIGHTINGS in person.permissions,
         standing_words=STANDING_WORDS,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
@@ -162,6 +204,14 @@ def _filters(wanted: HostFilter) -> dict[str, str]:
         filters["version"] = wanted.version
     if wanted.standing is not None:
         filters["standing"] = wanted.standing.name.lower()
+    if wanted.state is not None:
+        filters["state"] = wanted.state.name.lower()
+    if wanted.attested is not None:
+        filters["attested"] = "yes" if wanted.attested else "no"
+    if wanted.has_gap:
+        filters["gap"] = "yes"
+    simple = {"tag": wanted.tag, "seen": wanted.seen, "engine": wanted.engine, "policy": wanted.policy_id}
+    filters |= {key: str(value) for key, value in simple.items() if value is not None}
     return filters
 
 
@@ -180,6 +230,20 @@ def _chips(wanted: HostFilter, groups: dict[int, str]) -> list[tuple[tuple[str, 
         chips.append((("version",), f"uv {wanted.version}" if wanted.version else "no uv found"))
     if wanted.standing is not None:
         chips.append((("standing",), STANDING_WORDS[wanted.standing]))
+    if wanted.tag is not None:
+        chips.append((("tag",), f"tag {wanted.tag}"))
+    if wanted.state is not None:
+        chips.append((("state",), STATES[wanted.state]))
+    if wanted.attested is not None:
+        chips.append((("attested",), "attested" if wanted.attested else "unattested"))
+    if wanted.has_gap:
+        chips.append((("gap",), "with gaps"))
+    if wanted.seen is not None:
+        chips.append((("seen",), f"last seen {SEEN[wanted.seen]}"))
+    if wanted.engine is not None:
+        chips.append((("engine",), f"by {ENGINES[wanted.engine]}"))
+    if wanted.policy_id is not None:
+        chips.append((("policy",), f"under policy {wanted.policy_id}"))
     return chips
 
 
