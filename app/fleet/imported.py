@@ -186,7 +186,7 @@ def _named(session: Session, computers: set[str], *, imported: bool) -> dict[str
 
 
 def _find_subjects(session: Session, tried: Iterable[Tried], places: Places) -> None:
-    """Learns the users of some sightings; those that are not there are made, silent: they are in no count."""
+    """Learns the users of some sightings; those that are not there are made, and are in no count."""
     if len(places.subjects) > _KNOWN_USERS:
         places.subjects.clear()
     wanted = {(places.hosts[one.computer][0], one.subject): places.hosts[one.computer][1] for one in tried}
@@ -197,7 +197,7 @@ def _find_subjects(session: Session, tried: Iterable[Tried], places: Places) -> 
     rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
     cursor = connection.connection.cursor()
     made = [NewSubject(*key, missing[key]) for key in sorted(missing)]
-    rows.insert_subjects(cursor, made, Standing.SILENT.value, to_ms(now()))
+    rows.insert_subjects(cursor, made, Standing.IMPORTED.value, to_ms(now()))
     found = session.execute(
         select(Subject.host_id, Subject.sid_hmac, Subject.id).where(Subject.host_id.in_({key[0] for key in missing}))
     )

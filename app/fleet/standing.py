@@ -16,11 +16,13 @@ class Standing(IntEnum):
     QUARANTINED = 5
     SILENT = 6
     REVOKED = 7
+    IMPORTED = 8
+    """Never reported: imported files name what this user tried."""
 
     @property
     def in_tallies(self) -> bool:
         """Whether the subject's sets are in the tallies at all."""
-        return self not in (Standing.SILENT, Standing.REVOKED)
+        return self not in (Standing.SILENT, Standing.REVOKED, Standing.IMPORTED)
 
 
 class HostState(IntEnum):

@@ -42,7 +42,7 @@ def _lock_silent(connection: Connection, at: datetime, days: int, *, after: int)
         .where(
             Pulse.subject_id > after,
             Pulse.last_seen_at < limit,
-            Subject.standing.not_in((Standing.SILENT.value, Standing.REVOKED.value)),
+            Subject.standing.not_in((Standing.SILENT.value, Standing.REVOKED.value, Standing.IMPORTED.value)),
         )
         .order_by(Pulse.subject_id)
         .limit(BATCH)

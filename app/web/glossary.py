@@ -45,4 +45,5 @@ STANDING_WORDS: dict[Standing, str] = {
     Standing.QUARANTINED: "in quarantine",
     Standing.SILENT: "silent",
     Standing.REVOKED: "revoked",
+    Standing.IMPORTED: "named in imported files alone",
 }

@@ -23,9 +23,12 @@ from starlette.testclient import TestClient
 from app.audit.record import COMMAND_LINE
 from app.audit.tables import AuditEntry
 from app.db.session import session_scope
+from app.fleet.absence import count_absent
+from app.fleet.check import check_tallies
 from app.fleet.imported import merge_imported_hosts
-from app.fleet.standing import HostState
-from app.fleet.tables import Host, Sighting, Subject
+from app.fleet.standing import HostState, Standing
+from app.fleet.sweep import mark_silent
+from app.fleet.tables import Absence, Host, Sighting, Subject
 from app.imports.jobs import Import, begin_import, cancel_import, fingerprint, get_import
 from app.imports.model import Given
 from app.imports.read import read_beginning, recognise
@@ -302,6 +305,13 @@ def test_known_hosts_get_their_events_and_others_are_merged_when_they_enrol(
         subject = session.get_one(Subject, sightings(engine)[2].subject_id)
         assert subject.host_id == later
     assert read(engine, settings, file).known == 3
+    with engine.connect() as connection:
+        assert mark_silent(connection, NOW, days=1) == 0
+        count_absent(connection, NOW)
+        assert check_tallies(connection) == []
+    with session_scope(engine, writes=False) as session:
+        assert session.scalars(select(Absence)).all() == []
+        assert set(session.scalars(select(Subject.standing))) == {Standing.IMPORTED.value}
 
 
 def test_an_export_without_record_numbers_does_not_double_the_log(
