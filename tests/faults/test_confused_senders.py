@@ -27,8 +27,8 @@ from app.ingest.generator import Fleet, Station
 from app.settings import Settings
 from tests.faults.served import KILLS, Served, assert_counts_are_right, change, chosen_seed, made_cluster, prepared
 
-SENDERS = 24
-ROUNDS = max(5 * KILLS, 50)
+SENDERS = 16
+ROUNDS = max(5 * KILLS, 40)
 DAY_MS = 86_400_000
 
 

@@ -43,7 +43,7 @@ def test_what_was_acknowledged_survives_kill_9(settings: Settings) -> None:
     secret = prepared(settings)
     server = Served(settings)
     server.start()
-    fleet = Fleet(server.url)
+    fleet = Fleet(server.url, most_wait_s=0.5)
 
     async def kill_often() -> None:
         for _ in range(KILLS):
