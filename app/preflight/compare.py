@@ -7,10 +7,10 @@ a signature that begins. A hash rule for uv.exe holds for the recorded build alo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from agent.catalogue import Catalogue, Machine, Pattern, expand
+from agent.catalogue import Catalogue, Machine, Pattern, Workflow, expand
 from agent.catalogue.changes import read_version
 from app.applocker.evaluate import CompiledPolicy, collection_of
 from app.applocker.model import File, HashCondition, Policy, Token, Verdict, parse_version
@@ -33,10 +33,16 @@ class ReleaseFile:
     file: File
 
 
+_Files = Mapping[tuple[str, str], "ReleaseFile"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Break:
-    """A pattern that an upgrade closes. `kind`: `moved` (its folder has another number), `hash` (the rule names the old
-    build), `new` (the place is new, and closed), `closed` (any other cause). `path`: a file that is refused."""
+    """A pattern that an upgrade closes. `path`: a file that is refused. `kind` says why:
+
+    `moved`: its folder has another number; `hash`: the rule names the old build; `new`: a command that worked needs a
+    new place, which is closed; `closed`: any other cause. `later` breaks nothing: a new place, closed as others are.
+    """
 
     pattern: str
     kind: str
@@ -69,23 +75,24 @@ def files_of_release(
 
 
 def find_breaks(
-    before: dict[tuple[str, str], ReleaseFile],
-    after: dict[tuple[str, str], ReleaseFile],
-    compiled: CompiledPolicy,
-    token: Token,
-    needed: frozenset[str],
+    before: _Files, after: _Files, compiled: CompiledPolicy, token: Token, workflows: Iterable[Workflow]
 ) -> tuple[Break, ...]:
-    """What an upgrade closes under a policy, each pattern once. `needed`: patterns of which a new place matters."""
+    """What an upgrade closes under a policy, each pattern once. `workflows`: the commands that may need new places."""
     known_hashes = _hashes_of_uv(compiled.policy)
     broken: dict[str, Break] = {}
     known_patterns = {pattern for pattern, _form in before}
+    needing: dict[str, list[Workflow]] = {}
+    for workflow in workflows:
+        for name in workflow.needs:
+            needing.setdefault(name, []).append(workflow)
     for key, one in after.items():
         if one.pattern in broken or _opens(compiled, one, token):
             continue
         earlier = before.get(key)
         if earlier is None:
-            if one.pattern not in known_patterns and one.pattern in needed:
-                broken[one.pattern] = Break(pattern=one.pattern, kind="new", path=one.file.path)
+            if one.pattern not in known_patterns and one.pattern in needing:
+                worked = any(_worked(workflow, before, compiled, token) for workflow in needing[one.pattern])
+                broken[one.pattern] = Break(pattern=one.pattern, kind="new" if worked else "later", path=one.file.path)
             continue
         if _opens(compiled, earlier, token):
             kind = "moved" if earlier.file.path != one.file.path else "closed"
@@ -97,9 +104,11 @@ def find_breaks(
     return tuple(broken.values())
 
 
-def needed_patterns(catalogue: Catalogue) -> frozenset[str]:
-    """The patterns that uv's commands need."""
-    return frozenset(name for workflow in catalogue.workflows for name in workflow.needs)
+def _worked(workflow: Workflow, before: _Files, compiled: CompiledPolicy, token: Token) -> bool:
+    """Whether a command worked with the old release: it needed places, and one form at least of each was open."""
+    needed = {name: [one for (pattern, _), one in before.items() if pattern == name] for name in workflow.needs}
+    there = [forms for forms in needed.values() if forms]
+    return bool(there) and all(any(_opens(compiled, one, token) for one in forms) for forms in there)
 
 
 def _opens(compiled: CompiledPolicy, one: ReleaseFile, token: Token) -> bool:

@@ -33,7 +33,7 @@ from app.policies.queries_exports import get_kept_export
 from app.policies.queries_rule_sets import get_rule_set, list_open_rule_sets
 from app.policies.record_export import list_exports
 from app.policies.whatif import reported_policy
-from app.preflight.compare import Break, files_of_release, find_breaks, needed_patterns
+from app.preflight.compare import Break, files_of_release, find_breaks
 
 MAX_EXPORTS = 30
 MAX_RULE_SETS = 30
@@ -76,8 +76,8 @@ class Preflight:
     """An upgrade from one uv to another, before anybody does it.
 
     `users` have the old version, are not administrators and under an enforced policy; `unreadable`: of these the policy
-    could not be judged; `broken`: for whom at least one pattern closes. `baseline`: recorded files of uv, which a hash
-    rule knows, and the new release's is not known by them.
+    could not be judged; `broken`: for whom something closes that was open. `baseline`: recorded files of uv; hash rules
+    made of them don't know the new release's.
     """
 
     before: str
@@ -127,7 +127,6 @@ def check_upgrade(session: Session, before: str, after: str, *, catalogue: Catal
             raise InvalidError(f"{error}.", field=name) from error
     changes = compare_versions(catalogue, before, after)
     old, new = files_of_release(catalogue, before), files_of_release(catalogue, after)
-    needed = needed_patterns(catalogue)
     by_policy = _profiles(session, before)
     bodies = _bodies(
         session,
@@ -150,11 +149,11 @@ def check_upgrade(session: Session, before: str, after: str, *, catalogue: Catal
                 continue
             sids = _sids(bodies.get(token_id)) & (named | STANDARD_USER.sids)
             if sids not in known:
-                known[sids] = find_breaks(old, new, compiled, Token(sids=sids), needed)
+                known[sids] = find_breaks(old, new, compiled, Token(sids=sids), catalogue.workflows)
                 judgements += len(old) + len(new)
             for one in known[sids]:
                 patterns[one.pattern, one.kind, one.path] += subjects
-            if known[sids]:
+            if any(one.kind != "later" for one in known[sids]):
                 broken += subjects
                 groups[group_id][1] += subjects
     exports, rule_sets, rules = _rules(session, catalogue, before, after)
@@ -237,7 +236,7 @@ def _breaks_of(
     old = files_of_release(catalogue, before, project_roots=folders)
     new = files_of_release(catalogue, after, project_roots=folders)
     token = Token(sids=STANDARD_USER.sids | {sid.upper() for sid in sids})
-    return find_breaks(old, new, compile_policy(policy), token, frozenset())
+    return find_breaks(old, new, compile_policy(policy), token, ())
 
 
 def _profiles(session: Session, version: str) -> dict[int | None, dict[tuple[int | None, int], int]]:

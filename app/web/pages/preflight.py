@@ -20,7 +20,8 @@ api_router = APIRouter(prefix="/api/v1", tags=["preflight"])
 KIND_WORDS = {
     "moved": "its folder gets another number, and no rule names it",
     "hash": "the hash rule names the old build",
-    "new": "a new place, which no rule opens",
+    "new": "a command that works needs a new place, which no rule opens",
+    "later": "a new place, closed like the command’s others: breaks nothing that works",
     "closed": "the rule that opened it no longer fits",
 }
 

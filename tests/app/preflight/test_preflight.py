@@ -14,7 +14,7 @@ from app.errors import InvalidError
 from app.fleet.make import make_fleet
 from app.policies.export import plan_export
 from app.policies.record_export import record_export
-from app.preflight.compare import Break, files_of_release, find_breaks, needed_patterns
+from app.preflight.compare import Break, files_of_release, find_breaks
 from app.preflight.fleet import check_upgrade, default_versions
 
 CATALOGUE = load()
@@ -46,7 +46,7 @@ def breaks(before: str, after: str, xml: str) -> dict[str, Break]:
         files_of_release(CATALOGUE, after),
         compile_policy(parse_policy(xml)),
         Token(sids=STANDARD_USER.sids),
-        needed_patterns(CATALOGUE),
+        CATALOGUE.workflows,
     )
     return {one.pattern: one for one in found}
 
@@ -86,10 +86,20 @@ def test_a_publisher_of_uv_begins_and_ends_with_its_signature() -> None:
     assert breaks("0.13.8", "0.12.11", signed)["uv-exe-standalone"].kind == "closed"
 
 
-def test_a_new_place_that_commands_need() -> None:
-    found = breaks("0.8.12", "0.8.13", policy(path(CACHE + r"\builds-v0\*")))
-    assert found["cache-binaries-tool"].kind == "new"
+def test_a_new_place_breaks_only_what_worked() -> None:
+    # `uv format` did not exist before: its place is new, and nothing that worked breaks.
+    builds = policy(path(CACHE + r"\builds-v0\*"))
+    assert breaks("0.8.12", "0.8.13", builds)["cache-binaries-tool"].kind == "later"
     assert "cache-binaries-tool" not in breaks("0.8.12", "0.8.13", policy(path(CACHE + r"\*")))
+    # Self-update worked with the copy of uv alone; since 0.11.8 its installer has another name.
+    copies = policy(path(r"%OSDRIVE%\Users\*\Temp\.uv.*"))
+    scripts = (
+        '<RuleCollection Type="Script" EnforcementMode="Enabled">' + copies.split('Enabled">')[1].split("</RuleC")[0]
+    )
+    both = copies.replace(
+        "</AppLockerPolicy>", scripts.replace("8000-0", "8000-1") + "</RuleCollection></AppLockerPolicy>"
+    )
+    assert breaks("0.11.7", "0.11.8", both)["self-update-installer-ps1"].kind == "new"
 
 
 def test_a_fleet_by_distinct_policies(database: Engine) -> None:
