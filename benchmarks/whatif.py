@@ -35,7 +35,7 @@ from app.fleet.tables import FactSet, Subject
 from app.policies.base_policies import Origin, add_base_policy
 from app.policies.baselines import list_baseline_files
 from app.policies.drafts import build_draft
-from app.policies.profiles import read_places, read_profiles, read_told
+from app.policies.profiles import read_profiles, read_told
 from app.policies.queries_rule_sets import get_rule_set
 from app.policies.rule_sets import Group, add_to_rule_set, set_terms
 from app.policies.simulate import CATEGORIES, Simulator, categories
@@ -72,7 +72,8 @@ with session_scope(open_url(sys.argv[1]), writes=False) as session:
     found = simulate(session, rule_set, draft)
 done = time.perf_counter()
 print(found.base, found.profiles, found.judgements, found.policies, found.sha256)
-print(f"import {imported - began:.2f} draft {drafted - imported:.2f} judge {done - drafted:.2f} cpu {time.process_time():.2f}", file=sys.stderr)
+told = {"import": imported - began, "draft": drafted - imported, "judge": done - drafted, "cpu": time.process_time()}
+print(" ".join(f"{name} {took_s:.2f}" for name, took_s in told.items()), file=sys.stderr)
 """
 
 
@@ -237,7 +238,7 @@ def _quick(session: Session, simulator: Simulator, subject: Subject) -> dict[str
     """What the simulation says of one user: the category of each pattern."""
     (profile,) = read_profiles(session, simulator.named, subject_ids=[subject.id])
     told = read_told(session, [profile.probes_id], simulator.catalogue)[profile.probes_id]
-    places = read_places(session, [profile.environment_id])[profile.environment_id]
+    places = simulator.places[profile.environment_id]
     assert profile.policy_id is not None
     found = simulator.masks_of(profile.policy_id, profile.sids, profile.deny_only, places)
     if found is None:

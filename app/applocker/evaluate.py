@@ -169,6 +169,13 @@ class CompiledPolicy:
                 return replace(decision, doubts=(*decision.doubts, *found))
         return decision
 
+    def sids_that_matter(self, file: File, collection: str) -> set[str]:
+        """The SIDs of all rules that match a file: of what a token holds, only these can change its decision."""
+        judge = self.collections[collection]
+        if not judge.rules:
+            return set()
+        matched, _ = judge.matching(facts_of(file, collection, self.machine))
+        return {rule.sid for rule in matched}
 
     def decide_each(self, file: File, tokens: Sequence[Token], collection: str) -> list[Decision]:
         """The decision for one file and several tokens; what the rules match is found out once.

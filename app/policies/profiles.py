@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from agent.catalogue import Catalogue
 from agent.contract.facts import Engine, Outcome
-from app.applocker.model import STANDARD_USER
 from app.fleet.probes import mark
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, Subject, Tally
@@ -71,7 +70,7 @@ def policies_in_use(session: Session) -> dict[int, str]:
 
 
 def read_profiles(session: Session, named: Sequence[str], *, subject_ids: Sequence[int] | None = None) -> list[Profile]:
-    """All counted subjects, those that are alike in one row. `named`: SIDs that rules name, but those of all users."""
+    """All counted subjects, those that are alike in one row. `named`: SIDs that can matter."""
     columns: list[Any] = [Subject.group_id, Subject.policy_id, Subject.environment_id, Subject.probes_id]
     words = -(-len(named) // BITS)
     query = select(*columns)
@@ -99,12 +98,6 @@ def read_profiles(session: Session, named: Sequence[str], *, subject_ids: Sequen
     ]
 
 
-def named_sids(policies: Iterable[Any]) -> tuple[str, ...]:
-    """The SIDs of all rules of policies, but for those that every interactive user has."""
-    names = {rule.sid.upper() for policy in policies for _, rule in policy.rules()}
-    return tuple(sorted(names - STANDARD_USER.sids))
-
-
 def sids_of(bits: int, named: Sequence[str]) -> frozenset[str]:
     """The SIDs that bits stand for."""
     return frozenset(sid for place, sid in enumerate(named) if bits >> place & 1)
@@ -127,13 +120,13 @@ def read_told(session: Session, ids: Iterable[int | None], catalogue: Catalogue)
     return told
 
 
-def read_places(session: Session, ids: Iterable[int | None]) -> dict[int | None, tuple[tuple[str, str], ...]]:
+def read_places(session: Session) -> dict[int | None, tuple[tuple[str, str], ...]]:
     """Where uv keeps things, by environment set: uv's own answers, those that move a pattern."""
     places: dict[int | None, tuple[tuple[str, str], ...]] = {None: ()}
-    for some in _in_parts(sorted(number for number in set(ids) if number is not None)):
-        for set_id, body in session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some))):
-            answers = json.loads(body).get("answers", {})
-            places[set_id] = tuple((name, answers[name]) for name in _ROOTS if isinstance(answers.get(name), str))
+    rows = session.execute(select(FactSet.id, FactSet.body).where(FactSet.kind == KIND_NUMBERS["environment"]))
+    for set_id, body in rows:
+        answers = json.loads(body).get("answers", {})
+        places[set_id] = tuple((name, answers[name]) for name in _ROOTS if isinstance(answers.get(name), str))
     return places
 
 

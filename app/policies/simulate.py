@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from agent.catalogue import Catalogue
 from agent.catalogue import load as load_catalogue
-from app.applocker.model import Policy
+from app.applocker.model import STANDARD_USER, File, Policy
 from app.fleet.tables import FactSet, HostGroup
 from app.policies.drafts import Draft
 from app.policies.judgement import Judge, Masks, layers_for
@@ -26,7 +26,6 @@ from app.policies.profiles import (
     Told,
     group_policy_of,
     has_intune_policy,
-    named_sids,
     policies_in_use,
     read_places,
     read_profiles,
@@ -70,14 +69,12 @@ class Simulator:
         self.policies: dict[int, Policy | None] = {}
         for policy_id in self.bodies:
             self._add_policy(policy_id)
-        self.named = named_sids(
-            [judge.layers[-1].after.policy for judge in self.judges.values() if judge is not None]
-            + [judge.layers[0].after.policy for judge in self.judges.values() if judge is not None]
-        )
         self._specimens: dict[Places, list[Specimen]] = {}
         self._paths: dict[tuple[str, Places], list[tuple[str, str]]] = {}
         self._masks: dict[_Kind, tuple[Masks, bool]] = {}
         self._covered = covered_patterns(self.catalogue)
+        self.places = read_places(session)
+        self.named = self._sids_that_matter()
 
     def masks_of(self, policy_id: int, sids: int, deny_only: int, places: Places) -> tuple[Masks, bool] | None:
         """What becomes of each pattern, and whether a membership was assumed; None if the policy can't be judged."""
@@ -91,15 +88,32 @@ class Simulator:
         kind = _Kind(policy_id, sids, deny_only, places)
         known = self._masks.get(kind)
         if known is None:
-            specimens = self._specimens.get(places)
-            if specimens is None:
-                specimens = specimens_of(
-                    self.catalogue, places, self.rule_set.project_roots, self.rules, self._covered, self._paths
-                )
-                self._specimens[places] = specimens
+            specimens = self._specimens_at(places)
             token, assumed = judge.token_of(sids_of(sids, self.named), sids_of(deny_only, self.named))
             known = self._masks[kind] = (judge.masks(specimens, token), assumed)
         return known
+
+    def _sids_that_matter(self) -> tuple[str, ...]:
+        """The SIDs of rules that match a file to be judged: in nothing else can one token differ from another."""
+        found = {sid.upper() for sid in self.groups}
+        judges = [judge for judge in self.judges.values() if judge is not None]
+        known: set[tuple[File, str]] = set()
+        for places in dict.fromkeys(self.places.values()):
+            for one in self._specimens_at(places):
+                if (one.file, one.collection) not in known:
+                    known.add((one.file, one.collection))
+                    for judge in judges:
+                        for layer in judge.layers:
+                            found |= layer.after.sids_that_matter(one.file, one.collection)
+        return tuple(sorted(found - STANDARD_USER.sids))
+
+    def _specimens_at(self, places: Places) -> list[Specimen]:
+        specimens = self._specimens.get(places)
+        if specimens is None:
+            specimens = self._specimens[places] = specimens_of(
+                self.catalogue, places, self.rule_set.project_roots, self.rules, self._covered, self._paths
+            )
+        return specimens
 
     @property
     def judgements(self) -> int:
@@ -145,12 +159,11 @@ def simulate(
     simulator = Simulator(session, rule_set, draft, catalogue=catalogue)
     profiles = read_profiles(session, simulator.named)
     told = read_told(session, {one.probes_id for one in profiles}, simulator.catalogue)
-    places = read_places(session, {one.environment_id for one in profiles})
     count = _Count(simulator)
     for place, one in enumerate(profiles):
         if progress is not None and place % 2000 == 0:
             progress(place, len(profiles))
-        count.add(one, told.get(one.probes_id, NOTHING_TOLD), places[one.environment_id])
+        count.add(one, told.get(one.probes_id, NOTHING_TOLD), simulator.places.get(one.environment_id, ()))
     sightings = judge_sightings(session, simulator) if with_sightings else ()
     return count.result(len(profiles), _group_names(session), sightings)
 

@@ -24,7 +24,7 @@ from app.fleet.tables import Subject
 from app.policies.base_policies import Origin, add_base_policy
 from app.policies.drafts import Draft, build_draft
 from app.policies.outcome import PatternOutcome, Simulated, from_kept, to_kept
-from app.policies.profiles import read_places, read_profiles, read_told
+from app.policies.profiles import read_profiles, read_told
 from app.policies.queries_rule_sets import RuleSet, get_rule_set
 from app.policies.rule_sets import Group, add_to_rule_set, choose_for_item, set_terms
 from app.policies.simulate import CATEGORIES, Simulator, categories, simulate
@@ -104,7 +104,7 @@ def of(found: Simulated, pattern: str) -> PatternOutcome:
 def quick(session: Session, simulator: Simulator, subject: Subject) -> dict[str, str]:
     (profile,) = read_profiles(session, simulator.named, subject_ids=[subject.id])
     told = read_told(session, [profile.probes_id], simulator.catalogue)[profile.probes_id]
-    places = read_places(session, [profile.environment_id])[profile.environment_id]
+    places = simulator.places[profile.environment_id]
     assert profile.policy_id is not None
     found = simulator.masks_of(profile.policy_id, profile.sids, profile.deny_only, places)
     if found is None:
