@@ -170,14 +170,13 @@ def test_no_argument_runs_code(arguments: tuple[str, ...], evil: Path) -> None:
     assert "usage: wayleave-agent" in finished.output
 
 
-def test_unwanted_variables_reach_neither_the_agent_nor_what_it_starts(evil: Path) -> None:
-    """What OpenSSL would load is gone from both copies of the environment; what the agent reports is not."""
-    kept = {"UV_CACHE_DIR": r"C:\src\cache"}
-    gone = {"OpenSSL_Modules": EVIL, "SSLKEYLOGFILE": r"C:\src\keys.txt", "PythonPath": EVIL}
-    finished = run([CONSOLE, "probe"], variables={**gone, **kept})
-    assert "UV_CACHE_DIR" in finished.output, finished
-    run([CONSOLE, *BUSY], variables=gone)
-    assert not on_disk(r"C:\src\keys.txt").exists()
+def test_no_variable_makes_it_write_down_tls_keys(evil: Path) -> None:
+    keys, variables = on_disk(r"C:\src\keys.txt"), {"SSLKEYLOGFILE": r"C:\src\keys.txt"}
+    run([PYTHON, "-c", "import ssl; ssl.create_default_context()"], variables=variables)
+    assert keys.exists(), "this trap would not catch anybody"
+    keys.unlink()
+    assert run([CONSOLE, *BUSY], variables=variables).code == NOT_DELIVERED
+    assert not keys.exists()
 
 
 def test_no_library_that_it_tries_runs(evil: Path) -> None:
