@@ -44,6 +44,7 @@ PAGES = {
     "rule-set-export": "/rule-sets/1/export",
     "requests": "/requests",
     "agents": "/agents",
+    "imports": "/imports",
     "accounts": "/accounts",
     "tokens": "/tokens",
     "jobs": "/jobs",

@@ -40,6 +40,7 @@ PAGES = {
     "/accounts": "<strong>1 person</strong>",
     "/audit?q=LOGIN": "login.succeeded",
     "/requests": "Nobody has asked yet",
+    "/imports": "Nothing was imported yet",
     "/account": "ada@example.com",
 }
 
