@@ -17,15 +17,19 @@ from sqlalchemy import Engine, select, text
 
 from agent.contract.canonical import digest
 from agent.contract.messages import REPORTS_PATH
+from app.db.base import now
 from app.db.engine import open_url
 from app.db.migrate import upgrade
 from app.db.session import session_scope
+from app.fleet.absence import count_absent
+from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import make_standard_groups
 from app.fleet.made_sets import token_set
 from app.fleet.make import MadeHost, plan_hosts
 from app.fleet.make_bulk import make_fleet_in_bulk
 from app.fleet.make_rows import Voices, host_body, is_opened, reported_sets, user_sid, variant_of
 from app.fleet.rows import NewSet
+from app.fleet.sweep import mark_silent
 from app.fleet.tables import KIND_NAMES, Host
 from app.ingest.generator import Fleet, Station
 from app.ingest.keys import ServerKeys
@@ -67,6 +71,12 @@ def make_measured_fleet(cluster: Cluster, hosts: int, *, profile: str = "diverse
     with session_scope(engine) as session:
         make_standard_groups(session)
         first_host = session.scalars(select(Host.id).order_by(Host.id).limit(1)).one()
+    with engine.connect() as connection:
+        # What the server does within its first hour.
+        mark_silent(connection, now(), days=14)
+        count_absent(connection, now())
+        while fold(connection, ContributionCache()):
+            pass
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         # As autovacuum would have done by the next day.
         connection.execute(text("VACUUM (ANALYZE) host, subject, pulse, fact_set, tally"))
