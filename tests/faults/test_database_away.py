@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -65,6 +66,36 @@ def test_reports_are_turned_away_and_taken_later(server: FastAPI, cluster: Clust
         assert answer.status_code == 200
         assert station.send(report).status_code == 200
         assert client.get("/readyz").status_code == 200
+
+
+def test_a_database_that_only_reads_turns_writers_away(server: FastAPI, cluster: Cluster) -> None:
+    """As a standby does that has not been promoted."""
+
+    def set_read_only(how: str) -> None:
+        with psycopg.connect(
+            cluster.url, autocommit=True, options="-c default_transaction_read_only=off"
+        ) as connection:
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {how}")  # type: ignore[arg-type]
+            connection.execute("SELECT pg_reload_conf()")
+
+    with TestClient(server, base_url="http://wayleave.example", raise_server_exceptions=False) as client:
+        station = enrolled(client, server)
+        assert station.send().status_code == 200
+        set_read_only("on")
+        report = station.report()
+        until_s = time.monotonic() + 30
+        while (answer := station.send(report)).status_code == 200 and time.monotonic() < until_s:
+            report = station.report()
+        assert (answer.status_code, answer.json()["error"]) == (503, "busy")
+        enrolment = {"contract": 1, "secret": "wle_1_" + "x" * 32, "host": {"name": "B"}}
+        assert client.post("/api/v1/enrol", json=enrolment).status_code in (401, 503)
+        assert client.post("/login", data={"email": "a@example.com", "password": "x"}).status_code in (422, 503)
+        assert client.get("/login").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        set_read_only("off")
+        while (answer := station.send(report)).status_code == 503 and time.monotonic() < until_s:
+            time.sleep(0.2)
+        assert answer.status_code == 200
 
 
 def test_no_page_and_no_api_answers_500(server: FastAPI, cluster: Cluster) -> None:
