@@ -31,7 +31,7 @@ from app.web.pages.blocked import ENGINE_WORDS, AskForm, page, require_page
 from app.web.pages.overview import can_have_rule
 from app.web.pasted import parse_fields, read_body, visible
 from app.web.rate import RateLimit, client_of
-from app.web.templating import address, render
+from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
 
@@ -142,16 +142,13 @@ def _page(request: Request, session: Session, *, problem: str | None = None, sta
         workflows={one.id: one.command for one in catalogue.workflows},
         engine_names=ENGINE_WORDS,
         state_words=STATE_WORDS,
-        draft_all=_draft_link(opened, with_rule),
-        draft={group.id: _draft_link([group], with_rule) for group in groups},
+        draft_all=_patterns_for_rules(opened, with_rule),
+        draft={group.id: _patterns_for_rules([group], with_rule) for group in groups},
         max_note=MAX_NOTE_CHARS,
         problem=problem,
     )
 
 
-def _draft_link(groups: list[Group], with_rule: set[str]) -> tuple[str, int] | None:
-    """The export page with these patterns chosen, and how many; None if no AppLocker rule opens any of them."""
-    patterns = sorted({group.pattern for group in groups if group.pattern in with_rule and "applocker" in group.engine})
-    if not patterns:
-        return None
-    return address("/export") + "?" + "&".join(f"pattern={one}" for one in patterns), len(patterns)
+def _patterns_for_rules(groups: list[Group], with_rule: set[str]) -> tuple[str, ...]:
+    """The patterns of these requests that a rule of AppLocker's can open; a click makes a rule set of them."""
+    return tuple(sorted({one.pattern for one in groups if one.pattern in with_rule and "applocker" in one.engine}))

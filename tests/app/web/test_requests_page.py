@@ -68,7 +68,7 @@ def test_asking_is_counted_and_read_by_who_answers(
     assert "<strong>2 requests</strong> for <strong>1 place</strong>" in page
     assert "bob@example.com" in page
     assert "The linter of our repository." in page
-    assert 'href="/export?pattern=venv-entrypoint-exe"' in page
+    assert '<input type="hidden" name="pattern" value="venv-entrypoint-exe">' in page
 
 
 def test_rules_are_drafted_only_for_what_applocker_rules_open(
@@ -77,13 +77,19 @@ def test_rules_are_drafted_only_for_what_applocker_rules_open(
     client = signed_in("administrator")
     anonymous.post("/blocked/ask", data=REQUEST | {"engine": "wdac", "pattern": ["venv-python"]})
     anonymous.post("/blocked/ask", data=REQUEST | {"pattern": [""]})
-    assert "/export?" not in client.get("/requests").text
+    assert 'action="/rule-sets"' not in client.get("/requests").text
     anonymous.post("/blocked/ask", data=REQUEST | {"pattern": ["venv-entrypoint-exe", "tool-bin-exe"]})
     page = unescape(client.get("/requests").text)
-    link = re.search(r'href="(/export\?[^"]*)"[^>]*>.*Draft rules for these 2 patterns', page)
-    assert link is not None
-    chosen = client.get(link[1]).text
-    assert len(re.findall(r'name="pattern" value="[\w-]+"[^>]* checked', chosen)) == 2
+    assert "Make a rule set of these 2 patterns" in page
+    form = re.search(r'<form method="post" action="/rule-sets" id="draft-(\d+)">(.*?)</form>', page)
+    assert form is not None
+    fields = re.findall(r'name="(\w+)" value="([^"]*)"', form[2])
+    assert ("origin", f"request:{form[1]}") in fields
+    # One click: the rule set is there, with what was asked for in it.
+    made = client.post("/rule-sets", data={name: value for name, value in fields})  # noqa: C416
+    assert made.status_code == 303
+    rule_set = client.get(made.headers["location"]).text
+    assert fields[-1][1] in rule_set
 
 
 def test_one_answer_reaches_all_who_read_the_page(
