@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
+import struct
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from app.imports.evtx_file import read_stretch
 from app.imports.model import FileError, Given, Part, Seen
 from app.imports.read import Format, read_beginning, read_parts, recognise
 from app.imports.uv_files import UvFiles
-from tests.app.imports.evtx_files import applocker_event, make_chunks, write_evtx, write_large
+from tests.app.imports.evtx_files import (
+    CHUNK_BYTES,
+    FILE_HEADER_BYTES,
+    applocker_event,
+    make_chunks,
+    process_event,
+    write_evtx,
+    write_large,
+)
 from tests.app.imports.logs import mixed_events
 from tests.app.imports.test_run import NOW, uv_event
 
@@ -341,3 +352,22 @@ def test_hostile_text_never_makes_reading_fail(tmp_path: Path, seed: int) -> Non
             reasons.update(part.left_out)
             assert all(seen.path.isprintable() and seen.computer.isprintable() for seen in part.seen)
     assert len(reasons) > 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_flipped_bit_makes_reading_an_event_log_fail(seed: int) -> None:
+    chance = random.Random(seed)
+    events = [uv_event(n) if n % 2 else process_event(r"C:\x\y.exe", at=NOW) for n in range(60)]
+    [chunk, *_] = make_chunks(events)
+    (end,) = struct.unpack_from("<I", chunk.data, 48)
+    files = UvFiles()
+    for _ in range(150):
+        data = bytearray(chunk.data)
+        for _ in range(chance.choice((1, 2, 5, 30))):
+            place = chance.randrange(512, end) if chance.random() < 0.8 else chance.randrange(512)
+            data[place] ^= 1 << chance.randrange(8)
+        content = bytes(FILE_HEADER_BYTES) + bytes(
+            data[: chance.choice((CHUNK_BYTES, chance.randrange(CHUNK_BYTES))) or 1]
+        )
+        part = read_stretch(io.BytesIO(content), FILE_HEADER_BYTES, files, is_open=True)
+        assert part.read >= len(part.seen)
