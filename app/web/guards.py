@@ -76,6 +76,8 @@ class ApiGuard(Guard):
 ApiViewSightings = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_SIGHTINGS))]
 ApiViewFleet = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_FLEET))]
 ApiManageAgents = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MANAGE_AGENTS))]
+ApiViewAudit = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_AUDIT))]
+ApiManageSettings = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MANAGE_SETTINGS))]
 OwnAccount = Annotated[Person, Depends(Guard(Permission.OWN_ACCOUNT))]
 ViewFleet = Annotated[Person, Depends(Guard(Permission.VIEW_FLEET))]
 DraftRules = Annotated[Person, Depends(Guard(Permission.DRAFT_RULES))]

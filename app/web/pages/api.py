@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
 
 from agent.catalogue import load as load_catalogue
+from app.audit.queries import EntryPage, list_entries
 from app.db.session import SessionDep
 from app.errors import InvalidError
-from app.fleet.queries import HeatMap, Overview, PatternDetail, read_heat_map, read_overview, read_pattern
+from app.fleet.queries import (
+    GroupCount,
+    HeatMap,
+    Overview,
+    PatternDetail,
+    list_groups,
+    read_heat_map,
+    read_overview,
+    read_pattern,
+)
 from app.fleet.queries_hosts import HostDetail, HostFilter, HostLine, get_host, list_hosts
-from app.fleet.queries_sightings import SeenFile, look_at_sightings
+from app.fleet.queries_sightings import Seen, SeenFile, look_at_sightings, read_seen
+from app.fleet.queries_trend import TrendDay, VersionTrend, read_trend, read_version_trend
 from app.fleet.standing import Standing
+from app.fleet.tags import TagCount, list_tags
+from app.jobs.queries import JobLine, list_jobs
+from app.policies.in_force import PolicyLine, list_policies
 from app.policies.record_export import RecordedExport, list_exports
-from app.web.guards import ApiViewFleet, ApiViewSightings
+from app.web.guards import ApiManageSettings, ApiViewAudit, ApiViewFleet, ApiViewSightings
+from app.web.pages.sightings import MOST_DAYS, USUAL_DAYS
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
@@ -140,6 +156,80 @@ def get_host_sightings(
     """Who really tried to run what on a host, the newest first. Needs the right to see it; every call is audited."""
     host = get_host(session, host_id)
     return list(look_at_sightings(session, host_id, host.name, actor=caller.actor, limit=rows))
+
+
+@router.get("/sightings")
+def get_sightings(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    first: Annotated[date | None, Query(alias="from")] = None,
+    last: Annotated[date | None, Query(alias="to")] = None,
+    pattern: Annotated[str | None, Query(max_length=80)] = None,
+) -> Seen:
+    """What was refused, by day (UTC) and pattern; the last fortnight, or from one day to another."""
+    end = last or datetime.now(UTC).date()
+    start = first or end - timedelta(days=USUAL_DAYS - 1)
+    if not 0 <= (end - start).days < MOST_DAYS:
+        raise InvalidError(f"Ask for 1 to {MOST_DAYS} days.", field="from")
+    return read_seen(session, start, end, pattern=pattern)
+
+
+@router.get("/trend")
+def get_trend(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    workflow: Annotated[str, Query(max_length=80)],
+    days: Annotated[int, Query(ge=1, le=3650)] = 30,
+    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+) -> list[TrendDay]:
+    """For how many users a uv command worked at the end of each day (UTC)."""
+    return list(read_trend(session, workflow, days=days, until=datetime.now(UTC), group_id=group))
+
+
+@router.get("/versions")
+def get_versions(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    days: Annotated[int, Query(ge=1, le=3650)] = 90,
+) -> VersionTrend:
+    """Users by uv version and day (UTC)."""
+    return read_version_trend(session, days=days, until=datetime.now(UTC), most=50)
+
+
+@router.get("/groups")
+def get_groups(caller: ApiViewFleet, session: SessionDep) -> list[GroupCount]:  # noqa: ARG001 - the guard
+    """Groups and their users by standing."""
+    return list(list_groups(session))
+
+
+@router.get("/tags")
+def get_tags(caller: ApiViewFleet, session: SessionDep) -> list[TagCount]:  # noqa: ARG001 - the guard
+    """Tags and how many hosts have each."""
+    return list(list_tags(session))
+
+
+@router.get("/policies")
+def get_policies(caller: ApiViewFleet, session: SessionDep) -> list[PolicyLine]:  # noqa: ARG001 - the guard
+    """Distinct policies in force, with who is under each and their lint."""
+    return list(list_policies(session))
+
+
+@router.get("/jobs")
+def get_jobs(caller: ApiManageSettings, session: SessionDep) -> list[JobLine]:  # noqa: ARG001 - the guard
+    """What the server does by the clock, and how each last run went."""
+    return list(list_jobs(session))
+
+
+@router.get("/audit")
+def get_audit(
+    caller: ApiViewAudit,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    search: Annotated[str, Query(max_length=100)] = "",
+    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    rows: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 100,
+) -> EntryPage:
+    """The audit log, the newest first, in pages."""
+    return list_entries(session, search=search, before=before, limit=rows)
 
 
 @router.get("/exports")

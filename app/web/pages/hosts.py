@@ -146,6 +146,7 @@ def show_host(
         sightings=count_host_sightings(session, host_id),
         may_manage=Permission.MANAGE_AGENTS in person.permissions,
         tags=tags_of(session, host_id),
+        groups=list_groups(session),
         may_see_sightings=Permission.VIEW_SIGHTINGS in person.permissions,
         standing_words=STANDING_WORDS,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},

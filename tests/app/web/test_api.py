@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from app.accounts.tokens import create_token, find_bearer, revoke_token
 from app.audit.record import COMMAND_LINE
 from app.db.session import session_scope
+from app.fleet.make import make_fleet
 
 SPEC = spec_from_file_location("small_fleet", Path(__file__).with_name("small_fleet.py"))
 assert SPEC is not None
@@ -101,3 +102,31 @@ def test_a_token_opens_no_page(program: TestClient) -> None:
 
 def test_somebody_signed_in_may_ask_too(signed_in: Callable[[str], TestClient]) -> None:
     assert signed_in("viewer").get("/api/v1/overview").status_code == 200
+
+
+def test_tells_of_days_groups_and_policies(engine: Engine, token: str, app: FastAPI) -> None:
+    make_fleet(engine, 60, seed=2, story=True)
+    program = TestClient(app, base_url="http://wayleave.example", headers={"Authorization": f"Bearer {token}"})
+    trend = program.get("/api/v1/trend", params={"workflow": "sync-build", "days": 60}).json()
+    assert len(trend) > 25
+    assert {"day", "open", "blocked", "unknown"} == trend[0].keys()
+    versions = program.get("/api/v1/versions").json()
+    assert len(versions["days"]) == len(versions["versions"][0][1])
+    seen = program.get("/api/v1/sightings", params={"from": "2020-01-01", "to": "2020-01-02"}).json()
+    assert (len(seen["days"]), seen["patterns"]) == (2, [])
+    assert program.get("/api/v1/sightings").json()["patterns"]
+    assert program.get("/api/v1/sightings", params={"from": "2020-01-02", "to": "2020-01-01"}).status_code == 422
+    assert {group["name"] for group in program.get("/api/v1/groups").json()} >= {"Finance", "Engineering"}
+    assert program.get("/api/v1/tags").json() == []
+    assert len(program.get("/api/v1/policies").json()) >= 2
+
+
+def test_what_is_not_for_viewers_is_not_for_their_tokens(program: TestClient, engine: Engine, app: FastAPI) -> None:
+    assert program.get("/api/v1/audit").status_code == 403
+    assert program.get("/api/v1/jobs").status_code == 403
+    with session_scope(engine) as session:
+        strong = create_token(session, "administrator", "strong", None)
+    headers = {"Authorization": f"Bearer {strong}"}
+    with TestClient(app, base_url="http://wayleave.example", headers=headers) as administrator:
+        assert administrator.get("/api/v1/audit", params={"search": "token"}).json()["entries"]
+        assert administrator.get("/api/v1/jobs").json()[0]["name"]
