@@ -215,7 +215,7 @@ def let_go(session: Session, job_id: int, claim: str) -> None:
 def give_up_import(session: Session, job_id: int, fault: str) -> None:
     """Ends an import whose reader ended again and again."""
     job = session.get(ImportJob, job_id, with_for_update=True)
-    if job is not None and job.state in (WAITING, RUNNING):
+    if job is not None and job.state in (WAITING, RUNNING) and not is_being_read(_read(job)):
         job.state, job.fault, job.claim, job.ended_at = FAILED, fault, "", now()
         record(session, SYSTEM, "import.failed", job.name, events=job.events, added=job.added)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -30,6 +31,7 @@ FREE_BYTES = 1 << 30
 LOOK_EVERY_S = 1.0
 STOP_WITHIN_S = 10.0
 MAX_TRIES = 3
+UNFINISHED_FOR_S = 86_400
 
 
 def uploads_dir(data_dir: Path) -> Path:
@@ -80,6 +82,19 @@ def accept_upload(engine: Engine, settings: Settings, received: Path, *, name: s
     return job_id
 
 
+def remove_unfinished(data_dir: Path) -> int:
+    """Removes what a server that was killed had received of files, a day later; how many."""
+    removed = 0
+    for path in uploads_dir(data_dir).glob("*.part"):
+        try:
+            if time.time() - path.stat().st_mtime > UNFINISHED_FOR_S:
+                path.unlink()
+                removed += 1
+        except OSError as error:
+            log.warning("%s could not be removed: %s", path, error)
+    return removed
+
+
 class UploadReader:
     """Sees to it that each uploaded file of this server is read, one at a time, by a process of its own."""
 
@@ -98,6 +113,7 @@ class UploadReader:
         self._thread.join()
 
     def _run(self) -> None:
+        remove_unfinished(self._settings.data_dir)
         while not self._stop.wait(LOOK_EVERY_S):
             try:
                 self._read_next()
