@@ -15,7 +15,7 @@ from agent.catalogue.changes import read_version
 from agent.catalogue.settings import get_setting
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
-from app.policies.choices import RULE_KINDS, PatternChoice
+from app.policies.choices import COLLECTIONS, RULE_KINDS, PatternChoice, checked_sid
 from app.policies.export import Export, plan_export
 from app.policies.plan import rule_giver
 from app.relocation.choices import Relocation, can_users_write
@@ -102,6 +102,12 @@ def plan_relocation(
     raises: InvalidError about `sid` or `collections`.
     """
     catalogue = catalogue or load_catalogue()
+    for name in collections:
+        if name not in COLLECTIONS:
+            raise InvalidError(
+                f"There is no collection {name[:40]!a}; choose {', '.join(COLLECTIONS)}.", field="collections"
+            )
+    checked_sid(sid)
     needed = _needed(catalogue, choice)
     moved = tuple(pattern.id for pattern in needed if _moved_root(pattern))
     protected = {name for name in ("python", "tools", "bin") if not can_users_write(getattr(choice, name))}
