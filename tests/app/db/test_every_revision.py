@@ -47,6 +47,15 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, cwd=MIGRATIONS.parent, capture_output=True, text=True, check=True).stdout
 
 
+def is_whole(files: dict[str, str]) -> bool:
+    """Whether the revisions are one line from the first on. Where one landed before the one it follows, nobody could
+    migrate to there."""
+    text = "\n".join(files.values())
+    names = re.findall(r'^revision = "(\w+)"', text, re.MULTILINE)
+    follows = re.findall(r'^down_revision = "(\w+)"', text, re.MULTILINE)
+    return bool(names) and set(follows) <= set(names) and len(follows) == len(set(follows)) == len(names) - 1
+
+
 @cache
 def states() -> dict[str, dict[str, str]]:
     """Of each commit that changed revisions, their files and texts; and those that lie here now."""
@@ -58,13 +67,13 @@ def states() -> dict[str, dict[str, str]]:
     for commit in commits:
         listed = _git("ls-tree", "-r", commit, "--", "migrations/versions").splitlines()
         files = {line.split("\t")[1].split("/")[-1]: _git("cat-file", "blob", line.split()[2]) for line in listed}
-        if files and files not in found.values():
+        if is_whole(files) and files not in found.values():
             found[commit] = files
     here = {path.name: path.read_text() for path in sorted((MIGRATIONS / "versions").glob("*.py"))}
     for count in range(1, len(here) + 1):
         # Also one by one: several may have landed together.
         files = dict(list(here.items())[:count])
-        if files not in found.values():
+        if is_whole(files) and files not in found.values():
             found[f"first-{count}"] = files
     return found
 
