@@ -59,13 +59,13 @@ COLD = """
 import sys, time
 began = time.perf_counter()
 from app.db.engine import open_url
-from app.db.session import session_scope
+from sqlalchemy.orm import Session
 from app.policies.baselines import list_baseline_files
 from app.policies.drafts import build_draft
 from app.policies.queries_rule_sets import get_rule_set
 from app.policies.simulate import simulate
 imported = time.perf_counter()
-with session_scope(open_url(sys.argv[1]), writes=False) as session:
+with Session(open_url(sys.argv[1])) as session:
     rule_set = get_rule_set(session, int(sys.argv[2]))
     draft = build_draft(rule_set, list_baseline_files(session))
     drafted = time.perf_counter()
