@@ -41,6 +41,8 @@ def carry_out(step: Step, places: Places, _environment: Mapping[str, str]) -> No
     path.mkdir(mode=0o700, parents=not name, exist_ok=True)
     if path.is_symlink():
         raise CannotInstall(f"{path} is a link to another place: rm {path}")
+    if (owner := path.lstat().st_uid) != 0:
+        raise CannotInstall(f"{path} was made by the user {owner}: rm -r {path}")
     os.chown(path, 0, 0, follow_symlinks=False)
     path.chmod(_MODES[step.sddl])
 

@@ -14,7 +14,7 @@ from pathlib import Path
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which platform's calls these are
 
 from agent._platform import CREATION_FLAGS, is_link, read_principal
-from agent._security_windows import make_directory, read_sddl, set_security
+from agent._security_windows import make_directory, read_owner, read_sddl, set_security
 from agent.install import (
     CannotInstall,
     Folder,
@@ -28,6 +28,7 @@ from agent.install import (
     query_command,
 )
 from agent.places import NOTE_NAME, Places
+from agent.rights import TRUSTED_OWNERS
 from agent.tasks import LOCAL_SYSTEM, PROGRAM, encode_task
 
 COMMAND_TIMEOUT_S = 60
@@ -56,6 +57,10 @@ def carry_out(step: Step, places: Places, environment: Mapping[str, str]) -> Non
         if not make_directory(path, step.sddl):
             if is_link(step.path):
                 raise CannotInstall(f'{path} is a link to another place; remove it: cmd /c rmdir "{path}"')
+            # Looked at again: somebody may have made it since the survey.
+            owner = read_owner(path)
+            if owner not in TRUSTED_OWNERS | {read_principal().sid}:
+                raise CannotInstall(f'{path} was made by {owner}; remove it: Remove-Item -Recurse "{path}"')
             set_security(path, step.sddl)
     else:
         _register(step, places, _system_root(environment))

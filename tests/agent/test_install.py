@@ -243,6 +243,15 @@ def test_what_somebody_made_before_is_refused(base: Path, capsys: pytest.Capture
     assert "is a link" in capsys.readouterr().err
 
 
+@needs_root
+def test_a_folder_that_somebody_made_meanwhile_is_refused(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base.mkdir()
+    (base / "machine").mkdir()
+    os.chown(base / "machine", 40_001, 40_001)
+    assert main(["install"]) == 1
+    assert "was made by the user 40001" in capsys.readouterr().err
+
+
 def test_a_bad_address_or_secret_is_wrong_use(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty = tmp_path / "empty"
     empty.write_text("\n")
