@@ -1,0 +1,138 @@
+"""Packages of approved rule sets on both databases: fit for their delivery, the same bytes, only what was approved."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import pytest
+from sqlalchemy import Engine, select
+
+from agent.contract.facts import CollectionInForce, PolicySet
+from app.applocker.read import parse_policy
+from app.audit.record import Actor
+from app.db.session import session_scope
+from app.errors import ConflictError, InvalidError, NotFoundError
+from app.fleet.tables import FactSet
+from app.policies.arrival import read_arrival
+from app.policies.base_policies import Origin, add_base_policy, take_seen_policy
+from app.policies.bundle import Bundle
+from app.policies.package import export_rule_set, get_package, get_package_file, list_packages
+from app.policies.queries_exports import page_exports
+from app.policies.queries_rule_sets import get_rule_set
+from app.policies.review import approve, review_of, submit_for_review
+from app.policies.rule_sets import Group, add_to_rule_set, choose_for_item, set_terms
+from app.policies.simulations import ask_for_simulation, run_simulation
+
+ADA = Actor(kind="account", name="ada@example.com")
+BEN = Actor(kind="account", name="ben@example.com")
+GROUPS = [Group(sid=f"S-1-5-21-1004336348-1177238915-682003330-{number}", name=f"G{number}") for number in range(1, 9)]
+DEFAULT = '<FilePathRule Action="Allow" Description="" Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Programs" UserOrGroupSid="S-1-1-0"><Conditions><FilePathCondition Path="%PROGRAMFILES%\\*"/></Conditions></FilePathRule>'  # noqa: E501
+
+
+def drafted(
+    engine: Engine,
+    base_policy: str,
+    *patterns: str,
+    origin: Origin = Origin.GPO,
+    kinds: dict[str, str] | None = None,
+    groups: list[Group] = GROUPS[:1],
+    base_id: int | None = None,
+) -> int:
+    with session_scope(engine) as session:
+        made = add_to_rule_set(session, patterns=patterns, actor=ADA).rule_set_id
+        if base_id is None:
+            base_id = add_base_policy(session, base_policy.encode(), name="base", origin=origin, actor=ADA).id
+        set_terms(session, made, base_id=base_id, groups=groups, actor=ADA)
+        for pattern, kind in (kinds or {}).items():
+            choose_for_item(session, made, pattern, kind=kind, actor=ADA)
+    return made
+
+
+def approved(engine: Engine, rule_set_id: int) -> int:
+    with session_scope(engine) as session:
+        simulation = ask_for_simulation(session, rule_set_id, actor=ADA)
+    run_simulation(engine, simulation)
+    with session_scope(engine) as session:
+        submit_for_review(session, rule_set_id, actor=ADA)
+        digest = review_of(session, get_rule_set(session, rule_set_id)).digest
+        assert digest is not None
+        approve(session, rule_set_id, digest=digest, actor=BEN)
+    return rule_set_id
+
+
+def export(engine: Engine, rule_set_id: int, delivery: str, ring: str = "all") -> tuple[int, dict[str, bytes]]:
+    with session_scope(engine) as session:
+        export_id = export_rule_set(session, rule_set_id, delivery=delivery, ring=ring, actor=ADA)
+    with session_scope(engine, writes=False) as session:
+        bundle = get_package(session, rule_set_id, export_id)
+        assert bundle.content == get_package(session, rule_set_id, export_id).content
+    return export_id, files_of(bundle)
+
+
+def files_of(bundle: Bundle) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_package_is_kept_and_given_again(database: Engine, base_policy: str) -> None:
+    made = approved(database, drafted(database, base_policy, "venv-python", "managed-python-exe", groups=GROUPS))
+    export_id, files = export(database, made, "same-gpo")
+    evidence = json.loads(files["evidence.json"])
+    assert evidence["rule_set"]["approval"]["by"] == "ben@example.com"
+    assert [one["sid"] for one in evidence["rule_set"]["groups"]] == [group.sid for group in GROUPS]
+    rules = {rule.sid for _, rule in parse_policy(files["rules.xml"]).rules()}
+    assert rules == {group.sid for group in GROUPS}
+    with session_scope(database, writes=False) as session:
+        (line,) = list_packages(session, made)
+        assert (line.export_id, line.ring, line.holds) == (export_id, "all", True)
+        (listed,) = page_exports(session).lines
+        assert listed.sid == f"{GROUPS[0].sid} and 7 more"
+        assert read_arrival(session, export_id).rules
+        bundle = get_package(session, made, export_id)
+        assert get_package_file(bundle, "rules.xml") == files["rules.xml"]
+        for missing in ("nothing.xml", "../rules.xml"):
+            with pytest.raises(NotFoundError):
+                get_package_file(bundle, missing)
+        with pytest.raises(NotFoundError):
+            get_package(session, made + 1, export_id)
+
+
+def test_intune_gets_the_groupings_collections_whole(database: Engine, base_policy: str) -> None:
+    made = approved(database, drafted(database, base_policy, "venv-python", origin=Origin.INTUNE))
+    with pytest.raises(InvalidError):
+        export(database, made, "same-gpo")
+    _, files = export(database, made, "intune")
+    collection = parse_policy(files["intune/EXE.xml"]).collections[0]
+    old = {rule.id for _, rule in parse_policy(base_policy).rules()}
+    assert len(collection.rules) > len({rule.id for rule in collection.rules} & old) == 2
+    assert "rules.xml" not in files
+    assert "apply.ps1" not in files
+
+
+def test_a_base_seen_in_force_gives_added_rules_alone(database: Engine, base_policy: str, make_fleet: type) -> None:
+    with session_scope(database) as session:
+        make_fleet(session).add(PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=(DEFAULT,))}))
+        seen = session.scalars(select(FactSet.id).where(FactSet.kind == 4)).one()
+        base = take_seen_policy(session, seen, actor=ADA)
+        assert not base.is_whole
+    made = approved(database, drafted(database, base_policy, "venv-python", base_id=base.id))
+    _, files = export(database, made, "same-gpo")
+    assert "whole-policy.xml" not in files
+    assert b"921cc481" not in files["rules.xml"]
+    with pytest.raises(InvalidError):
+        export(database, made, "intune")
+
+
+def test_moved_folders_may_need_no_rule(database: Engine, base_policy: str) -> None:
+    made = approved(database, drafted(database, base_policy, "tool-env-python", kinds={"tool-env-python": "relocate"}))
+    _, files = export(database, made, "same-gpo")
+    assert b'name="UV_TOOL_DIR"' in files["environment.xml"]
+    assert "rules.xml" not in files  # the base allows Program Files already
+
+
+def test_nothing_leaves_without_an_approval(database: Engine, base_policy: str) -> None:
+    made = drafted(database, base_policy, "venv-python")
+    with pytest.raises(ConflictError):
+        export(database, made, "same-gpo")
