@@ -58,6 +58,7 @@ class KeptExport:
 def page_exports(session: Session, *, search: str = "", before: int | None = None) -> ExportPage:
     """Exports whose maker, SID, digest, file or patterns contain `search`, newest first."""
     patterns, kinds = ExportRow.choices["patterns"], ExportRow.choices["kinds"]
+    is_whole = ExportRow.choices["whole_policy"].as_boolean()
     fits = []
     if search:
         searched = (ExportRow.made_by, ExportRow.sid, ExportRow.sha256, ExportRow.file_name, patterns.as_string())
@@ -71,7 +72,7 @@ def page_exports(session: Session, *, search: str = "", before: int | None = Non
         ExportRow.sid,
         patterns,
         kinds,
-        ExportRow.base_sha256,
+        is_whole,
         ExportRow.file_name,
         ExportRow.sha256,
         rules,
@@ -87,12 +88,12 @@ def page_exports(session: Session, *, search: str = "", before: int | None = Non
             sid=sid,
             patterns=tuple(opened or ()),
             kinds=tuple(used or ()),
-            is_whole_policy=base_sha256 is not None,
+            is_whole_policy=bool(whole),
             file_name=file_name,
             sha256=sha256,
             rules=count,
         )
-        for export_id, made_at, made_by, sid, opened, used, base_sha256, file_name, sha256, count in rows[:PAGE_ROWS]
+        for export_id, made_at, made_by, sid, opened, used, whole, file_name, sha256, count in rows[:PAGE_ROWS]
     )
     return ExportPage(lines=lines, next_before=lines[-1].id if len(rows) > PAGE_ROWS else None, total=total)
 
