@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.app.imports.evtx_files import make_chunks, write_large
 from tests.app.imports.logs import mixed_events
 
@@ -22,6 +24,7 @@ print(json.dumps([report["events"], resource.getrusage(resource.RUSAGE_CHILDREN)
 """
 
 
+@pytest.mark.slow
 def test_memory_is_flat_from_100_to_400_mb(tmp_path: Path) -> None:
     chunks = make_chunks(mixed_events(6000))
     environment = {**os.environ, "WAYLEAVE_DATA_DIR": str(tmp_path / "var"), "WAYLEAVE_DATABASE_URL": ""}

@@ -346,6 +346,7 @@ def test_a_list_of_files_needs_its_host_and_adds_each_file_once(
     assert read(database, settings, file, given=again).known == 1
 
 
+@pytest.mark.slow
 def test_kill_9_in_the_middle_and_the_same_command_again(settings: Settings, database: Engine, tmp_path: Path) -> None:
     file = tmp_path / "large.evtx"
     written = write_large(file, make_chunks(mixed_events(6000)), 150_000_000)
