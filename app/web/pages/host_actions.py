@@ -30,7 +30,7 @@ def approve(person: ManageAgents, session: SessionDep, host_id: HostId) -> Respo
 
 @router.post("/hosts/{host_id}/move")
 def move(person: ManageAgents, session: SessionDep, host_id: HostId, group: Text = "") -> Response:
-    if not group.isdecimal():
+    if not group.isdecimal() or len(group) > 9:
         raise InvalidError("Choose a group.", field="group")
     move_host(session, host_id, int(group), actor=person.actor)
     return _back(host_id)
