@@ -24,7 +24,10 @@ def install_agent() -> None:
 
 def forget_state() -> None:
     """Removes the agent's identity, progress and spool."""
-    shutil.rmtree(on_disk(STATE), ignore_errors=True)
+    # Windows does not tell `Wayleave`, which an installed agent makes, from `wayleave`; this disk does.
+    for folder in on_disk(LOCAL_APPDATA).iterdir():
+        if folder.name.lower() == on_disk(STATE).name.lower():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def run_agent(*arguments: str, variables: Mapping[str, str] | None = None, limit_s: float = 120) -> Finished:
