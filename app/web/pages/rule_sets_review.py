@@ -26,6 +26,7 @@ from app.policies.review import (
     submit_for_review,
 )
 from app.policies.simulations import ask_for_simulation, is_large, run_simulation, start_simulation
+from app.policies.standing import read_standing
 from app.web.guards import ApproveRules, DraftRules, ManageAccounts, ViewFleet
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, RuleSetId
 from app.web.templating import render
@@ -151,6 +152,7 @@ def _what_if(
         rule_set=rule_set,
         draft=draft,
         simulation=simulation,
+        standing=read_standing(session),
         result=result,
         is_stale=simulation is not None and simulation.draft_sha256 != draft.sha256,
         patterns={pattern.id: pattern for pattern in catalogue.patterns},
@@ -183,6 +185,7 @@ def _review(
         rule_set=rule_set,
         reviewed=reviewed,
         draft=reviewed.draft,
+        standing=read_standing(session),
         result=result,
         comments=list_comments(session, rule_set_id),
         approvals=list_approvals(session, rule_set_id),
