@@ -78,7 +78,7 @@ def run(
     with serving(fleet, home, workers=2) as (address, pid):
         sender = Fleet(address)
         sender.stations = stations
-        asyncio.run(warm_up(sender, rate))
+        asyncio.run(warm_up(sender))
         was, journal, checkpoints = read_updates(fleet), read_journal(fleet), count_checkpoints(fleet)
         used, own_s, began_s = cpu_s(pid, cluster.pid), time.process_time(), time.monotonic()
         sender.tally.latencies_s.clear()
@@ -114,9 +114,9 @@ def run(
     emit_held(f"scale_{name}_refused", sender.tally.refused, "reports", most=0)
 
 
-async def warm_up(sender: Fleet, rate: int) -> None:
-    """Some seconds that don't count: connections, caches, prepared statements."""
-    await sender.pace(rate / 2, 3.0)
+async def warm_up(sender: Fleet) -> None:
+    """Some seconds that don't count: both workers start, connections, caches, prepared statements."""
+    await sender.pace(300, 7.0)
     sender.close()
 
 
