@@ -134,7 +134,7 @@ def test_rules_are_marked_until_a_pc_has_answered(viewer: TestClient, app: FastA
     assert "not verified on Windows" in viewer.get(link[1]).text
     page = viewer.get("/verified").text
     assert "checked on a real Windows</strong> yet" in page
-    asked = ("path", "hash", "publisher"), ("Exe", "Dll", "Script", "Msi")
+    asked = ("path", "hash", "publisher"), ("Exe", "Dll", "Script")
     names = {
         name
         for mark in [VerifiedStanding().of_rule(kind, collection) for kind in asked[0] for collection in asked[1]]
