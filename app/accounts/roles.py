@@ -48,7 +48,9 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 DESCRIPTIONS: dict[Role, str] = {
     Role.VIEWER: "Sees the fleet's state.",
     Role.ANALYST: "Also drafts rules and exports them.",
-    Role.APPROVER: "Also approves rules, answers requests for access, reads the audit log and may look up who ran what on a host.",
+    Role.APPROVER: (
+        "Also approves rules, answers requests for access, reads the audit log and may look up who ran what on a host."
+    ),
     Role.ADMINISTRATOR: "Also manages agents, accounts and settings.",
 }
 

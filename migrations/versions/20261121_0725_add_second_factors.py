@@ -28,6 +28,5 @@ def upgrade() -> None:
     op.create_index("ix_account_sso", "account", ["sso_issuer", "sso_subject"], unique=True)
 
 
-
 def downgrade() -> None:
     raise NotImplementedError("restore a backup instead")

@@ -146,7 +146,7 @@ def test_nothing_is_written_removed_or_touched(places: Places) -> None:
 
 @pytest.mark.timeout(60)
 def test_no_swap_while_we_look_has_another_file_taken(places: Places) -> None:
-    """Jane swaps her note without a pause: for a link to a file of the system alone, and for a second name of it."""
+    """Jane swaps her note without a pause for a link to what only the system may read, or a second name of it."""
     secret = places.base / "secret"
     secret.write_bytes(NOTE.replace(b'"made_at":1', b'"made_at":666'))
     secret.chmod(0o600)
