@@ -117,6 +117,16 @@ def versions_in_fleet(session: Session) -> tuple[str, ...]:
     return tuple(version for _key, version in sorted(found, reverse=True))
 
 
+def count_users_of(session: Session, version: str) -> int:
+    """How many users that count have a version."""
+    count = session.scalar(
+        select(func.sum(VersionTally.subjects)).where(
+            VersionTally.version == version, VersionTally.standing == Standing.COUNTED.value
+        )
+    )
+    return int(count or 0)
+
+
 def check_upgrade(session: Session, before: str, after: str, *, catalogue: Catalogue | None = None) -> Preflight:
     """What an upgrade breaks. raises: InvalidError about `from` or `to` for what is no version of uv"""
     catalogue = catalogue or load_catalogue()

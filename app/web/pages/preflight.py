@@ -10,12 +10,15 @@ from starlette.responses import Response
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
 from app.errors import InvalidError
-from app.preflight.fleet import as_values, check_upgrade, default_versions, versions_in_fleet
+from app.preflight.fleet import as_values, check_upgrade, count_users_of, default_versions, versions_in_fleet
 from app.web.guards import ApiViewFleet, ViewFleet
-from app.web.templating import render
+from app.web.templating import address, render
 
 router = APIRouter(include_in_schema=False)
 api_router = APIRouter(prefix="/api/v1", tags=["preflight"])
+
+SOON = 20_000
+"""Up to so many users of a version are judged while the page is waited for."""
 
 KIND_WORDS = {
     "moved": "its folder gets another number, and no rule names it",
@@ -36,8 +39,11 @@ def show_preflight(
 ) -> Response:
     older, newest = default_versions(session)
     wanted = (before.strip() or older or "", after.strip() or newest)
-    found = problem = None
-    if wanted[0]:
+    found = problem = pending = None
+    if not before and wanted[0] and count_users_of(session, wanted[0]) > SOON:
+        # To judge so many takes a second or two: the page is there at once, and its answer follows.
+        pending = address("/preflight", **{"from": wanted[0], "to": wanted[1]})
+    elif wanted[0]:
         try:
             found = check_upgrade(session, *wanted)
         except InvalidError as error:
@@ -45,6 +51,8 @@ def show_preflight(
     return render(
         request,
         "preflight/page.html",
+        fragment="results",
+        pending=pending,
         status=422 if problem else 200,
         before=wanted[0],
         after=wanted[1],
