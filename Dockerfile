@@ -33,7 +33,8 @@ COPY migrations/ migrations/
 COPY templates/ templates/
 COPY static/ static/
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
- && /build/bin/pip --python /opt/wayleave/bin/python install --no-deps /wheel/*.whl
+ && /build/bin/pip --python /opt/wayleave/bin/python install --no-deps /wheel/*.whl \
+ && find /opt/wayleave/lib -depth \( -name '*.pyi' -o -type d -path '*/numpy/*' -name tests \) -exec rm -r {} +
 
 FROM build AS build-agent
 ARG PIP_CERT

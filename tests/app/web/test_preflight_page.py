@@ -19,7 +19,7 @@ def test_of_a_large_fleet_the_answer_follows_the_page(
 ) -> None:
     make_fleet(engine, 60, seed=2)
     viewer = signed_in("viewer")
-    monkeypatch.setattr(preflight, "SOON", 3)
+    monkeypatch.setattr(preflight, "SOON", 0)
     page = viewer.get("/preflight").text
     assert "is being checked for the whole fleet" in page
     found = re.search(r'hx-get="([^"]+)" hx-trigger="load"', page)
