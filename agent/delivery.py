@@ -141,6 +141,10 @@ def deliver(
                 lost = result.progress.dropped + len(item.report.sightings)
                 result, item = replace(result, progress=replace(result.progress, dropped=lost)), told
                 continue
+            if answer.status == 422 and (answer.field or "").startswith("rule_uses") and item.report.rule_uses:
+                # Nor must a count by a clock that was wrong.
+                item = add_pending(state_dir, replace(item.report, rule_uses=()), now=item.made_at)
+                continue
             if answer.status == 422 and answer.field == "epoch":
                 # This clock was ahead by days when the epoch began: the server's says when it begins.
                 if answer.answered_at is None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from agent.catalogue import Machine, classify, roots, templated, templated_directory
 from agent.contract.facts import EnvironmentSet, FactSet, FoundUv, UvSet
-from agent.contract.messages import Report, Sighting
+from agent.contract.messages import Report, RuleUse, Sighting
 from agent.discover import Discovery, Uv
 from agent.recognise import identity_of
 from agent.where import Open, real_place
@@ -162,6 +162,7 @@ def build_report(
     now: float,
     subject: str,
     sightings: tuple[Sighting, ...] = (),
+    rule_uses: tuple[RuleUse, ...] = (),
 ) -> Report:
     """A report with all its bodies; `now` in seconds since 1970."""
     return Report(
@@ -173,6 +174,7 @@ def build_report(
         sets=facts.digests(),
         bodies=facts.bodies(),
         sightings=sightings,
+        rule_uses=rule_uses,
     )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from agent._platform import open_lock
-from agent.contract.messages import Report, Sighting
+from agent.contract.messages import Report, RuleUse, Sighting
 from agent.storage import read_json, write_json
 
 MAX_SPOOL_BYTES = 50 << 20
@@ -50,7 +50,7 @@ class Progress:
     """How far the agent has come. Times are seconds since 1970; `probes` are the last outcomes as JSON.
 
     `accepted_epoch`: the newest under which the server took a report. `stopped`: the server said that nothing is to be
-    probed, until it says otherwise.
+    probed, until it says otherwise. `uses`, `uses_told`: uses of rules by "rule day", counted and told (see `uses`).
     """
 
     epoch: int = 0
@@ -60,6 +60,8 @@ class Progress:
     sets: Mapping[str, str] = field(default_factory=dict)
     probes: tuple[Mapping[str, Any], ...] = ()
     records: Mapping[str, int] = field(default_factory=dict)
+    uses: Mapping[str, int] = field(default_factory=dict)
+    uses_told: Mapping[str, int] = field(default_factory=dict)
     windows: tuple[Mapping[str, Any], ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
@@ -186,9 +188,7 @@ def cap_spool(pending: tuple[Pending, ...], *, now: float) -> tuple[tuple[Pendin
     # A made_at in the future comes from a clock that was wrong: such a report is not old.
     drop = {item.path for item in pending if now - item.made_at > MAX_SPOOL_AGE_S}
     total = sum(size for path, size in sizes.items() if path not in drop)
-    by_worth = sorted(
-        pending[:-1], key=lambda item: (bool(item.report.sightings), item.report.epoch, item.report.sequence)
-    )
+    by_worth = sorted(pending[:-1], key=lambda item: (item.report.has_news, item.report.epoch, item.report.sequence))
     for item in by_worth:
         if total <= MAX_SPOOL_BYTES:
             break
@@ -235,9 +235,13 @@ def _read_report(value: object) -> Report | None:
             Sighting(**{name: part for name, part in item.items() if name in sighting_fields})
             for item in value.get("sightings", ())
         )
+        parts["rule_uses"] = tuple(
+            RuleUse(rule_id=item["rule_id"], day=item["day"], count=item["count"])
+            for item in value.get("rule_uses", ())
+        )
         report = Report(**parts)
         valid = isinstance(report.epoch, int) and isinstance(report.sequence, int) and isinstance(report.sets, dict)
-    except (TypeError, AttributeError):
+    except (TypeError, AttributeError, KeyError):
         return None
     return report if valid else None
 

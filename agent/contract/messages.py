@@ -47,8 +47,23 @@ class Sighting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RuleUse:
+    """How often a rule let something start on this host on one day (`2026-01-31`, UTC), as far as is known now."""
+
+    rule_id: str
+    day: str
+    count: int
+
+    def to_json(self) -> dict[str, Json]:
+        return {"rule_id": self.rule_id, "day": self.day, "count": self.count}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report of one subject. `epoch`: ms since 1970 when the agent's identity began; `sent_at`: ISO 8601, UTC."""
+    """One report of one subject. `epoch`: ms since 1970 when the agent's identity began; `sent_at`: ISO 8601, UTC.
+
+    `rule_uses`: of the host, not of the subject, and only where an administrator switched counting on.
+    """
 
     report_id: str
     epoch: int
@@ -58,10 +73,16 @@ class Report:
     sets: Mapping[str, str]
     bodies: Mapping[str, str] = field(default_factory=dict)
     sightings: tuple[Sighting, ...] = ()
+    rule_uses: tuple[RuleUse, ...] = ()
     contract: int = CONTRACT
 
+    @property
+    def has_news(self) -> bool:
+        """Whether it tells what no later report would tell again."""
+        return bool(self.sightings or self.rule_uses)
+
     def to_json(self) -> dict[str, Json]:
-        return {
+        value: dict[str, Json] = {
             "contract": self.contract,
             "report_id": self.report_id,
             "epoch": self.epoch,
@@ -72,6 +93,9 @@ class Report:
             "bodies": dict(self.bodies),
             "sightings": [sighting.to_json() for sighting in self.sightings],
         }
+        if self.rule_uses:
+            value["rule_uses"] = [use.to_json() for use in self.rule_uses]
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
