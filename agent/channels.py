@@ -38,10 +38,16 @@ CHANNELS: tuple[Channel, ...] = (
         provider="Microsoft-Windows-SoftwareRestrictionPolicies",
     ),
 )
-"""Audited and blocked starts alone: events of allowed programs (8002, 8005) are never asked for.
+"""Audited and blocked starts alone: events of allowed programs (8002, 8005) are never told, and only asked for below.
 
 source: applocker, events. A report may hold as many sightings as these together.
 """
+
+USE_CHANNELS: tuple[Channel, ...] = (
+    Channel(name="Microsoft-Windows-AppLocker/EXE and DLL", key="applocker-exe-uses", event_ids=(8002,), most=0),
+    Channel(name="Microsoft-Windows-AppLocker/MSI and Script", key="applocker-script-uses", event_ids=(8005,), most=0),
+)
+"""Allowed starts, where counting the uses of rules is switched on; none of them is told, see `uses`."""
 
 CHANNELS_BY_NAME: Mapping[str, Channel] = {channel.name: channel for channel in CHANNELS}
 

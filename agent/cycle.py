@@ -32,6 +32,7 @@ from agent.spool import (
     save_identity,
     save_progress,
 )
+from agent.uses import choose_uses, remember_told
 
 CLOCK_SLACK_S = 2 * 86_400
 
@@ -101,12 +102,13 @@ def run_cycle(
             memory=recall(progress),
             now=clock(),
             records=progress.records,
+            uses=progress.uses,
             windows=recall_windows(progress),
             force=force,
         )
         pending, dropped = cap_spool(load_pending(state_dir), now=clock())
         report = None
-        reading = observation.reading
+        reading, counting = observation.reading, observation.counting
         if force or reading.sightings or is_due(progress, observation.facts, now=clock()):
             report = build_report(
                 observation.facts,
@@ -116,10 +118,11 @@ def run_cycle(
                 now=clock(),
                 subject=observation.principal.sid,
                 sightings=reading.sightings,
+                rule_uses=choose_uses(counting.uses, progress.uses_told, now=clock()),
             )
             # A report without news takes the place of one that still waits without any: one heartbeat is enough.
             waits = pending[-1].report if pending else None
-            if waits is not None and waits.sets == report.sets and not (waits.sightings or report.sightings):
+            if waits is not None and waits.sets == report.sets and not (waits.has_news or report.has_news):
                 report = None
             else:
                 add_pending(state_dir, report, now=clock())
@@ -127,10 +130,14 @@ def run_cycle(
             progress,
             sets=observation.facts.digests(),
             probes=tuple(probe.to_json() for probe in observation.memory.probes.values()),
-            records=reading.records,
+            records={**reading.records, **counting.records},
+            uses=counting.uses,
+            uses_told=remember_told(progress.uses_told, report.rule_uses if report else (), now=clock())
+            if options.count_rule_uses
+            else {},
             windows=tuple(window_json(window) for window in observation.windows),
-            left_out=_added(progress.left_out, reading.left_out),
-            findings=reading.findings,
+            left_out=_added(_added(progress.left_out, reading.left_out), counting.left_out),
+            findings=(*reading.findings, *counting.findings),
             fingerprint=observation.memory.fingerprint,
             probed_at=observation.memory.probed_at,
             starts_day=observation.memory.day,

@@ -197,11 +197,16 @@ def sort_nobodys(event: Event) -> Sorted:
     """An event of nobody whose events are told, counted by what it is."""
     if event.sha256 in CANARY_HASHES:
         reason = "own probe"
-    elif _POWERSHELL_TEST.lower() in event.path.lower():
+    elif is_powershell_test(event):
         reason = "PowerShell's own test"
     else:
         reason = "of an unknown user" if event.user is None else "of another user"
     return Sorted(left_out={reason: 1})
+
+
+def is_powershell_test(event: Event) -> bool:
+    """Whether PowerShell asked how strict it has to be, by a file that it wrote for that alone."""
+    return _POWERSHELL_TEST.lower() in event.path.lower()
 
 
 def path_digest(path: str) -> str:
@@ -215,9 +220,9 @@ def _reason_against(channel: str, event: Event, machine: Machine, sid: str, wind
         event.event_id not in wanted.event_ids or (wanted.provider is not None and event.provider != wanted.provider)
     ):
         return "not asked for"
-    if _is_own(event, windows):
+    if is_own(event, windows):
         return "own probe"
-    if _POWERSHELL_TEST.lower() in event.path.lower():
+    if is_powershell_test(event):
         return "PowerShell's own test"
     if event.user is None:
         return None if _is_in_profile(event.path, machine) else "of an unknown user"
@@ -234,7 +239,7 @@ def _is_in_profile(path: str, machine: Machine) -> bool:
     return ntpath.splitdrive(plain)[1].lower().startswith(start)
 
 
-def _is_own(event: Event, windows: Sequence[Window]) -> bool:
+def is_own(event: Event, windows: Sequence[Window]) -> bool:
     """By the canary's hash; or by time, and either the process, the marker (of a file without another hash) or path."""
     if event.sha256 in CANARY_HASHES:
         return True

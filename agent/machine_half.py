@@ -20,7 +20,7 @@ from typing import Any
 from agent import __version__
 from agent._platform import read_channel, read_host, read_policy
 from agent.contract.facts import FactSet
-from agent.contract.messages import Sighting
+from agent.contract.messages import RuleUse, Sighting
 from agent.cycle import (
     Revoked,
     forget_other_machine,
@@ -37,7 +37,7 @@ from agent.kept import adopt_kept
 from agent.notes import Note, TextSet, with_event_logs
 from agent.options import Options
 from agent.places import Orders, Places, write_orders
-from agent.policy import policy_set
+from agent.policy import PolicyInForce, policy_set, rule_ids
 from agent.report import Facts, build_report, facts_of
 from agent.spool import (
     Delivered,
@@ -54,6 +54,7 @@ from agent.spool import (
     save_identity,
     save_progress,
 )
+from agent.uses import Counting, choose_uses, count_uses, remember_told, without_use_records
 from agent.watch import Reading, read_events_of_all
 
 Deliver = Callable[[Path, Identity, Progress], Delivered]
@@ -106,18 +107,32 @@ def run_machine_cycle(
         adopt_kept(places.orders, identity.catalogue_key)
         taken = take_notes(places.inbox, sids)
         reading, sightings = _read_events(options, environment, taken, progress)
-        shared = (policy_set(read_policy()), replace(read_host(__version__), attested=True))
+        policy = read_policy()
+        counting = _count_uses(options, policy, taken, progress, now=clock())
+        untold = choose_uses(counting.uses, progress.uses_told, now=clock())
+        told: tuple[RuleUse, ...] = ()
+        shared = (policy_set(policy), replace(read_host(__version__), attested=True))
         reports = 0
         for sid, note in sorted(taken.notes.items()):
             subject_dir = _open_subject(state_dir, sid)
-            facts = _facts_of(note, shared, reading)
-            reports += _spool_report(subject_dir, sid, note, facts, sightings.get(sid, ()), now=clock(), force=force)
+            facts = _facts_of(note, shared, {**reading.states, **counting.states})
+            if _spool_report(
+                subject_dir, sid, note, facts, sightings.get(sid, ()), rule_uses=untold, now=clock(), force=force
+            ):
+                # They are the host's: the first report of whichever user tells them.
+                reports, told, untold = reports + 1, told or untold, ()
         dropped = _cap(state_dir, now=clock())
-        findings = (*reading.findings, *(f"{one.sid}: {one.reason}" for one in (*taken.refused, *unmade)))
+        findings = (
+            *reading.findings,
+            *counting.findings,
+            *(f"{one.sid}: {one.reason}" for one in (*taken.refused, *unmade)),
+        )
         progress = replace(
             progress,
-            records=reading.records,
-            left_out=_added(progress.left_out, reading.left_out, _count(taken.refused)),
+            records={**reading.records, **counting.records},
+            uses=counting.uses,
+            uses_told=remember_told(progress.uses_told, told, now=clock()) if options.count_rule_uses else {},
+            left_out=_added(progress.left_out, reading.left_out, counting.left_out, _count(taken.refused)),
             findings=findings,
             cycle_at=clock(),
             dropped=progress.dropped + dropped,
@@ -183,7 +198,7 @@ def _read_events(
     # Before anybody has left a note no event is anybody's. On a machine that was just set up they are the most telling
     # ones, and wait for the first note.
     if not options.read_events or not taken.notes:
-        return Reading(records=progress.records), {}
+        return Reading(records=without_use_records(progress.records)), {}
     people = [
         Person(
             sid=sid,
@@ -193,12 +208,27 @@ def _read_events(
         )
         for sid, note in sorted(taken.notes.items())
     ]
-    return read_events_of_all(read_channel, progress.records, people)
+    return read_events_of_all(read_channel, without_use_records(progress.records), people)
 
 
-def _facts_of(note: Note, shared: Sequence[FactSet], reading: Reading) -> Facts:
+def _count_uses(options: Options, policy: PolicyInForce, taken: Taken, progress: Progress, *, now: float) -> Counting:
+    if not options.read_events or not options.count_rule_uses:
+        return Counting()
+    windows = {sid.upper(): note.windows for sid, note in taken.notes.items()}
+    return count_uses(
+        read_channel,
+        progress.records,
+        progress.uses,
+        rules=rule_ids(policy),
+        windows=windows,
+        now=now,
+        everybody=True,
+    )
+
+
+def _facts_of(note: Note, shared: Sequence[FactSet], states: Mapping[str, str]) -> Facts:
     bodies = dict(note.bodies)
-    bodies["environment"] = with_event_logs(bodies["environment"], reading.states)
+    bodies["environment"] = with_event_logs(bodies["environment"], states)
     return facts_of([*(TextSet(name=kind, text=text) for kind, text in bodies.items()), *shared])
 
 
@@ -209,6 +239,7 @@ def _spool_report(
     facts: Facts,
     sightings: tuple[Sighting, ...],
     *,
+    rule_uses: tuple[RuleUse, ...] = (),
     now: float,
     force: bool,
 ) -> bool:
@@ -223,7 +254,7 @@ def _spool_report(
         pending = load_pending(subject_dir)
         waits = pending[-1].report if pending else None
         # A report without news takes the place of one that still waits without any: one heartbeat is enough.
-        if waits is None or waits.sets != facts.digests() or waits.sightings or sightings:
+        if waits is None or waits.sets != facts.digests() or waits.has_news or sightings or rule_uses:
             report = build_report(
                 facts,
                 report_id=str(uuid.uuid4()),
@@ -232,6 +263,7 @@ def _spool_report(
                 now=now,
                 subject=sid,
                 sightings=sightings,
+                rule_uses=rule_uses,
             )
             add_pending(subject_dir, report, now=now)
         progress = replace(progress, sets=facts.digests(), fingerprint=seen)

@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import __version__
@@ -42,13 +42,14 @@ from agent.loading import Loader
 from agent.occasion import Memory, choose_trials, fingerprint, is_occasion, remember
 from agent.options import Options
 from agent.placement import Journal, new_token
-from agent.policy import PolicyInForce, named_sids, policy_set
+from agent.policy import PolicyInForce, named_sids, policy_set, rule_ids
 from agent.principals import ADMINISTRATORS, Principal, reportable_token
 from agent.probe import Surroundings, leave_to_server, run_trials
 from agent.recognise import is_known_uv
 from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
 from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number, save_progress
 from agent.trials import Trial, find_launcher, plan_trials, probe_key
+from agent.uses import Counting, choose_uses, count_uses, without_use_records
 from agent.watch import Reading, read_events
 
 LOCAL_SYSTEM = "S-1-5-18"
@@ -66,6 +67,7 @@ class Observation:
     memory: Memory
     probed: bool
     reading: Reading
+    counting: Counting = field(default_factory=Counting)
     windows: tuple[Window, ...] = ()
     left_behind: tuple[str, ...] = ()
 
@@ -78,13 +80,15 @@ def observe(
     memory: Memory,
     now: float,
     records: Mapping[str, int],
+    uses: Mapping[str, int] | None = None,
     windows: tuple[Window, ...] = (),
     force: bool = False,
     catalogue_dir: Path | None = None,
 ) -> Observation:
     """Look at the workstation once, under the state directory's lock.
 
-    `records`: the last event read, by channel; `windows`: when earlier cycles probed; `force`: probe on any occasion;
+    `records`: the last event read, by channel; `uses`: of rules, as counted so far;
+    `windows`: when earlier cycles probed; `force`: probe on any occasion;
     `catalogue_dir`: where the server's catalogue is kept, the state directory if nothing else is said.
 
     raises: OSError if the state cannot be kept
@@ -180,9 +184,20 @@ def observe(
                 complete=all(trial in chosen and trial.key in known for trial in first),
                 now=now,
             )
-    reading = Reading(records=records)
+    reading, counting = Reading(records=without_use_records(records)), Counting()
     if options.read_events:
-        reading = read_events(read_channel, records, machine=discovery.machine, sid=principal.sid, windows=windows)
+        reading = read_events(
+            read_channel, reading.records, machine=discovery.machine, sid=principal.sid, windows=windows
+        )
+    if options.read_events and options.count_rule_uses:
+        counting = count_uses(
+            read_channel,
+            records,
+            uses or {},
+            rules=rule_ids(policy),
+            windows={principal.sid.upper(): windows},
+            now=now,
+        )
     return Observation(
         discovery=discovery,
         policy=policy,
@@ -194,7 +209,7 @@ def observe(
                 ProbeSet(catalogue=catalogue.etag, probes=probes, refused=catalogue_refused),
                 replace(
                     surroundings,
-                    event_logs=reading.states,
+                    event_logs={**reading.states, **counting.states},
                     language_mode=language_mode,
                     controls=() if starts else controls,
                 ),
@@ -204,6 +219,7 @@ def observe(
         memory=memory,
         probed=probed,
         reading=reading,
+        counting=counting,
         windows=windows,
         left_behind=left,
     )
@@ -249,6 +265,7 @@ def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, O
             memory=recall(progress),
             now=time.time(),
             records=progress.records,
+            uses=progress.uses,
             windows=recall_windows(progress),
             force=True,
         )
@@ -261,6 +278,7 @@ def preview(options: Options, environment: Mapping[str, str]) -> tuple[Report, O
             now=time.time(),
             subject=observation.principal.sid,
             sightings=observation.reading.sightings,
+            rule_uses=choose_uses(observation.counting.uses, progress.uses_told, now=time.time()),
         )
         return report, observation
 

@@ -30,8 +30,9 @@ class Options:
 
     `project_roots`: folders in which projects live. `search_projects`: whether to look for `.venv`s besides.
     `probing`: False is the kill switch: nothing is started, nothing is placed. `ask_uv`: whether uv may be run to ask
-    it for its directories. `read_events`: whether AppLocker's events of uv's patterns are told. `ca_file`: authorities
-    to trust besides the system's, as PEM. `cycle_s`: time between two looks at the workstation. `insecure`: allow
+    it for its directories. `read_events`: whether AppLocker's events of uv's patterns are told. `count_rule_uses`:
+    whether it is counted by day how often each rule in force let something start. `ca_file`: authorities to trust
+    besides the system's, as PEM. `cycle_s`: time between two looks at the workstation. `insecure`: allow
     plain http to another machine. `machine_dir`: where the two halves of a machine-wide installation meet. `method`:
     `start` tries by starting, `policy` starts nothing and lets the server judge by the policy, `auto` chooses.
     `ephemeral`: a machine that is made anew at each start, and known by its account in the domain. `known_uv`:
@@ -44,6 +45,7 @@ class Options:
     probing: bool = True
     ask_uv: bool = True
     read_events: bool = True
+    count_rule_uses: bool = False
     ca_file: Path | None = None
     cycle_s: int = 3_600
     insecure: bool = False

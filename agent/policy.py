@@ -72,6 +72,11 @@ class PolicyInForce:
         return any(one is not None and bool(one.rules) and one.mode != 0 for one in found)
 
 
+def rule_ids(policy: PolicyInForce) -> frozenset[str]:
+    """The ids of all rules in force that were read, in small letters."""
+    return frozenset(found[1].strip("{}").lower() for rule in policy.all_rules if (found := _RULE_ID.search(rule)))
+
+
 def names_canary(policy: PolicyInForce) -> bool:
     """Whether a rule in force speaks of the canary itself: by one of its hashes, or by a name it is put down under."""
     texts = [rule.lower() for rule in policy.all_rules]

@@ -81,7 +81,7 @@ def read_events_of_all(
                 found = sort_events(channel, (event,), machine=person.machine, sid=person.sid, windows=person.windows)
                 told.setdefault(person.sid, []).extend(found.sightings)
             sightings += found.sightings
-            _add(left_out, found.left_out)
+            add_counts(left_out, found.left_out)
         return Sorted(sightings=tuple(sightings), left_out=left_out)
 
     reading = read_sorted(read_channel, records, sort)
@@ -101,7 +101,7 @@ def read_sorted(read_channel: ReadChannel, records: Mapping[str, int], sort: Sor
         went_on |= found.records
         findings += found.findings
         states |= found.states
-        _add(left_out, found.left_out)
+        add_counts(left_out, found.left_out)
     return Reading(
         sightings=tuple(sightings), records=went_on, left_out=left_out, findings=tuple(findings), states=states
     )
@@ -126,18 +126,18 @@ def _read_one(read_channel: ReadChannel, channel: Channel, known: int, sort: Sor
             if lost is not None:
                 findings.append(explain_loss(channel, lost))
                 state = "overwritten" if lost else "cleared"
-                _add(left_out, {"overwritten before they were read": lost} if lost else {})
+                add_counts(left_out, {"overwritten before they were read": lost} if lost else {})
             if after != known:
                 continue
         parsed = [parse_event(text) for text in read.events]
         events = [event for event in parsed if event is not None]
-        _add(left_out, {"unreadable": len(parsed) - len(events) + read.unreadable})
+        add_counts(left_out, {"unreadable": len(parsed) - len(events) + read.unreadable})
         sorted_ = sort(channel.name, events)
         sightings += sorted_.sightings
-        _add(left_out, sorted_.left_out)
+        add_counts(left_out, sorted_.left_out)
         # Also what could not be read has been read: it would come again for ever. At the end of the log all up to the
         # newest has been seen, also what was not asked for: else records long passed would later count as lost.
-        seen = [int(record[1]) for text in read.events if (record := _RECORD.search(text))]
+        seen = find_records(read.events)
         after = max((after, *seen, read.newest if read.is_end else 0))
         looked_at += len(read.events) + read.unreadable
         if read.is_end:
@@ -154,7 +154,13 @@ def _read_one(read_channel: ReadChannel, channel: Channel, known: int, sort: Sor
     )
 
 
-def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+def find_records(events: Sequence[str]) -> list[int]:
+    """The record numbers of events, also of those that could not be read otherwise."""
+    return [int(record[1]) for text in events if (record := _RECORD.search(text))]
+
+
+def add_counts(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    """Adds counts to those of the same reasons."""
     for reason, count in more.items():
         if count:
             counts[reason] = counts.get(reason, 0) + count
