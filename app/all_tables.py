@@ -12,6 +12,7 @@ MODULES = (
     "app.db.tables",
     "app.fleet.tables",
     "app.fleet.tables_probing",
+    "app.fleet.tables_rule_use",
     "app.ingest.tables",
     "app.accounts.tables",
     "app.audit.tables",

@@ -31,6 +31,7 @@ from app.fleet.rows import (
     SubjectUpdate,
     TransitionRow,
 )
+from app.fleet.rule_uses import UseRow, write_uses
 from app.fleet.sequence import EMPTY_RECENT, Place, place, remember
 from app.fleet.sets import SetCache
 from app.fleet.standing import HostState, Standing, judge_standing
@@ -97,6 +98,7 @@ class Incoming:
     offered: dict[tuple[int, bytes], NewSet] = field(default_factory=dict)
     host: HostColumns | None = None
     sightings: tuple[SightingRow, ...] = ()
+    rule_uses: tuple[UseRow, ...] = ()
 
     @property
     def key(self) -> HostKey:
@@ -133,6 +135,7 @@ class _Work:
     host_updates: dict[int, HostUpdate] = field(default_factory=dict)
     transitions: list[TransitionRow] = field(default_factory=list)
     sightings: dict[tuple[int, int, str, int], SightingRow] = field(default_factory=dict)
+    uses: list[UseRow] = field(default_factory=list)
     deltas: defaultdict[tuple[int, int, int], int] = field(default_factory=lambda: defaultdict(int))
     sets: dict[tuple[int, bytes], tuple[int, int]] = field(default_factory=dict)
     unprepared: list[int] = field(default_factory=list)
@@ -161,6 +164,7 @@ def record_reports(
     with connection.begin():
         cursor = connection.connection.cursor()
         work = _record_round(rows, cursor, reports, range(len(reports)), outcomes, now_ms, sets, linux_group, limits)
+        write_uses(connection, work.uses)
     again = work.unprepared
     if again:
         with connection.begin():
@@ -169,6 +173,7 @@ def record_reports(
         with connection.begin():
             cursor = connection.connection.cursor()
             second = _record_round(rows, cursor, reports, again, outcomes, now_ms, sets, linux_group, None)
+            write_uses(connection, second.uses)
             work.live.update(second.live)
     if stopped:
         _tell_stopped(reports, outcomes, work.live, stopped)
@@ -317,6 +322,7 @@ def _record_one(
         row.group_id,
     )
     live.touched = True
+    work.uses += report.rule_uses
     for sighting in report.sightings:
         work.sightings.setdefault(
             (report.host_id, sighting.at, sighting.channel, sighting.record),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
@@ -19,10 +19,14 @@ from app.errors import InvalidError, MalformedError, TooLargeError, Unauthentica
 from app.fleet.facts import HostColumns, read_host, read_set
 from app.fleet.record import Incoming
 from app.fleet.rows import NewSet, SightingRow
+from app.fleet.rule_uses import DAY_MS, KEPT_DAYS, UseRow
 from app.fleet.tables import KIND_NUMBERS
 from app.ingest.keys import ServerKeys
 
 MAX_SIGHTINGS = 500
+MAX_RULE_USES = 500
+MAX_USES = 10_000_000
+"""No host starts more than a hundred programs a second all day."""
 EPOCH_AHEAD_MS = 86_400_000
 MAX_COMPRESSION = 200
 """A body that grows by more than this is a bomb, whatever its size."""
@@ -48,6 +52,12 @@ class _SightingAll(_Sighting, total=False):
     fqbn: _Text | None
 
 
+class _RuleUse(TypedDict):
+    rule_id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
+    day: Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+    count: Annotated[int, Field(ge=1, le=MAX_USES)]
+
+
 class _Report(TypedDict):
     contract: Annotated[int, Field(ge=1, le=2**31)]
     report_id: Annotated[str, StringConstraints(min_length=8, max_length=64, pattern=r"^[0-9A-Za-z-]+$")]
@@ -61,6 +71,7 @@ class _Report(TypedDict):
 class _ReportAll(_Report, total=False):
     bodies: Annotated[dict[str, str], Field(max_length=64)]
     sightings: Annotated[list[_SightingAll], Field(max_length=MAX_SIGHTINGS)]
+    rule_uses: Annotated[list[_RuleUse], Field(max_length=MAX_RULE_USES)]
 
 
 _REPORT = TypeAdapter(_ReportAll)
@@ -137,7 +148,23 @@ def decode_report(text: bytes, *, host_id: int, secret_hash: bytes, keys: Server
         incoming.offered, incoming.host = _read_bodies(named, bodies)
     if sightings := report.get("sightings"):
         incoming.sightings = tuple(_read_sighting(one, index, now_ms) for index, one in enumerate(sightings))
+    if uses := report.get("rule_uses"):
+        incoming.rule_uses = tuple(
+            _read_use(one, index, host_id=host_id, now_ms=now_ms) for index, one in enumerate(uses)
+        )
     return incoming
+
+
+def _read_use(one: _RuleUse, index: int, *, host_id: int, now_ms: int) -> UseRow:
+    try:
+        day = (date.fromisoformat(one["day"]) - date(1970, 1, 1)).days
+    except ValueError as error:
+        raise InvalidError("Not a day like `2026-01-31`.", field=f"rule_uses.{index}.day") from error
+    today = now_ms // DAY_MS
+    # A day more than is kept on either side: days are the agent's, and its clock is not ours.
+    if not today - KEPT_DAYS - 1 <= day <= today + 1:
+        raise InvalidError("Not a day of the last month.", field=f"rule_uses.{index}.day")
+    return UseRow(host_id, day, one["rule_id"].lower(), one["count"])
 
 
 def _read_bodies(

@@ -1,0 +1,148 @@
+"""How often rules were used, where agents count it: stored by host and day, and read by day for the whole fleet.
+
+A host tells a day's total; told again, the larger stays, so that a report sent twice adds nothing. What a host may
+tell is bounded: so many rules a day, and only days of the last month. It ranks and informs; no rule is made of it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from app.db.base import to_ms
+from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
+
+DAY_MS = 86_400_000
+KEPT_DAYS = 30
+"""So long it is kept which host used a rule; agents keep their counts as long."""
+
+MAX_RULES_A_DAY = 500
+"""So many rules a host may tell of one day; what comes beyond is left out."""
+
+ANY_RULE = ""
+SOME = 5_000
+"""So many rules, or hosts and days, are asked for in one statement."""
+EPOCH = date(1970, 1, 1)
+
+
+class UseRow(NamedTuple):
+    """A total of one host, day (since 1970) and rule, in the order of the table's key."""
+
+    host_id: int
+    day: int
+    rule_id: str
+    uses: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """How often one rule was used in the days asked for, on how many hosts on one day at most, and on which last."""
+
+    uses: int
+    hosts: int
+    last_on: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleUses:
+    """Uses of the rules asked for in the last `days`; ids in small letters, without braces.
+
+    `reporting`: hosts that count uses at all, whatever the rule; `since`: from which day on any did (at most `days`
+    ago), None if none does. `by_rule`: rules that something used; `counted_on`: on how many of the hosts that count a
+    rule is in force.
+    """
+
+    days: int
+    reporting: int
+    since: date | None
+    by_rule: Mapping[str, Used]
+    counted_on: Mapping[str, int]
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Rules in force on hosts that count, which nothing used since they count."""
+        return frozenset(rule for rule, hosts in self.counted_on.items() if hosts and rule not in self.by_rule)
+
+
+def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
+    """Stores totals in the transaction that is open, the larger where one is known."""
+    wanted: dict[tuple[int, int, str], int] = {}
+    for row in rows:
+        key = (row.host_id, row.day, row.rule_id)
+        wanted[key] = max(row.uses, wanted.get(key, 0))
+    if not wanted:
+        return
+    days = sorted({key[:2] for key in wanted})
+    known: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+    for begin in range(0, len(days), SOME):
+        for host_id, day, rule_id in connection.execute(
+            select(RuleUse.host_id, RuleUse.day, RuleUse.rule_id).where(
+                tuple_(RuleUse.host_id, RuleUse.day).in_(days[begin : begin + SOME])
+            )
+        ):
+            known[host_id, day].add(rule_id)
+    values = []
+    for host_id, day, rule_id in sorted(wanted):
+        rules = known[host_id, day]
+        if rule_id not in rules and len(rules) >= MAX_RULES_A_DAY:
+            continue
+        rules.add(rule_id)
+        values.append(UseRow(host_id, day, rule_id, wanted[host_id, day, rule_id])._asdict())
+    if not values:
+        return
+    # In the order of the key, so that two writers wait for each other in no ring.
+    made = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(RuleUse)
+    connection.execute(
+        made.on_conflict_do_update(
+            index_elements=[RuleUse.host_id, RuleUse.day, RuleUse.rule_id],
+            set_={"uses": made.excluded.uses},
+            where=made.excluded.uses > RuleUse.uses,
+        ),
+        values,
+    )
+
+
+def read_rule_uses(session: Session, rule_ids: Collection[str], *, at: datetime, days: int = KEPT_DAYS) -> RuleUses:
+    """Of some rules how often they were used in the last `days` before `at`, as counted by the hour."""
+    first = to_ms(at) // DAY_MS - days
+    wanted = sorted({rule_id.strip("{}").lower() for rule_id in rule_ids})
+    by_rule: dict[str, Used] = {}
+    counted_on = dict.fromkeys(wanted, 0)
+    reporting, since = 0, None
+    for begin in range(0, max(len(wanted), 1), SOME):
+        some = [ANY_RULE, *wanted[begin : begin + SOME]]
+        for rule_id, uses, hosts, first_day, last_day in session.execute(
+            select(
+                RuleDay.rule_id,
+                func.sum(RuleDay.uses),
+                func.max(RuleDay.hosts),
+                func.min(RuleDay.day),
+                func.max(RuleDay.day),
+            )
+            .where(RuleDay.rule_id.in_(some), RuleDay.day >= first)
+            .group_by(RuleDay.rule_id)
+        ):
+            if rule_id == ANY_RULE:
+                since = day_of(first_day)
+            else:
+                by_rule[rule_id] = Used(uses=int(uses), hosts=hosts, last_on=day_of(last_day))
+        for rule_id, hosts in session.execute(
+            select(RuleCounted.rule_id, RuleCounted.hosts).where(RuleCounted.rule_id.in_(some))
+        ):
+            if rule_id == ANY_RULE:
+                reporting = hosts
+            else:
+                counted_on[rule_id] = hosts
+    return RuleUses(days=days, reporting=reporting, since=since, by_rule=by_rule, counted_on=counted_on)
+
+
+def day_of(number: int) -> date:
+    """The date of a number of days since 1970."""
+    return EPOCH + timedelta(days=number)

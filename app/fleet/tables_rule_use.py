@@ -1,0 +1,44 @@
+"""Tables of how often rules were used: by host and day as agents count it, and what pages show of it."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base
+
+
+class RuleUse(Base):
+    """How often a rule let something start on a host on a day (UTC), by the host's own count. No user, no path."""
+
+    __tablename__ = "rule_use"
+    __table_args__ = (Index(None, "day"),)
+
+    host_id: Mapped[int] = mapped_column(
+        BigInteger, ForeignKey("host.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    """Days since 1970."""
+    rule_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    """In small letters, without braces."""
+    uses: Mapped[int] = mapped_column(BigInteger)
+
+
+class RuleDay(Base):
+    """How often a rule was used on a day in the whole fleet, and on how many hosts; '' as the rule: of any rule."""
+
+    __tablename__ = "rule_day"
+
+    rule_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    uses: Mapped[int] = mapped_column(BigInteger)
+    hosts: Mapped[int] = mapped_column(BigInteger)
+
+
+class RuleCounted(Base):
+    """On how many of the hosts that count uses a rule is in force; '' as the rule: how many hosts count at all."""
+
+    __tablename__ = "rule_counted"
+
+    rule_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    hosts: Mapped[int] = mapped_column(BigInteger)
