@@ -18,6 +18,7 @@ from app.fleet.sharing import measure_sharing
 from app.fleet.sighting_days import count_sightings, drop_old_days
 from app.fleet.sweep import mark_silent
 from app.policies.judge_fleet import Judging, judge_untried
+from app.policies.rule_counts import count_rule_uses
 from app.requests.record import drop_old_requests
 
 
@@ -52,6 +53,10 @@ def _sweep(connection: Connection, at: datetime, keeping: Keeping) -> str:
     marked = mark_silent(connection, at, days=keeping.silent_after_days)
     count_absent(connection, at)
     return f"{marked} fell silent"
+
+
+def _count_rule_uses(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+    return f"{count_rule_uses(connection, at)} hosts count how often rules are used"
 
 
 def _merge_imported(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
@@ -132,6 +137,13 @@ JOBS = (
         every=MINUTE,
         first_after=timedelta(seconds=5),
         run=_count_sightings,
+    ),
+    Job(
+        name="count-rule-uses",
+        title="Count how often rules were used, forget after 30 days on which hosts",
+        every=HOUR,
+        first_after=MINUTE,
+        run=_count_rule_uses,
     ),
     Job(
         name="mark-silent",

@@ -9,7 +9,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from app.db.base import now
 from app.db.session import SessionDep
+from app.fleet.rule_uses import read_rule_uses
 from app.policies.arrival import Arrival, PatternAfter, read_arrival
 from app.policies.bundle import Delivery, build_bundle
 from app.policies.export import Export
@@ -99,6 +101,7 @@ def show_kept_export(
         worst=worst_of(arrival),
         in_force={rule.rule_id: rule.subjects for rule in arrival.rules},
         deliveries=deliveries_for(kept.export),
+        used=read_rule_uses(session, [rule.id for rule in kept.export.rules], at=now()),
     )
 
 

@@ -169,4 +169,4 @@ def test_statements_do_not_grow_with_exports(
     assert len(statements) <= 6
     statements.clear()
     client.get("/exports/2")
-    assert len(statements) <= 9
+    assert len(statements) <= 11

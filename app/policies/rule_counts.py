@@ -1,0 +1,94 @@
+"""Counts what hosts told of rules' uses for the pages: by day for the whole fleet, and where a rule is counted at all.
+
+Which host used a rule is forgotten after a month. Counts by day name no host, and stay for a year, so that one can ask
+which rules nothing used in half a year.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, insert, literal, select
+
+from app.db.base import to_ms
+from app.fleet.rule_uses import ANY_RULE, DAY_MS, KEPT_DAYS
+from app.fleet.standing import HostState
+from app.fleet.tables import FactSet, Host, Subject
+from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
+from app.policies.arrival import rules_in_force
+
+COUNTS_KEPT_DAYS = 400
+MAX_RULES_SHOWN = 5_000
+"""So many rules of one day are counted for the pages, those on most hosts first: forged ids fill no table."""
+
+MAX_POLICIES = 500
+
+
+def count_rule_uses(connection: Connection, at: datetime) -> int:
+    """Forgets which hosts used what more than a month ago, counts the rest anew; how many hosts count. Commits."""
+    today = to_ms(at) // DAY_MS
+    with connection.begin():
+        connection.execute(delete(RuleUse).where(RuleUse.day < today - KEPT_DAYS))
+        connection.execute(delete(RuleDay).where(RuleDay.day < today - COUNTS_KEPT_DAYS))
+    # Agents tell days that are over, up to a month late; a clock may be a day ahead.
+    for day in range(today - KEPT_DAYS, today + 2):
+        with connection.begin():
+            _count_day(connection, day)
+    with connection.begin():
+        return _count_hosts(connection)
+
+
+def _count_day(connection: Connection, day: int) -> None:
+    of_day = (RuleUse.day == day, Host.state == HostState.ACTIVE.value)
+    uses, hosts = func.sum(RuleUse.uses), func.count(RuleUse.host_id.distinct())
+    columns = ["rule_id", "day", "uses", "hosts"]
+    connection.execute(delete(RuleDay).where(RuleDay.day == day))
+    any_rule = (
+        select(literal(ANY_RULE), literal(day), uses, hosts).join(Host, Host.id == RuleUse.host_id).where(*of_day)
+    )
+    connection.execute(insert(RuleDay).from_select(columns, any_rule.having(func.count() > 0)))
+    # A host has one row of a rule and day.
+    by_rule = (
+        select(RuleUse.rule_id, literal(day), uses, func.count().label("hosts"))
+        .join(Host, Host.id == RuleUse.host_id)
+        .where(*of_day)
+        .group_by(RuleUse.rule_id)
+        .order_by(func.count().desc(), RuleUse.rule_id)
+        .limit(MAX_RULES_SHOWN)
+    )
+    connection.execute(insert(RuleDay).from_select(columns, by_rule))
+
+
+def _count_hosts(connection: Connection) -> int:
+    """On how many hosts that count each rule is in force, by the policies that their users last reported."""
+    counting = (
+        select(RuleUse.host_id)
+        .join(Host, Host.id == RuleUse.host_id)
+        .where(Host.state == HostState.ACTIVE.value)
+        .distinct()
+        .subquery()
+    )
+    hosts = func.count(Subject.host_id.distinct())
+    policies = connection.execute(
+        select(Subject.policy_id, hosts)
+        .join(counting, counting.c.host_id == Subject.host_id)
+        .where(Subject.policy_id.is_not(None))
+        .group_by(Subject.policy_id)
+        .order_by(hosts.desc(), Subject.policy_id)
+        .limit(MAX_POLICIES)
+    ).all()
+    hosts_of = {policy_id: int(count) for policy_id, count in policies}
+    total = connection.scalar(select(func.count()).select_from(counting)) or 0
+    counted: Counter[str] = Counter()
+    for policy_id, body in connection.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(list(hosts_of)))):
+        for rule_id in rules_in_force(body)[0]:
+            counted[rule_id] += hosts_of[policy_id]
+    connection.execute(delete(RuleCounted))
+    # One host may have had several policies, by what its users last reported.
+    values = [{"rule_id": rule_id, "hosts": min(count, total)} for rule_id, count in sorted(counted.items())]
+    if total:
+        values.insert(0, {"rule_id": ANY_RULE, "hosts": total})
+    if values:
+        connection.execute(insert(RuleCounted), values)
+    return total
