@@ -1,7 +1,7 @@
-"""Closing the loop: on how many subjects an export's rules have arrived, and whether its patterns are open there.
+"""Closing the loop: on how many subjects an export's rules have arrived.
 
 Rules are found again by their ids in the policies that hosts report; ids are derived from content, so what has the id
-does what was exported. Counts come from tallies; outcomes from the probes of those subjects whose policy has the rules.
+does what was exported. Counts come from tallies. What became of the patterns is in `after`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFoundError
-from app.fleet.facts import read_set
 from app.fleet.standing import Standing
-from app.fleet.tables import KIND_NUMBERS, FactSet, Subject, Tally
+from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
 from app.policies.tables import ExportRow, ExportRule
 
 _ID = re.compile(r"\bId=\"\{?([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\}?\"")
@@ -37,30 +36,6 @@ class RuleArrival:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PatternAfter:
-    """One of the export's patterns among subjects that have all rules: open, still blocked (and by whom), not told."""
-
-    pattern: str
-    open: int
-    blocked: int
-    engines: tuple[tuple[str, int], ...]
-    untold: int
-
-    @property
-    def why_blocked(self) -> str | None:
-        """What to look for where the rules are there and the pattern is closed all the same."""
-        if not self.blocked:
-            return None
-        others = [engine for engine, _ in self.engines if engine not in ("applocker", "unknown", "")]
-        if others:
-            return f"Another engine blocks ({', '.join(others)}): AppLocker rules cannot open what it closes."
-        return (
-            "AppLocker still blocks although the rules are there: a Deny rule, a user who is not in the rules' group, "
-            "a policy from Intune besides, or a program of another form than the rules name."
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
     """How far an export has come. `base`: subjects that count; `unreadable`: their policy cannot be read."""
 
@@ -71,7 +46,6 @@ class Arrival:
     missing: int
     unreadable: int
     rules: tuple[RuleArrival, ...]
-    patterns: tuple[PatternAfter, ...]
 
 
 def read_arrival(session: Session, export_id: int, *, group_id: int | None = None) -> Arrival:
@@ -86,7 +60,6 @@ def read_arrival(session: Session, export_id: int, *, group_id: int | None = Non
     subjects_of = _policy_subjects(session, group_id)
     counts = {"arrived": 0, "partly": 0, "missing": 0, "unreadable": 0}
     by_rule: dict[str, int] = defaultdict(int)
-    complete: list[int] = []
     for set_id, found, readable in _policies(session, subjects_of):
         subjects = subjects_of[set_id]
         present = wanted & found
@@ -94,7 +67,6 @@ def read_arrival(session: Session, export_id: int, *, group_id: int | None = Non
             by_rule[rule_id] += subjects
         if present and present == wanted:
             counts["arrived"] += subjects
-            complete.append(set_id)
         elif not readable:
             counts["unreadable"] += subjects
         else:
@@ -112,7 +84,6 @@ def read_arrival(session: Session, export_id: int, *, group_id: int | None = Non
             )
             for rule in rules
         ),
-        patterns=_outcomes(session, complete, sorted({name for rule in rules for name in rule.patterns}), group_id),
         **counts,
     )
 
@@ -154,46 +125,6 @@ def rules_in_force(body: str) -> tuple[set[str], bool]:
         if (found := _ID.search(rule)) is not None
     }
     return ids, value.get("csp") != "present-unreadable"
-
-
-def _outcomes(
-    session: Session, policy_sets: list[int], patterns: list[str], group_id: int | None
-) -> tuple[PatternAfter, ...]:
-    subjects_of: dict[int, int] = defaultdict(int)
-    total = 0
-    for some in _in_parts(policy_sets):
-        query = (
-            select(Subject.probes_id, func.count())
-            .where(Subject.policy_id.in_(some), Subject.standing == Standing.COUNTED.value)
-            .group_by(Subject.probes_id)
-        )
-        if group_id is not None:
-            query = query.where(Subject.group_id == group_id)
-        for probes_id, subjects in session.execute(query):
-            total += subjects
-            if probes_id is not None:
-                subjects_of[probes_id] += subjects
-    opened: dict[str, int] = defaultdict(int)
-    blocked: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for some in _in_parts(sorted(subjects_of)):
-        for set_id, body in session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some))):
-            for fact in read_set("probes", body).patterns:
-                if fact.pattern not in patterns:
-                    continue
-                if fact.outcome == "allowed":
-                    opened[fact.pattern] += subjects_of[set_id]
-                elif fact.outcome in ("blocked", "denied"):
-                    blocked[fact.pattern][fact.engine] += subjects_of[set_id]
-    return tuple(
-        PatternAfter(
-            pattern=pattern,
-            open=opened[pattern],
-            blocked=sum(blocked[pattern].values()),
-            engines=tuple(sorted(blocked[pattern].items(), key=lambda one: (-one[1], one[0]))),
-            untold=total - opened[pattern] - sum(blocked[pattern].values()),
-        )
-        for pattern in patterns
-    )
 
 
 def _in_parts(ids: list[int]) -> Iterable[list[int]]:

@@ -73,7 +73,7 @@ class WhatIf:
 
 
 @dataclass(frozen=True, slots=True)
-class _Specimen:
+class ExportSpecimen:
     """A file that a pattern's rule is for."""
 
     pattern: str
@@ -89,7 +89,7 @@ def simulate_export(
     catalogue: Catalogue | None = None,
 ) -> WhatIf:
     """Judge an export against the policies in force of the fleet, or of one group of hosts."""
-    specimens = tuple(_specimens(export, catalogue or load_catalogue()))
+    specimens = tuple(export_specimens(export, catalogue or load_catalogue()))
     patterns: dict[str, dict[str, int]] = {
         pattern: defaultdict(int) for pattern in dict.fromkeys(one.pattern for one in specimens)
     }
@@ -150,7 +150,7 @@ def simulate_export(
 
 
 def _judge(
-    specimens: Iterable[_Specimen], before: CompiledPolicy, after: CompiledPolicy, token: Token
+    specimens: Iterable[ExportSpecimen], before: CompiledPolicy, after: CompiledPolicy, token: Token
 ) -> Iterable[tuple[str, str, tuple[str, ...]]]:
     """Per pattern: what becomes of it. A pattern with several specimens is open if any of them may start."""
     opened: dict[str, str] = {}
@@ -171,7 +171,7 @@ def _judge(
         yield pattern, verdict, tuple(denied[pattern]) if verdict == "still_closed" else ()
 
 
-def _specimens(export: Export, catalogue: Catalogue) -> Iterable[_Specimen]:
+def export_specimens(export: Export, catalogue: Catalogue) -> Iterable[ExportSpecimen]:
     """For each rule and pattern a file that the rule is for: by path, or with the identity that the rule names."""
     machine = typical_machine(export.project_roots, export.roots)
     for rule in export.added:
@@ -185,7 +185,7 @@ def _specimens(export: Export, catalogue: Catalogue) -> Iterable[_Specimen]:
             token = Token(sids=STANDARD_USER.sids | set(export.sids))
             for file in files:
                 if alone.decide(file, token, rule.collection).verdict is Verdict.ALLOWED:
-                    yield _Specimen(name, rule.collection, file)
+                    yield ExportSpecimen(name, rule.collection, file)
                     break
 
 

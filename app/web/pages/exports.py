@@ -12,13 +12,15 @@ from starlette.responses import Response
 from app.db.base import now
 from app.db.session import SessionDep
 from app.fleet.rule_uses import read_rule_uses
-from app.policies.arrival import Arrival, PatternAfter, read_arrival
+from app.policies.after import AT_ONCE_USERS, read_after
+from app.policies.arrival import read_arrival
 from app.policies.bundle import Delivery, build_bundle
 from app.policies.export import Export
 from app.policies.queries_exports import get_kept_export, page_exports
 from app.policies.standing import read_standing
 from app.policies.whatif import simulate_export
 from app.web.guards import ViewFleet
+from app.web.pages.exports_after import because_help, because_words, hosts_address
 from app.web.templating import address, render
 
 router = APIRouter(include_in_schema=False)
@@ -91,6 +93,8 @@ def show_kept_export(
 ) -> Response:
     kept = get_kept_export(session, export_id)
     arrival = read_arrival(session, export_id)
+    # Of a large fleet it takes a second: the page comes first, and asks for it.
+    after = read_after(session, export_id) if 0 < arrival.base <= AT_ONCE_USERS else None
     return render(
         request,
         "exports/page.html",
@@ -98,7 +102,10 @@ def show_kept_export(
         export=kept.export,
         arrival=arrival,
         standing=read_standing(session),
-        worst=worst_of(arrival),
+        after=after,
+        because_words=because_words,
+        because_help=because_help,
+        hosts_address=hosts_address,
         in_force={rule.rule_id: rule.subjects for rule in arrival.rules},
         deliveries=deliveries_for(kept.export),
         used=read_rule_uses(session, [rule.id for rule in kept.export.rules], at=now()),
@@ -136,11 +143,6 @@ def download_bundle(
         media_type="application/zip",
         headers={"Content-Disposition": f'attachment; filename="{quote(bundle.file_name)}"'},
     )
-
-
-def worst_of(arrival: Arrival) -> PatternAfter | None:
-    """The pattern that is still blocked for most of those who have all rules; None if none is."""
-    return max((one for one in arrival.patterns if one.blocked), key=lambda one: one.blocked, default=None)
 
 
 def deliveries_for(export: Export) -> tuple[DeliveryChoice, ...]:

@@ -1,4 +1,4 @@
-"""Exported rules are found again in reported policies, and what became of their patterns there is counted."""
+"""Exported rules are found again in reported policies, and counted."""
 
 from __future__ import annotations
 
@@ -63,10 +63,6 @@ def test_how_far_an_export_has_come(session: Session, make_fleet: MakeFleet, dev
     arrival = read_arrival(session, kept.id)
     assert (arrival.base, arrival.arrived, arrival.partly, arrival.missing, arrival.unreadable) == (9, 5, 1, 1, 2)
     assert sorted(rule.subjects for rule in arrival.rules) == [5, 6]
-    for after in arrival.patterns:
-        assert (after.open, after.blocked, after.untold) == (3, 1, 1)
-        assert after.engines == (("wdac", 1),)
-        assert "Another engine blocks (wdac)" in (after.why_blocked or "")
 
 
 def test_one_group_of_hosts(session: Session, make_fleet: MakeFleet, developers: str) -> None:
@@ -77,16 +73,14 @@ def test_one_group_of_hosts(session: Session, make_fleet: MakeFleet, developers:
     fleet.add(policy_set(export, rules=0), probe_set(Outcome.ALLOWED), group="Rest")
     pilot = read_arrival(session, kept.id, group_id=fleet.groups["Pilot"])
     assert (pilot.base, pilot.arrived) == (1, 1)
-    assert all("Deny rule" in (after.why_blocked or "") for after in pilot.patterns)
     rest = read_arrival(session, kept.id, group_id=fleet.groups["Rest"])
     assert (rest.base, rest.arrived, rest.missing) == (1, 0, 1)
-    assert [(after.open, after.blocked, after.why_blocked) for after in rest.patterns] == [(0, 0, None)] * 2
 
 
 def test_an_empty_fleet_and_an_unknown_export(session: Session, developers: str) -> None:
     kept = record_export(session, plan_export(PATTERNS, developers))
     arrival = read_arrival(session, kept.id)
     assert (arrival.base, arrival.arrived) == (0, 0)
-    assert {after.pattern for after in arrival.patterns} == set(PATTERNS)
+    assert {name for rule in arrival.rules for name in rule.patterns} == set(PATTERNS)
     with pytest.raises(NotFoundError):
         read_arrival(session, kept.id + 1)

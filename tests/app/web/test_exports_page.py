@@ -106,9 +106,11 @@ def test_arrival_is_told_with_the_pattern_that_stays_blocked(
     ]
     report(app, fleet)
     text = " ".join(unescape(client.get("/exports/1").text).split())
-    assert "All 2 rules have arrived for <strong>4</strong> of 7 users" in text
-    assert "is open for <strong>3</strong> and still blocked for <strong>1</strong> of them" in text
-    assert "AppLocker still blocks although the rules are there" in text
+    assert 'have arrived for <strong><a href="/exports/1/hosts?stage=arrived">4</a></strong> of 7 users' in text
+    assert 'open for <strong><a href="/exports/1/hosts?stage=arrived&state=open">3</a></strong>' in text
+    assert 'still blocked for <strong><a href="/exports/1/hosts?stage=arrived&state=blocked">1</a></strong>' in text
+    assert f"The user’s token does not hold {SID}" in text
+    assert "The rules have not arrived" in text
     assert "All rules in force: 4 of 7. Some of the rules: 1 of 7. None of the rules: 2 of 7." in text
 
 
@@ -170,3 +172,68 @@ def test_statements_do_not_grow_with_exports(
     statements.clear()
     client.get("/exports/2")
     assert len(statements) <= 11
+
+
+def test_each_figure_leads_to_its_hosts(
+    app: FastAPI, made: Export, signed_in: Callable[[str], TestClient], statements: list[str]
+) -> None:
+    rules = tuple(render_rule(rule.rule) for rule in made.rules)
+    client = signed_in("viewer")
+    report(
+        app,
+        [
+            ruled("OPEN", rules=rules),
+            ruled("SHUT", rules=rules, blocked=("venv-python",)),
+            ruled("NONE", blocked=("venv-python",)),
+        ],
+    )
+    statements.clear()
+    text = client.get("/exports/1/hosts?stage=arrived&state=blocked").text
+    assert len(statements) <= 20
+    assert ">SHUT</a>" in text
+    assert ">OPEN</a>" not in text
+    assert ">NONE</a>" not in text
+    assert "all rules in force" in text
+    text = client.get("/exports/1/hosts?reason=not-arrived").text
+    assert ">NONE</a>" in text
+    assert ">SHUT</a>" not in text
+    assert "No host fits" in client.get("/exports/1/hosts?state=untold").text
+    assert client.get("/exports/1/hosts?pattern=tool-bin-exe").status_code == 422
+    assert client.get("/exports/1/hosts?cursor=x").status_code == 422
+    assert client.get("/exports/2/hosts").status_code == 404
+
+
+def test_what_became_of_it_is_a_page_a_fragment_and_an_answer_to_programs(
+    app: FastAPI, made: Export, signed_in: Callable[[str], TestClient]
+) -> None:
+    rules = tuple(render_rule(rule.rule) for rule in made.rules)
+    client = signed_in("viewer")
+    report(app, [ruled("SHUT", rules=rules, blocked=("venv-python",)), ruled("NONE")])
+    assert "<!doctype html>" in client.get("/exports/1/after").text
+    part = client.get("/exports/1/after", headers={"HX-Request": "true"})
+    assert part.text.lstrip().startswith('<div id="after">')
+    after = client.get("/api/v1/exports/1/after").json()
+    assert (after["base"], after["open"], after["blocked"], after["arrived"]) == (2, 1, 1, 1)
+    assert after["reasons"][0]["because"] == {"reason": "not-in-group", "detail": SID}
+    arrival = client.get("/api/v1/exports/1/arrival").json()
+    assert (arrival["base"], arrival["arrived"], arrival["missing"]) == (2, 1, 1)
+    listed = client.get("/api/v1/exports/1/hosts?reason=not-in-group").json()
+    assert [one["name"] for one in listed["hosts"]] == ["SHUT"]
+    assert client.get("/api/v1/exports/9/after").status_code == 404
+
+
+def test_hosts_of_an_export_need_a_login(made: Export, anonymous: TestClient) -> None:
+    for path in ("/exports/1/after", "/exports/1/hosts"):
+        assert anonymous.get(path).headers["location"].startswith("/login")
+    assert anonymous.get("/api/v1/exports/1/hosts").status_code == 401
+
+
+def test_a_large_fleet_gets_the_page_first(
+    app: FastAPI, made: Export, signed_in: Callable[[str], TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = signed_in("viewer")
+    report(app, [ruled("A")])
+    monkeypatch.setattr("app.web.pages.exports.AT_ONCE_USERS", 0)
+    text = client.get("/exports/1").text
+    assert 'hx-get="/exports/1/after" hx-trigger="load"' in text
+    assert "By pattern" not in text

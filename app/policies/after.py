@@ -1,0 +1,322 @@
+"""After an export: for whom its patterns are open, for whom they are still blocked, and why.
+
+Users that are alike to the rules (policy, the SIDs that rules can tell apart, what probes found) are judged once. What
+probes found says whether a pattern is open; the policy in force and the token, judged by the engine, say why not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from agent.catalogue import Catalogue
+from agent.catalogue import load as load_catalogue
+from agent.contract.facts import Engine
+from app.applocker.evaluate import CompiledPolicy, compile_policy
+from app.applocker.model import STANDARD_USER, Token, Verdict
+from app.fleet.probes import mark
+from app.fleet.tables import FactSet
+from app.policies.arrival import rules_in_force
+from app.policies.profiles import group_policy_of, policies_in_use, read_profiles, sids_of
+from app.policies.queries_exports import get_kept_export
+from app.policies.tables import ExportRule
+from app.policies.whatif import ExportSpecimen, export_specimens
+
+_ALLOWED = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
+_SETS_AT_ONCE = 500
+AT_ONCE_USERS = 50_000
+"""Fleets up to this size are judged while a page waits."""
+OURS = ("", "applocker", "unknown")
+"""Engines, as probes name them, whose refusal may be AppLocker's."""
+
+
+class Reason(StrEnum):
+    """Why a pattern is still blocked for somebody, the one to look at first first."""
+
+    OTHER_ENGINE = "other-engine"
+    UNREADABLE = "unreadable"
+    NOT_ARRIVED = "not-arrived"
+    INTUNE = "intune"
+    DENY_RULE = "deny-rule"
+    NOT_IN_GROUP = "not-in-group"
+    SERVICE = "service"
+    OTHER_FILE = "other-file"
+    UNEXPLAINED = "unexplained"
+
+
+_ORDER = {reason: place for place, reason in enumerate(Reason)}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Because:
+    """A reason. `detail`: the engine, the name of the Deny rule, or the SID that the token lacks; else empty."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What became of a pattern for somebody: `because` None is open."""
+
+    because: Because | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockedFor:
+    """For how many users one reason holds. `patterns`: those that it keeps closed."""
+
+    because: Because
+    users: int
+    patterns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatternAfter:
+    """One of the export's patterns: users for whom it is open, blocked, not told, and why it is blocked."""
+
+    pattern: str
+    open: int
+    blocked: int
+    untold: int
+    reasons: tuple[tuple[Because, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class After:
+    """What became of an export, in counted users. A user is blocked if any of its patterns is, else open if one was
+    found open. `arrived_*`: the same among those who have all rules. `reasons`: each user once, by the first reason.
+    """
+
+    base: int
+    open: int
+    blocked: int
+    untold: int
+    arrived: int
+    arrived_open: int
+    arrived_blocked: int
+    arrived_untold: int
+    service_disabled: int
+    reasons: tuple[BlockedFor, ...]
+    patterns: tuple[PatternAfter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """A policy in force, as far as an export can ask. `compiled` None: nobody can judge it."""
+
+    ids: frozenset[str]
+    is_readable: bool
+    has_intune: bool
+    service_disabled: bool
+    compiled: CompiledPolicy | None
+
+
+class AfterJudge:
+    """One export and the fleet's policies, ready to say what became of each pattern for users of one kind."""
+
+    def __init__(self, session: Session, export_id: int, *, catalogue: Catalogue | None = None) -> None:
+        catalogue = catalogue or load_catalogue()
+        self.session = session
+        rules = session.scalars(select(ExportRule).where(ExportRule.export_id == export_id)).all()
+        kept = get_kept_export(session, export_id)
+        self.wanted = frozenset(rule.rule_id for rule in rules)
+        self.rules_of: dict[str, set[str]] = defaultdict(set)
+        for rule in rules:
+            for pattern in rule.patterns:
+                self.rules_of[pattern].add(rule.rule_id)
+        self.patterns = tuple(sorted(self.rules_of))
+        self.kinds = {pattern: {rule.kind for rule in rules if pattern in rule.patterns} for pattern in self.patterns}
+        self.sids = kept.export.sids
+        self.specimens: dict[str, list[ExportSpecimen]] = defaultdict(list)
+        for specimen in export_specimens(kept.export, catalogue):
+            self.specimens[specimen.pattern].append(specimen)
+        self.bodies = policies_in_use(session)
+        self.policies = {number: self._read_policy(body) for number, body in self.bodies.items()}
+        self.named = self._sids_that_matter()
+        self._meaning = _meaning(self.patterns)
+        self._found: dict[int | None, tuple[tuple[str, str], ...]] = {}
+        self._why: dict[tuple[int, int, int, str], Because] = {}
+
+    def has_arrived(self, policy_id: int | None) -> bool:
+        """Whether all rules of the export are in a policy."""
+        policy = self.policies.get(policy_id or 0)
+        return policy is not None and bool(self.wanted) and self.wanted <= policy.ids
+
+    def read_probes(self, ids: Iterable[int | None]) -> None:
+        """Learns what sets of probes say of the export's patterns, from the numbers that the database keeps."""
+        self._found.setdefault(None, ())
+        missing = sorted({number for number in ids if number is not None} - self._found.keys())
+        for begin in range(0, len(missing), _SETS_AT_ONCE):
+            some = missing[begin : begin + _SETS_AT_ONCE]
+            for number, facts in self.session.execute(select(FactSet.id, FactSet.facts).where(FactSet.id.in_(some))):
+                self._found[number] = tuple(self._meaning[fact] for fact in facts or () if fact in self._meaning)
+            for number in some:
+                self._found.setdefault(number, ())
+
+    def states(self, policy_id: int | None, probes_id: int | None, sids: int, deny_only: int) -> dict[str, State]:
+        """What became of each pattern that probes tried, for users of one kind. `sids`: bits over `named`."""
+        return {
+            pattern: State(None if engine is None else self._because(policy_id, sids, deny_only, pattern, engine))
+            for pattern, engine in self._tried(probes_id)
+        }
+
+    def _tried(self, probes_id: int | None) -> Iterable[tuple[str, str | None]]:
+        for pattern, engine in self._found[probes_id]:
+            yield pattern, None if engine == _OPEN else engine
+
+    def _because(self, policy_id: int | None, sids: int, deny_only: int, pattern: str, engine: str) -> Because:
+        if engine not in OURS:
+            return Because(Reason.OTHER_ENGINE, engine)
+        policy = self.policies.get(policy_id or 0)
+        if policy is None or policy_id is None:
+            return Because(Reason.UNREADABLE)
+        if not self.rules_of[pattern] <= policy.ids:
+            return Because(Reason.NOT_ARRIVED if policy.is_readable else Reason.UNREADABLE)
+        key = (policy_id, sids, deny_only, pattern)
+        known = self._why.get(key)
+        if known is None:
+            known = self._why[key] = self._judge(
+                policy, sids_of(sids, self.named), sids_of(deny_only, self.named), pattern
+            )
+        return known
+
+    def _judge(self, policy: _Policy, sids: frozenset[str], deny_only: frozenset[str], pattern: str) -> Because:
+        """Why a pattern is blocked although its rules are there."""
+        if policy.has_intune:
+            return Because(Reason.INTUNE)
+        if policy.compiled is None or not self.specimens[pattern]:
+            return Because(Reason.UNEXPLAINED)
+        token = Token(sids=sids | STANDARD_USER.sids, deny_only=deny_only)
+        member = Token(sids=token.sids | {sid.upper() for sid in self.sids}, deny_only=deny_only)
+        is_open = True
+        for one in self.specimens[pattern]:
+            decision = policy.compiled.decide(one.file, token, one.collection)
+            if decision.verdict is Verdict.DENIED:
+                return Because(Reason.DENY_RULE, decision.rules[0].name[:200])
+            if decision.verdict not in _ALLOWED:
+                is_open = False
+                if policy.compiled.decide(one.file, member, one.collection).verdict in _ALLOWED:
+                    return Because(Reason.NOT_IN_GROUP, ", ".join(self.sids)[:200])
+        if not is_open:
+            return Because(Reason.UNEXPLAINED)
+        if policy.service_disabled:
+            return Because(Reason.SERVICE)
+        return Because(Reason.OTHER_FILE, ", ".join(sorted(self.kinds[pattern])))
+
+    def _read_policy(self, body: str) -> _Policy:
+        ids, is_readable = rules_in_force(body)
+        has_all = bool(ids & self.wanted)
+        value = json.loads(body)
+        policy = group_policy_of(body) if has_all else None
+        return _Policy(
+            ids=frozenset(ids & self.wanted),
+            is_readable=is_readable,
+            has_intune=value.get("csp", "none") != "none",
+            service_disabled=bool(value.get("service_disabled")),
+            compiled=None if policy is None else compile_policy(policy),
+        )
+
+    def _sids_that_matter(self) -> tuple[str, ...]:
+        found = {sid.upper() for sid in self.sids}
+        for policy in self.policies.values():
+            if policy.compiled is not None:
+                for specimens in self.specimens.values():
+                    for one in specimens:
+                        found |= policy.compiled.sids_that_matter(one.file, one.collection)
+        return tuple(sorted(found - STANDARD_USER.sids))
+
+
+def read_after(
+    session: Session, export_id: int, *, group_id: int | None = None, catalogue: Catalogue | None = None
+) -> After:
+    """What became of an export in the fleet, or in one group of hosts. raises: NotFoundError"""
+    judge = AfterJudge(session, export_id, catalogue=catalogue)
+    profiles = [one for one in read_profiles(session, judge.named) if group_id is None or one.group_id == group_id]
+    judge.read_probes(one.probes_id for one in profiles)
+    totals: Counter[tuple[bool, str]] = Counter()
+    because: Counter[Because] = Counter()
+    kept_closed: dict[Because, set[str]] = defaultdict(set)
+    by_pattern: dict[str, Counter[Because | None]] = {pattern: Counter() for pattern in judge.patterns}
+    service_disabled = 0
+    for one in profiles:
+        states = judge.states(one.policy_id, one.probes_id, one.sids, one.deny_only)
+        for pattern, state in states.items():
+            by_pattern[pattern][state.because] += one.subjects
+        first = first_reason(states)
+        totals[judge.has_arrived(one.policy_id), summed(states)] += one.subjects
+        if first is not None:
+            because[first] += one.subjects
+            kept_closed[first] |= {pattern for pattern, state in states.items() if state.because == first}
+            policy = judge.policies.get(one.policy_id or 0)
+            service_disabled += one.subjects if policy is not None and policy.service_disabled else 0
+    base = sum(totals.values())
+    return After(
+        base=base,
+        open=totals[True, "open"] + totals[False, "open"],
+        blocked=totals[True, "blocked"] + totals[False, "blocked"],
+        untold=totals[True, "untold"] + totals[False, "untold"],
+        arrived=sum(users for (arrived, _), users in totals.items() if arrived),
+        arrived_open=totals[True, "open"],
+        arrived_blocked=totals[True, "blocked"],
+        arrived_untold=totals[True, "untold"],
+        service_disabled=service_disabled,
+        reasons=tuple(
+            BlockedFor(because=why, users=users, patterns=tuple(sorted(kept_closed[why])))
+            for why, users in sorted(because.items(), key=lambda item: (-item[1], item[0]))
+        ),
+        patterns=tuple(
+            PatternAfter(
+                pattern=pattern,
+                open=counts[None],
+                blocked=sum(counts.values()) - counts[None],
+                untold=base - sum(counts.values()),
+                reasons=tuple(
+                    (why, users)
+                    for why, users in sorted(
+                        ((why, users) for why, users in counts.items() if why is not None),
+                        key=lambda item: (-item[1], item[0]),
+                    )
+                ),
+            )
+            for pattern, counts in by_pattern.items()
+        ),
+    )
+
+
+def first_reason(states: Mapping[str, State]) -> Because | None:
+    """Of all that keeps a user's patterns closed what is to be looked at first; None if nothing does."""
+    found = [state.because for state in states.values() if state.because is not None]
+    return min(found, key=lambda why: (_ORDER[why.reason], why.detail), default=None)
+
+
+def summed(states: Mapping[str, State]) -> str:
+    """`blocked`, `open` or `untold` for a user over all patterns.
+
+    >>> summed({}), summed({"a": State()}), summed({"a": State(), "b": State(Because(Reason.NOT_ARRIVED))})
+    ('untold', 'open', 'blocked')
+    """
+    if any(state.because is not None for state in states.values()):
+        return "blocked"
+    return "open" if states else "untold"
+
+
+_OPEN = "-"
+
+
+def _meaning(patterns: Sequence[str]) -> dict[int, tuple[str, str]]:
+    """Of each number that a set of probes may have: the pattern, and the engine that blocks or `-` for open."""
+    meaning = {}
+    for pattern in patterns:
+        for engine in ("", *Engine):
+            meaning[mark(pattern, "allowed", engine)] = (pattern, _OPEN)
+            # What is denied without an engine's name was no policy's doing.
+            meaning[mark(pattern, "denied", engine)] = (pattern, str(engine) or "other")
+            meaning[mark(pattern, "blocked", engine)] = (pattern, str(engine))
+    return meaning
