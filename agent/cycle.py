@@ -137,7 +137,7 @@ def run_cycle(
             else {},
             windows=tuple(window_json(window) for window in observation.windows),
             left_out=_added(_added(progress.left_out, reading.left_out), counting.left_out),
-            findings=(*reading.findings, *counting.findings),
+            findings=tuple(dict.fromkeys((*reading.findings, *counting.findings))),
             fingerprint=observation.memory.fingerprint,
             probed_at=observation.memory.probed_at,
             starts_day=observation.memory.day,

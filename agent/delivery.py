@@ -23,6 +23,7 @@ from agent.spool import (
     save_identity,
     save_progress,
 )
+from agent.uses import without_refused
 
 MAX_TURNS = 6
 """How often one report may be sent again at once: for missing bodies, a new epoch, a new token."""
@@ -142,8 +143,9 @@ def deliver(
                 result, item = replace(result, progress=replace(result.progress, dropped=lost)), told
                 continue
             if answer.status == 422 and (answer.field or "").startswith("rule_uses") and item.report.rule_uses:
-                # Nor must a count by a clock that was wrong.
-                item = add_pending(state_dir, replace(item.report, rule_uses=()), now=item.made_at)
+                # Nor must a count by a clock that was wrong, or of a day that waited here for too long.
+                kept = without_refused(item.report.rule_uses, answer.field or "")
+                item = add_pending(state_dir, replace(item.report, rule_uses=kept), now=item.made_at)
                 continue
             if answer.status == 422 and answer.field == "epoch":
                 # This clock was ahead by days when the epoch began: the server's says when it begins.

@@ -123,8 +123,7 @@ def run_machine_cycle(
                 reports, told, untold = reports + 1, told or untold, ()
         dropped = _cap(state_dir, now=clock())
         findings = (
-            *reading.findings,
-            *counting.findings,
+            *dict.fromkeys((*reading.findings, *counting.findings)),
             *(f"{one.sid}: {one.reason}" for one in (*taken.refused, *unmade)),
         )
         progress = replace(

@@ -30,6 +30,7 @@ MAX_RULES = 500
 
 KEPT_DAYS = 30
 
+_DAY_FIELD = re.compile(r"rule_uses\.([0-9]{1,6})\.day")
 _KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}) (\d{4}-\d{2}-\d{2})")
 
 
@@ -86,15 +87,15 @@ def count_uses(
                 counted[key] = counted.get(key, 0) + 1
 
     for channel in USE_CHANNELS:
-        known = records.get(record_key(channel), 0)
-        if not known:
+        known = records.get(record_key(channel))
+        if known is None:
             # What was before somebody switched this on is nobody's to count.
             read = read_channel(channel.name, query_of(channel, MAX_RECORD), 1)
-            after, state = read.newest, name_state(read.error) if read.error else "read"
+            after, state = None if read.error else read.newest, name_state(read.error) if read.error else "read"
             findings += [finding] if read.error and (finding := explain_error(channel, read.error)) else []
         else:
             after, state = _count_one(read_channel, channel, known, count, left_out, findings)
-        if after:
+        if after is not None:
             went_on[record_key(channel)] = after
         if state != "absent":
             states[channel.key] = state
@@ -121,7 +122,7 @@ def _count_one(
             is_first = False
             after, lost = find_loss(known, read)
             if lost is not None:
-                findings.append(explain_loss(channel, lost))
+                findings.append(f"{explain_loss(channel, lost)}; uses of rules are counted too low")
                 state = "overwritten" if lost else "cleared"
             if after != known:
                 continue
@@ -176,6 +177,19 @@ def choose_uses(uses: Mapping[str, int], told: Mapping[str, int], *, now: float)
 def remember_told(told: Mapping[str, int], uses: Iterable[RuleUse], *, now: float) -> dict[str, int]:
     """What the server was told, with what a report tells now."""
     return keep_days({**told, **{f"{use.rule_id} {use.day}": use.count for use in uses}}, now=now)
+
+
+def without_refused(uses: tuple[RuleUse, ...], field: str) -> tuple[RuleUse, ...]:
+    """What may be told again of counts that the server refused, by the field that it named: all but those of that day.
+
+    >>> uses = tuple(RuleUse(rule_id="r", day=f"2026-01-0{day}", count=1) for day in (1, 2))
+    >>> [use.day for use in without_refused(uses, "rule_uses.0.day")], without_refused(uses, "rule_uses")
+    (['2026-01-02'], ())
+    """
+    found = _DAY_FIELD.fullmatch(field)
+    if found is None or int(found[1]) >= len(uses):
+        return ()
+    return tuple(use for use in uses if use.day != uses[int(found[1])].day)
 
 
 def keep_days(counts: Mapping[str, int], *, now: float) -> dict[str, int]:
