@@ -15,11 +15,11 @@ from agent.catalogue import Catalogue, Machine, expand
 from agent.contract.canonical import canonical_json
 from app.applocker.evaluate import CompiledPolicy, collection_of, compile_policy
 from app.applocker.model import STANDARD_USER, File, HashCondition, Policy, PublisherCondition, Token, Verdict
-from app.policies.coverage import TYPICAL_ENVIRONMENT, example_of
+from app.policies.coverage import example_of
+from app.policies.roots import UNKNOWN_PLACE, file_at, machine_at, on_disk, places_of
 from app.policies.whatif import reported_policy
 
 ADMINISTRATORS = "S-1-5-32-544"
-_ANSWERS = ("cache_dir", "python_dir", "python_bin_dir", "tool_dir", "tool_bin_dir")
 
 
 def judge_probes(
@@ -32,8 +32,8 @@ def judge_probes(
         return probes
     compiled = compile_policy(found)
     user = _token(json.loads(token) if token else {})
-    machine = _machine(json.loads(environment) if environment else {})
-    uvs = _uv_files(json.loads(uv) if uv else {})
+    machine = machine_at(places_of(json.loads(environment) if environment else {}))
+    uvs = _uv_files(json.loads(uv) if uv else {}, machine)
     not_enforced = bool(json.loads(policy or "{}").get("service_disabled"))
     value["probes"] = [
         _judge(one, compiled, user, machine, uvs, catalogue, not_enforced=not_enforced)
@@ -63,7 +63,7 @@ def _judge(
     is_known = bool(files) or probe.get("specimen") == "canary"
     if not files:
         forms = [example_of(form) for form in expand(pattern, machine)]
-        files = tuple(File(path=path) for path in forms if collection_of(path) == wanted)[:1]
+        files = tuple(file_at(path) for path in forms if collection_of(path) == wanted)[:1]
     if not files:
         return probe
     outcomes = [_outcome(compiled, file, token, wanted, not_enforced=not_enforced) for file in files]
@@ -106,40 +106,18 @@ def _token(value: Mapping[str, Any]) -> Token:
     )
 
 
-def _machine(value: Mapping[str, Any]) -> Machine:
-    """A workstation as most are, with what uv itself said of its places; what is not public in them is any word."""
-    told = value.get("answers", {})
-    answers = {name: _on_disk(told[name]) for name in _ANSWERS if isinstance(told.get(name), str)}
-    return Machine(
-        env=TYPICAL_ENVIRONMENT,
-        project_roots=(r"C:\projects",),
-        answers={name: place for name, place in answers.items() if place},
-    )
-
-
-def _on_disk(template: str) -> str:
-    """A place of a template: known variables as on most workstations, `*` as a word.
-
-    >>> _on_disk("%LOCALAPPDATA%\\\\uv\\\\cache"), _on_disk("D:\\\\*\\\\uv"), _on_disk("%SOMETHING%\\\\uv")
-    ('C:\\\\Users\\\\anyone\\\\AppData\\\\Local\\\\uv\\\\cache', 'D:\\\\x\\\\uv', '')
-    """
-    for name, place in TYPICAL_ENVIRONMENT.items():
-        template = template.replace(f"%{name}%", place)
-    return "" if "%" in template or template[1:3] != ":\\" else template.replace("*", "x")
-
-
-def _uv_files(value: Mapping[str, Any]) -> dict[str, tuple[File, ...]]:
+def _uv_files(value: Mapping[str, Any], machine: Machine) -> dict[str, tuple[File, ...]]:
     """uv's own executables by pattern, with the identity that was told. One that is not trusted counts as unsigned."""
     files: dict[str, list[File]] = {}
     for one in value.get("found", ()):
         if not isinstance(one, dict) or not isinstance(one.get("pattern"), str) or not isinstance(one.get("path"), str):
             continue
-        path = _on_disk(one["path"])
-        if path:
+        path = on_disk(example_of(one["path"]), machine.env)
+        if path != UNKNOWN_PLACE:
             trusted = one.get("trust") in (None, "trusted")
             files.setdefault(one["pattern"], []).append(
-                File(
-                    path=path,
+                file_at(
+                    path,
                     publisher=one.get("publisher") if trusted else None,
                     authenticode_sha256=one.get("authenticode_sha256"),
                 )

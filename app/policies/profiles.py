@@ -26,7 +26,6 @@ BITS = 60
 """So many SIDs have a bit each in one whole number of either database; more take more numbers."""
 
 _SETS_AT_ONCE = 500
-_ROOTS = ("cache_dir", "python_dir", "python_bin_dir", "tool_dir", "tool_bin_dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +117,6 @@ def read_told(session: Session, ids: Iterable[int | None], catalogue: Catalogue)
                     others |= found[2]
             told[set_id] = Told(tried, applocker, others)
     return told
-
-
-def read_places(session: Session) -> dict[int | None, tuple[tuple[str, str], ...]]:
-    """Where uv keeps things, by environment set: uv's own answers, those that move a pattern."""
-    places: dict[int | None, tuple[tuple[str, str], ...]] = {None: ()}
-    rows = session.execute(select(FactSet.id, FactSet.body).where(FactSet.kind == KIND_NUMBERS["environment"]))
-    for set_id, body in rows:
-        answers = json.loads(body).get("answers", {})
-        places[set_id] = tuple((name, answers[name]) for name in _ROOTS if isinstance(answers.get(name), str))
-    return places
 
 
 def has_intune_policy(body: str) -> bool:

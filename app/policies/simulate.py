@@ -27,13 +27,13 @@ from app.policies.profiles import (
     group_policy_of,
     has_intune_policy,
     policies_in_use,
-    read_places,
     read_profiles,
     read_told,
     sids_of,
 )
 from app.policies.queries_rule_sets import RuleSet
-from app.policies.specimens import Places, Specimen, covered_patterns, specimens_of
+from app.policies.roots import Places, read_places
+from app.policies.specimens import Specimen, covered_patterns, specimens_of
 from app.policies.tried import judge_sightings
 from app.policies.whatif import reported_policy
 

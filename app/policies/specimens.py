@@ -1,13 +1,13 @@
 """The files that a simulation judges: for each pattern what probes try there, and what the draft's rules name.
 
-Paths come from the catalogue's templates, filled with where a workstation says that uv keeps things. Reports choose
-places to judge, never what a rule says.
+Paths come from the catalogue's templates, filled with where a workstation's folders really are. Reports choose places
+to judge, never what a rule says.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,23 +22,29 @@ from app.applocker.model import (
 )
 from app.policies.coverage import TYPICAL_ENVIRONMENT, example_of
 from app.policies.plan import PlannedRule
-from app.policies.reach import shown
+from app.policies.roots import Places, file_at, machine_at
 
 _CANARY_TOKEN = "wlv000"  # noqa: S105 - part of a file name
 _FQBN = re.compile(r"(?P<publisher>[^\\]+)\\(?P<product>[^\\]*)\\(?P<binary>[^\\]*)\\(?P<version>[0-9.]*)")
+_ROOT = re.compile(r"(<[^<>]+>|%[^%]+%)")
 _VARIABLE = re.compile(r"%([A-Za-z0-9_()]+)%")
 
-_ANSWERS = {
-    "<cache>": ("cache_dir",),
-    "<python dir>": ("python_dir",),
-    "<tool dir>": ("tool_dir",),
-    "<bin>": ("tool_bin_dir", "python_bin_dir"),
-    "<tool bin>": ("tool_bin_dir",),
-    "<python bin>": ("python_bin_dir",),
+_MOVED_BY = {
+    "<cache>": ("cache_dir", "LOCALAPPDATA", "USERPROFILE"),
+    "<python dir>": ("python_dir", "APPDATA", "USERPROFILE"),
+    "<tool dir>": ("tool_dir", "APPDATA", "USERPROFILE"),
+    "<bin>": ("tool_bin_dir", "python_bin_dir", "USERPROFILE"),
+    "<tool bin>": ("tool_bin_dir", "USERPROFILE"),
+    "<python bin>": ("python_bin_dir", "USERPROFILE"),
+    "<scoop>": ("USERPROFILE",),
+    "<PIPX_HOME>": ("USERPROFILE",),
+    "%CARGO_HOME%": ("USERPROFILE",),
+    "%USERPROFILE%": ("USERPROFILE",),
+    "%LOCALAPPDATA%": ("LOCALAPPDATA", "USERPROFILE"),
+    "%APPDATA%": ("APPDATA", "USERPROFILE"),
+    "%TEMP%": ("TEMP", "LOCALAPPDATA", "USERPROFILE"),
 }
-"""Which of uv's answers move a template's root."""
-
-Places = tuple[tuple[str, str], ...]
+"""What of a workstation's places moves a template's root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +55,6 @@ class Specimen:
     collection: str
     file: File
     rule: int | None = None
-
-
-def machine_of(places: Places, project_roots: Iterable[str]) -> Machine:
-    """A workstation that keeps uv's things at these places."""
-    folders = tuple(shown(root).replace("\\Users\\*", "\\Users\\anyone") for root in project_roots)
-    return Machine(env=TYPICAL_ENVIRONMENT, project_roots=folders or (r"C:\projects",), answers=dict(places))
 
 
 def specimens_of(
@@ -69,7 +69,7 @@ def specimens_of(
 
     `known` remembers the paths of a pattern for those places that move it.
     """
-    machine = machine_of(places, project_roots)
+    machine = machine_at(places, project_roots)
     named: dict[str, list[tuple[int, PlannedRule]]] = {}
     for place, rule in enumerate(rules):
         if not isinstance(rule.rule.condition, PathCondition):
@@ -84,7 +84,7 @@ def specimens_of(
         paths = known.get(key)
         if paths is None:
             paths = known[key] = paths_of(source, pattern.collections, machine)
-        found += [Specimen(number, collection, File(path=path)) for collection, path in paths]
+        found += [Specimen(number, collection, file_at(path)) for collection, path in paths]
         by_collection = dict(paths)
         for place, rule in named.get(pattern.id, ()):
             path = by_collection.get(rule.collection)
@@ -109,25 +109,25 @@ def paths_of(pattern: Pattern, collections: Sequence[str], machine: Machine) -> 
 
 @lru_cache(maxsize=512)
 def _moved_by(pattern: Pattern) -> frozenset[str]:
-    """Which of uv's answers move a pattern."""
-    templates = (*pattern.templates, *pattern.probe.canary)
-    return frozenset(answer for template in templates for answer in _ANSWERS.get(template.partition(">")[0] + ">", ()))
+    """Which of a workstation's places move a pattern."""
+    roots = (_ROOT.match(template) for template in (*pattern.templates, *pattern.probe.canary))
+    return frozenset(name for root in roots if root is not None for name in _MOVED_BY.get(root[1], ()))
 
 
 def with_identity(rule: PlannedRule, path: str) -> File:
     """A file at a path with the identity that a rule names."""
     match rule.rule.condition:
         case HashCondition(hashes=hashes):
-            return File(path=path, authenticode_sha256=hashes[0].data, flat_sha256=hashes[0].data)
+            return file_at(path, authenticode_sha256=hashes[0].data, flat_sha256=hashes[0].data)
         case PublisherCondition() as condition:
-            return File(
-                path=path,
+            return file_at(
+                path,
                 publisher=condition.publisher,
                 product=None if condition.product == "*" else condition.product,
                 binary=None if condition.binary == "*" else condition.binary,
                 version=condition.low,
             )
-    return File(path=path)
+    return file_at(path)
 
 
 def covered_patterns(catalogue: Catalogue) -> dict[str, Pattern]:
@@ -135,9 +135,10 @@ def covered_patterns(catalogue: Catalogue) -> dict[str, Pattern]:
     return {one.id: catalogue.pattern(one.covered_by) for one in catalogue.patterns if one.covered_by}
 
 
-def file_of_sighting(path: str, sha256: str | None, fqbn: str | None) -> File:
+def file_of_sighting(path: str, sha256: str | None, fqbn: str | None, places: Places = ()) -> File:
     """A file as a host says that it tried it: a claim, fit for judging and for nothing else."""
-    concrete = _VARIABLE.sub(lambda found: _ENVIRONMENT.get(found[1].upper(), found[0]), path)
+    environment = {**_ENVIRONMENT, **machine_at(places).env} if places else _ENVIRONMENT
+    concrete = _VARIABLE.sub(lambda found: environment.get(found[1].upper(), found[0]), path)
     found = _FQBN.fullmatch(fqbn) if fqbn else None
     version = None
     if found and found["version"]:
@@ -145,8 +146,8 @@ def file_of_sighting(path: str, sha256: str | None, fqbn: str | None) -> File:
             version = parse_version(found["version"])
         except ValueError:
             version = None
-    return File(
-        path=example_of(concrete),
+    return file_at(
+        example_of(concrete),
         authenticode_sha256=sha256,
         flat_sha256=sha256,
         publisher=found["publisher"] if found and found["publisher"] != "-" else None,

@@ -44,7 +44,11 @@ def judge_sightings(session: Session, simulator: Simulator) -> tuple[SightingOut
         # Whose token it was is not asked: a file that any member may start is newly allowed to somebody.
         token, _ = judge.token_of(frozenset(simulator.groups), frozenset())
         token = Token(sids=token.sids | (frozenset(simulator.groups) & judge.named))
-        was, will, decisions = judge.allows(file_of_sighting(row.path, row.sha256, row.fqbn), collection, token)
+        was, will, decisions = judge.allows(
+            file_of_sighting(row.path, row.sha256, row.fqbn, simulator.places.get(row.environment_id, ())),
+            collection,
+            token,
+        )
         verdict = (
             "allowed already"
             if was and will
@@ -98,7 +102,15 @@ def _files(session: Session, patterns: Sequence[str]) -> list[Any]:
     ]
     newest = union_all(*(select(part) for part in parts)).subquery("newest")
     hosts = func.count(newest.c.host_id.distinct()).label("hosts")
-    alike = (newest.c.path, newest.c.pattern, newest.c.collection, newest.c.sha256, newest.c.fqbn, Subject.policy_id)
+    alike = (
+        newest.c.path,
+        newest.c.pattern,
+        newest.c.collection,
+        newest.c.sha256,
+        newest.c.fqbn,
+        Subject.policy_id,
+        Subject.environment_id,
+    )
     return list(
         session.execute(
             select(*alike, hosts)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from agent.catalogue import Catalogue, expand
+from agent.catalogue import Catalogue, Machine
 from agent.catalogue import load as load_catalogue
+from agent.catalogue.expand import fill
 from app.applocker.evaluate import CompiledPolicy, collection_of, compile_policy
 from app.applocker.model import (
     STANDARD_USER,
@@ -36,6 +37,7 @@ from app.fleet.tables import FactSet, Subject
 from app.policies.coverage import example_of, typical_machine
 from app.policies.export import Export
 from app.policies.plan import PlannedRule
+from app.policies.roots import Places, file_at, machine_at, read_places
 
 _SETS_AT_ONCE = 500
 _ALLOWED = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
@@ -81,6 +83,16 @@ class ExportSpecimen:
     file: File
 
 
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a rule is for: a pattern's template (empty if it has none), and its place on a typical machine."""
+
+    pattern: str
+    rule: PlannedRule
+    template: str
+    place: str
+
+
 def simulate_export(
     session: Session,
     export: Export,
@@ -89,22 +101,24 @@ def simulate_export(
     catalogue: Catalogue | None = None,
 ) -> WhatIf:
     """Judge an export against the policies in force of the fleet, or of one group of hosts."""
-    specimens = tuple(export_specimens(export, catalogue or load_catalogue()))
+    forms = tuple(_forms(export, catalogue or load_catalogue()))
     patterns: dict[str, dict[str, int]] = {
-        pattern: defaultdict(int) for pattern in dict.fromkeys(one.pattern for one in specimens)
+        pattern: defaultdict(int) for pattern in dict.fromkeys(one.pattern for one in forms)
     }
+    places = read_places(session)
+    specimens_at: dict[Places, tuple[ExportSpecimen, ...]] = {}
     denies: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     started: dict[str, int] = defaultdict(int)
     audited: dict[str, int] = defaultdict(int)
     base = unreadable = judgements = judged_policies = 0
     subjects_of = _subjects(session, group_id)
-    bodies = _bodies(session, {key for pair in subjects_of for key in pair if key is not None})
-    by_policy: dict[int | None, list[tuple[int | None, int]]] = defaultdict(list)
-    for (policy_id, token_id), subjects in subjects_of.items():
-        by_policy[policy_id].append((token_id, subjects))
+    bodies = _bodies(session, {key for three in subjects_of for key in three[:2] if key is not None})
+    by_policy: dict[int | None, list[tuple[int | None, Places, int]]] = defaultdict(list)
+    for (policy_id, token_id, environment_id), subjects in subjects_of.items():
+        by_policy[policy_id].append((token_id, places.get(environment_id, ()), subjects))
         base += subjects
     for policy_id, tokens in by_policy.items():
-        total = sum(subjects for _, subjects in tokens)
+        total = sum(subjects for _, _, subjects in tokens)
         policy = reported_policy(bodies.get(policy_id)) if policy_id is not None else None
         if policy is None:
             unreadable += total
@@ -118,12 +132,15 @@ def simulate_export(
                 audited[collection] += total
         before, after = compile_policy(policy), compile_policy(_with_rules(policy, export.added))
         names = {rule.sid.upper() for _, rule in after.policy.rules()}
-        classes: dict[frozenset[str], int] = defaultdict(int)
-        for token_id, subjects in tokens:
+        classes: dict[tuple[frozenset[str], Places], int] = defaultdict(int)
+        for token_id, where, subjects in tokens:
             # Tokens that differ only in SIDs no rule names are judged once.
-            classes[(_sids(bodies.get(token_id)) | set(export.sids)) & names] += subjects
-        for sids, subjects in classes.items():
+            classes[(_sids(bodies.get(token_id)) | set(export.sids)) & names, where] += subjects
+        for (sids, where), subjects in classes.items():
             token = Token(sids=sids)
+            specimens = specimens_at.get(where)
+            if specimens is None:
+                specimens = specimens_at[where] = tuple(_specimens_at(forms, export, where))
             judgements += 2 * len(specimens)
             for pattern, verdict, denied in _judge(specimens, before, after, token):
                 patterns[pattern][verdict] += subjects
@@ -173,31 +190,46 @@ def _judge(
 
 def export_specimens(export: Export, catalogue: Catalogue) -> Iterable[ExportSpecimen]:
     """For each rule and pattern a file that the rule is for: by path, or with the identity that the rule names."""
+    return _specimens_at(_forms(export, catalogue), export, ())
+
+
+def _forms(export: Export, catalogue: Catalogue) -> Iterable[_Form]:
+    """For each rule and pattern a form of file that the rule is for."""
     machine = typical_machine(export.project_roots, export.roots)
+    token = Token(sids=STANDARD_USER.sids | set(export.sids))
     for rule in export.added:
         alone = compile_policy(Policy(collections=(Collection(type=rule.collection, rules=(rule.rule,)),)))
         for name in rule.patterns:
             pattern = catalogue.pattern(name)
             source = catalogue.pattern(pattern.covered_by) if pattern.covered_by else pattern
-            forms = [example_of(form) for form in expand(source, machine)] or [r"C:\Users\anyone\Downloads\file.exe"]
-            fitting = [path for path in forms if collection_of(path) == rule.collection] or forms[:1]
-            files = [_with_identity(rule, path) for path in fitting]
-            token = Token(sids=STANDARD_USER.sids | set(export.sids))
-            for file in files:
+            forms = [(template, place) for template in source.templates for place in fill(template, machine)]
+            forms = forms or [("", r"C:\Users\anyone\Downloads\file.exe")]
+            fitting = [one for one in forms if collection_of(example_of(one[1])) == rule.collection] or forms[:1]
+            for template, place in fitting:
+                file = _with_identity(rule, example_of(place))
                 if alone.decide(file, token, rule.collection).verdict is Verdict.ALLOWED:
-                    yield ExportSpecimen(name, rule.collection, file)
+                    yield _Form(name, rule, template, place)
                     break
+
+
+def _specimens_at(forms: Iterable[_Form], export: Export, where: Places) -> Iterable[ExportSpecimen]:
+    """A file of each form where a workstation's folders are, but for those folders that the export moves."""
+    moved, typical = machine_at(where), typical_machine(export.project_roots, export.roots)
+    machine = Machine(env=moved.env, project_roots=typical.project_roots, answers={**moved.answers, **typical.answers})
+    for form in forms:
+        place = next(iter(fill(form.template, machine)), form.place) if where and form.template else form.place
+        yield ExportSpecimen(form.pattern, form.rule.collection, _with_identity(form.rule, example_of(place)))
 
 
 def _with_identity(rule: PlannedRule, path: str) -> File:
     match rule.rule.condition:
         case PathCondition():
-            return File(path=path)
+            return file_at(path)
         case HashCondition(hashes=hashes):
-            return File(path=path, authenticode_sha256=hashes[0].data, flat_sha256=hashes[0].data)
+            return file_at(path, authenticode_sha256=hashes[0].data, flat_sha256=hashes[0].data)
         case PublisherCondition() as condition:
-            return File(
-                path=path,
+            return file_at(
+                path,
                 publisher=condition.publisher,
                 product=None if condition.product == "*" else condition.product,
                 binary=None if condition.binary == "*" else condition.binary,
@@ -247,15 +279,12 @@ def _sids(body: str | None) -> frozenset[str]:
     return frozenset(sid.upper() for sid in json.loads(body).get("sids", ())) | STANDARD_USER.sids
 
 
-def _subjects(session: Session, group_id: int | None) -> dict[tuple[int | None, int | None], int]:
-    query = (
-        select(Subject.policy_id, Subject.token_id, func.count())
-        .where(Subject.standing == Standing.COUNTED.value)
-        .group_by(Subject.policy_id, Subject.token_id)
-    )
+def _subjects(session: Session, group_id: int | None) -> dict[tuple[int | None, int | None, int | None], int]:
+    columns = (Subject.policy_id, Subject.token_id, Subject.environment_id)
+    query = select(*columns, func.count()).where(Subject.standing == Standing.COUNTED.value).group_by(*columns)
     if group_id is not None:
         query = query.where(Subject.group_id == group_id)
-    return {(policy_id, token_id): subjects for policy_id, token_id, subjects in session.execute(query)}
+    return {(row[0], row[1], row[2]): row[3] for row in session.execute(query)}
 
 
 def _bodies(session: Session, ids: Iterable[int]) -> dict[int | None, str]:

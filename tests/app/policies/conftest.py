@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy.orm import Session
 
-from agent.contract.facts import PolicySet, ProbeSet, TokenSet
+from agent.contract.facts import EnvironmentSet, PolicySet, ProbeSet, TokenSet
 from app.db.base import now
 from app.fleet.facts import read_set
 from app.fleet.standing import HostState, Standing
@@ -94,6 +94,7 @@ class Fleet:
         probes: ProbeSet | None = None,
         token: TokenSet | None = None,
         *,
+        environment: EnvironmentSet | None = None,
         group: str = "Office",
         standing: Standing = Standing.COUNTED,
     ) -> None:
@@ -125,6 +126,7 @@ class Fleet:
                 policy_id=policy_id,
                 probes_id=self._set("probes", probes) if probes else None,
                 token_id=self._set("token", token) if token else None,
+                environment_id=self._set("environment", environment) if environment else None,
             )
         )
         key = (self.groups[group], standing.value, policy_id)
@@ -135,7 +137,7 @@ class Fleet:
         tally.subjects += 1
         self.session.flush()
 
-    def _set(self, kind: str, body: PolicySet | ProbeSet | TokenSet) -> int:
+    def _set(self, kind: str, body: PolicySet | ProbeSet | TokenSet | EnvironmentSet) -> int:
         digest = body.digest().encode()
         known = self.session.query(FactSet).filter_by(kind=KIND_NUMBERS[kind], digest=digest).one_or_none()
         if known is None:

@@ -13,7 +13,17 @@ from sqlalchemy.orm import Session
 from agent.catalogue import Machine, canary_paths, expand
 from agent.catalogue import load as load_catalogue
 from app.applocker.evaluate import collection_of, compile_policy
-from app.applocker.model import STANDARD_USER, Collection, File, HashCondition, PathCondition, Policy, Token, Verdict
+from app.applocker.model import (
+    STANDARD_USER,
+    Collection,
+    Drive,
+    File,
+    HashCondition,
+    PathCondition,
+    Policy,
+    Token,
+    Verdict,
+)
 from app.fleet.facts import read_set
 from app.fleet.tables import FactSet, Subject
 from app.policies.coverage import TYPICAL_ENVIRONMENT, example_of
@@ -35,13 +45,12 @@ def judge_naively(session: Session, subject: Subject, rule_set: RuleSet, draft: 
     sids |= groups - {rule.sid.upper() for _, rule in policy.rules()}
     token = Token(sids=frozenset(sids), deny_only=frozenset(told.get("deny_only", ())))
     environment = json.loads(_body(session, subject.environment_id) or "{}")
-    machine = Machine(
-        env=TYPICAL_ENVIRONMENT,
-        project_roots=tuple(
+    machine = machine_of(
+        environment,
+        tuple(
             root.replace("%OSDRIVE%", "C:").replace("\\Users\\*", "\\Users\\anyone") for root in rule_set.project_roots
         )
         or ("C:\\projects",),
-        answers=environment.get("answers", {}),
     )
     before, after = compile_policy(policy), compile_policy(_added(policy, draft))
     catalogue = load_catalogue()
@@ -64,14 +73,14 @@ def judge_naively(session: Session, subject: Subject, rule_set: RuleSet, draft: 
             files[pattern.collections[0]] = forms[0]
         was = will = builds = bool(files)
         for collection, path in files.items():
-            plain = File(path=path)
+            plain = on_drive(File(path=path))
             was = was and before.decide(plain, token, collection).verdict in OPEN
             opens = after.decide(plain, token, collection).verdict in OPEN
             will = will and opens
             for rule in draft.added:
                 if opens or rule.collection != collection or fact.pattern not in rule.patterns:
                     continue
-                opens = after.decide(_named(rule.rule.condition, path), token, collection).verdict in OPEN
+                opens = after.decide(on_drive(_named(rule.rule.condition, path)), token, collection).verdict in OPEN
             builds = builds and opens
         refused = fact.outcome == "blocked"
         if refused:
@@ -84,6 +93,48 @@ def judge_naively(session: Session, subject: Subject, rule_set: RuleSet, draft: 
         else:
             found[fact.pattern] = "newly_blocked" if was and not will else "open"
     return found
+
+
+NO_LETTER = "\\\\?\\Volume{*}"
+SHARES = {"%HOT%": r"\\a.example\stick\s", "%REMOVABLE%": r"\\a.example\disc\s", NO_LETTER: r"\\a.example\mount\s"}
+
+
+def machine_of(environment: dict[str, dict[str, str]], project_roots: tuple[str, ...]) -> Machine:
+    """The workstation whose roots lie where the report says that they really do, one root after another."""
+    roots, answers = environment.get("roots", {}), dict(environment.get("answers", {}))
+    env = dict(TYPICAL_ENVIRONMENT)
+    if "home" in roots:
+        home = env["USERPROFILE"] = _written(roots["home"], env)
+        env |= {"LOCALAPPDATA": home + "\\AppData\\Local", "APPDATA": home + "\\AppData\\Roaming"}
+    local = "\\AppData\\Local\\uv\\cache"
+    if roots.get("cache", "").endswith(local) and answers.get("cache_dir", "%LOCALAPPDATA%\\uv\\cache")[:1] == "%":
+        env["LOCALAPPDATA"] = _written(roots["cache"].removesuffix("\\uv\\cache"), env)
+    if roots.get("data", "").endswith("\\uv"):
+        above = _written(roots["data"].removesuffix("\\uv"), env)
+        env["APPDATA"] = env["APPDATA"] if above.startswith(env["APPDATA"] + "\\") else above
+    env["TEMP"] = env["TMP"] = _written(roots["temp"], env) if "temp" in roots else env["LOCALAPPDATA"] + "\\Temp"
+    places = {name: _written(text, env) for name, text in answers.items()}
+    named = {"cache": "cache", "python": "python", "python_bin": "python_bin", "tools": "tool", "tool_bin": "tool_bin"}
+    places |= {named[root] + "_dir": _written(text, env) for root, text in roots.items() if root in named}
+    return Machine(env=env, project_roots=project_roots, answers=places)
+
+
+def on_drive(file: File) -> File:
+    """The file as AppLocker has it, where it lies on what no path of a plain machine can name."""
+    for word, share in SHARES.items():
+        if file.path.startswith(share):
+            rest = file.path[len(share) :]
+            drive = {"%HOT%": Drive.HOT, "%REMOVABLE%": Drive.REMOVABLE}.get(word, Drive.FIXED)
+            return replace(file, path=("E:" if word != NO_LETTER else NO_LETTER.replace("*", "7")) + rest, drive=drive)
+    return file
+
+
+def _written(text: str, env: dict[str, str]) -> str:
+    for word, place in {**SHARES, "%OSDRIVE%\\Users\\*": "C:\\Users\\anyone", "%OSDRIVE%": "C:"}.items():
+        text = place + text[len(word) :] if text.startswith(word) else text
+    for name, place in {**env, "PROGRAMFILES": "C:\\Program Files"}.items():
+        text = text.replace(f"%{name}%", place)
+    return text.replace("*", "x") if text[1:2] == ":" or text.startswith("\\\\") else SHARES[NO_LETTER] + "\\x"
 
 
 def _added(policy: Policy, draft: Draft) -> Policy:
