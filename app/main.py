@@ -37,6 +37,7 @@ from app.settings import Settings
 from app.web.errors import answer_busy
 from app.web.install import install as install_pages
 from app.web.pages.sso import find_provider
+from app.work.run import AT_ONCE, Workers
 
 log = logging.getLogger("wayleave")
 
@@ -59,6 +60,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     engine = open_engine(settings)
     # The report writer and the clock each hold one connection of their own, whatever pages do.
     own_engine = open_engine(settings, pool_size=3)
+    # So does long work: a piece reads with one, and tells with another how far it is; one more beats for all.
+    work_engine = open_engine(settings, pool_size=2 * AT_ONCE + 1)
     keys = load_keys(settings)
     ingest = Ingest(settings=settings, engine=engine, keys=keys, catalogue=sign_catalogue(keys))
 
@@ -89,6 +92,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await run_in_threadpool(writer.stop)
             await run_in_threadpool(clock.stop)
             await run_in_threadpool(uploads.stop)
+            await run_in_threadpool(app.state.workers.stop)
+            work_engine.dispose()
             own_engine.dispose()
             engine.dispose()
 
@@ -103,6 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.reports = ReportEndpoint(ingest)
     app.state.settings = settings
     app.state.engine = engine
+    app.state.workers = Workers(work_engine)
     app.state.sealer = Sealer(keys.sealing_key())
     app.state.sign_on = find_provider(settings)
     app.add_exception_handler(AppError, _answer_app_error)  # type: ignore[arg-type]

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import select, update
@@ -21,10 +18,9 @@ from app.fleet.imported import Stored
 from app.imports.model import MAX_PROBLEMS, Given, Part
 from app.imports.read import Format, Kind
 from app.imports.tables import ImportJob
+from app.work.claims import is_held, make_claim
 
 WAITING, RUNNING, DONE, FAILED, CANCELLED = "waiting", "running", "done", "failed", "cancelled"
-UNHEARD_FOR = timedelta(seconds=60)
-"""A reader on another machine that wrote nothing for so long is gone."""
 _END_BYTES = 1 << 16
 
 
@@ -150,7 +146,7 @@ def claim_import(session: Session, job_id: int) -> str:
         raise ConflictError(f"This import is {found.state}.", field="import")
     if is_being_read(found):
         raise ConflictError("Another process reads this file at the moment.", field="import")
-    claim = f"{platform.node()[:60]}:{os.getpid()}:{secrets.token_hex(8)}"
+    claim = make_claim()
     changed = session.execute(
         update(ImportJob)
         .where(ImportJob.id == job_id, ImportJob.claim == found.claim, ImportJob.state.in_((WAITING, RUNNING)))
@@ -260,20 +256,7 @@ def list_unread_uploads(session: Session) -> tuple[Import, ...]:
 
 def is_being_read(found: Import) -> bool:
     """Whether an import's reader is at work."""
-    node, _, rest = found.claim.rpartition(":")[0].rpartition(":")
-    if not found.claim or not rest.isdecimal():
-        return False
-    if node != platform.node()[:60]:
-        return now() - found.beat_at < UNHEARD_FOR
-    if int(rest) == os.getpid():
-        return True
-    try:
-        os.kill(int(rest), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+    return is_held(found.claim, found.beat_at)
 
 
 def fingerprint(path: Path) -> bytes:

@@ -88,23 +88,15 @@ class Approval:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """The newest run against the fleet. `result`: as `simulate` keeps it, once `state` is done."""
+    """The newest result of judging base and draft against the fleet. `result`: as `to_kept` made it."""
 
     id: int
-    state: str
     asked_at: datetime
     asked_by: str
-    ended_at: datetime | None
-    done: int
-    total: int
+    ended_at: datetime
     draft_sha256: str
-    sha256: str | None
-    result: dict[str, Any] | None
-    problem: str | None
-
-    @property
-    def is_under_way(self) -> bool:
-        return self.state in ("waiting", "running")
+    sha256: str
+    result: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +256,7 @@ def list_approvals(session: Session, rule_set_id: int, *, limit: int = 50) -> tu
 
 
 def find_simulation(session: Session, rule_set_id: int) -> Simulation | None:
-    """The newest simulation of a rule set, None if there was none."""
+    """The newest result of simulating a rule set, None if there is none."""
     row = session.scalar(
         select(RuleSetSimulation)
         .where(RuleSetSimulation.rule_set_id == rule_set_id)
@@ -275,16 +267,12 @@ def find_simulation(session: Session, rule_set_id: int) -> Simulation | None:
         return None
     return Simulation(
         id=row.id,
-        state=row.state,
         asked_at=row.asked_at,
         asked_by=row.asked_by,
         ended_at=row.ended_at,
-        done=row.done,
-        total=row.total,
         draft_sha256=row.draft_sha256,
         sha256=row.sha256,
         result=row.result,
-        problem=row.problem,
     )
 
 

@@ -56,12 +56,12 @@ def review_of(session: Session, rule_set: RuleSet) -> Reviewed:
     missing = []
     if not draft.is_ready:
         missing.append("The draft is not complete: it needs a base policy, a group, and something to add or move.")
-    if simulation is None or simulation.state != "done":
+    if simulation is None:
         missing.append("It was not simulated against the fleet yet.")
     elif simulation.draft_sha256 != draft.sha256:
         missing.append("It changed since it was simulated: run the simulation again.")
     digest = None
-    if not missing and rule_set.base is not None and simulation is not None and simulation.sha256 is not None:
+    if not missing and rule_set.base is not None and simulation is not None:
         digest = approval_digest(rule_set.base.sha256, draft.sha256, simulation.sha256)
     return Reviewed(
         draft=draft,
@@ -115,7 +115,6 @@ def approve(session: Session, rule_set_id: int, *, digest: str, note: str = "", 
         raise ConflictError("This changed since you opened the page. Nothing was approved; look at it again.")
     assert rule_set.base is not None  # noqa: S101 - there is a digest
     assert reviewed.simulation is not None  # noqa: S101
-    assert reviewed.simulation.sha256 is not None  # noqa: S101
     session.add(
         RuleSetApproval(
             rule_set_id=rule_set_id,

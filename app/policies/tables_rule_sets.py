@@ -84,23 +84,18 @@ class RuleSetItem(Base):
 
 
 class RuleSetSimulation(Base):
-    """One run of base and draft against the fleet. `draft_sha256`: of what was judged; `sha256`: of the result."""
+    """What base and draft would do to the fleet. `draft_sha256`: of what was judged; `sha256`: of the result."""
 
     __tablename__ = "rule_set_simulation"
-    __table_args__ = (CheckConstraint("state IN ('waiting','running','done','failed')", name="state"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     rule_set_id: Mapped[int] = mapped_column(ForeignKey("rule_set.id", ondelete="CASCADE"), index=True)
-    state: Mapped[str] = mapped_column(String(8))
     asked_at: Mapped[datetime]
     asked_by: Mapped[str] = mapped_column(String(254))
-    ended_at: Mapped[datetime | None]
-    done: Mapped[int] = mapped_column(Integer)
-    total: Mapped[int] = mapped_column(Integer)
+    ended_at: Mapped[datetime]
     draft_sha256: Mapped[str] = mapped_column(String(64))
-    sha256: Mapped[str | None] = mapped_column(String(64))
-    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    problem: Mapped[str | None] = mapped_column(String(1000))
+    sha256: Mapped[str] = mapped_column(String(64))
+    result: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
 class RuleSetComment(Base):

@@ -49,6 +49,7 @@ from app.web.pages import (
     sso,
     tokens,
     versions,
+    work,
     workflows,
 )
 from app.web.pages.blocked import prepare_blocked
@@ -93,6 +94,8 @@ ROUTERS = (
     probing.api_router,
     tokens.router,
     jobs.router,
+    work.router,
+    work.api_router,
     settings.router,
     health.router,
     audit.router,

@@ -126,6 +126,14 @@ SECTIONS = (
         heading="Rules",
     ),
     Section(
+        key="work",
+        title="Work in progress",
+        path="/work",
+        icon="progress",
+        permission=Permission.VIEW_FLEET,
+        heading="Rules",
+    ),
+    Section(
         key="requests",
         title="Requests",
         path="/requests",

@@ -54,6 +54,7 @@ def environment() -> Environment:
     }
     # In globals, because a block rendered alone does not see its page's imports.
     made.globals["ui"] = made.get_template("macros/ui.html").module
+    made.globals["work_macros"] = made.get_template("macros/work.html").module
     made.globals["state"] = made.get_template("macros/state.html").module
     return made
 

@@ -25,7 +25,7 @@ from app.policies.review import (
     send_back,
     submit_for_review,
 )
-from app.policies.simulations import ask_for_simulation, is_large, run_simulation, start_simulation
+from app.policies.simulations import ask_for_simulation, find_simulating, simulation_of
 from app.policies.standing import read_standing
 from app.web.guards import ApproveRules, DraftRules, ManageAccounts, ViewFleet
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, RuleSetId
@@ -48,19 +48,16 @@ def show_what_if(
 
 @router.post("/rule-sets/{rule_set_id}/what-if")
 def simulate_rule_set(person: DraftRules, request: Request, rule_set_id: RuleSetId) -> Response:
-    """Not with the page's session: the wish is committed first, then run, then its result is kept."""
-    engine = request.app.state.engine
+    """Not with the page's session: the wish is committed first, then worked out, then its result is kept."""
+    engine, workers = request.app.state.engine, request.app.state.workers
     try:
         with session_scope(engine) as session:
-            simulation_id = ask_for_simulation(session, rule_set_id, actor=person.actor)
-            large = is_large(session)
+            asked = ask_for_simulation(session, rule_set_id, actor=person.actor)
     except InvalidError as error:
         with session_scope(engine, writes=False) as session:
             return _what_if(request, session, rule_set_id, problem=error, status=422)
-    if large:
-        start_simulation(engine, simulation_id)
-    else:
-        run_simulation(engine, simulation_id)
+    workers.start_work(asked, simulation_of(asked.work))
+    workers.wait_for(asked.work)
     return RedirectResponse(f"/rule-sets/{rule_set_id}/what-if", status_code=303)
 
 
@@ -141,9 +138,7 @@ def _what_if(
     draft = build_draft(rule_set, list_baseline_files(session))
     simulation = find_simulation(session, rule_set_id)
     catalogue = load_catalogue()
-    result = None
-    if simulation is not None and simulation.result is not None:
-        result = from_kept(simulation.result)
+    result = None if simulation is None else from_kept(simulation.result)
     return render(
         request,
         "rule_sets/what_if.html",
@@ -152,6 +147,7 @@ def _what_if(
         rule_set=rule_set,
         draft=draft,
         simulation=simulation,
+        work=find_simulating(session, rule_set_id),
         standing=read_standing(session),
         result=result,
         is_stale=simulation is not None and simulation.draft_sha256 != draft.sha256,
@@ -174,9 +170,7 @@ def _review(
 ) -> Response:
     rule_set = get_rule_set(session, rule_set_id)
     reviewed = review_of(session, rule_set)
-    result = None
-    if reviewed.simulation is not None and reviewed.simulation.result is not None:
-        result = from_kept(reviewed.simulation.result)
+    result = None if reviewed.simulation is None else from_kept(reviewed.simulation.result)
     by_authors = authors_may_approve(session)
     return render(
         request,

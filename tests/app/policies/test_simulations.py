@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -18,7 +17,9 @@ from app.policies.base_policies import add_base_policy
 from app.policies.queries_rule_sets import Simulation, find_simulation, get_rule_set, list_approvals
 from app.policies.review import approve, held_approval, review_of, send_back, submit_for_review
 from app.policies.rule_sets import Group, State, add_to_rule_set, choose_for_item, set_details, set_terms
-from app.policies.simulations import ask_for_simulation, run_simulation, start_simulation
+from app.policies.simulations import ask_for_simulation, find_simulating, run_simulation, simulation_of
+from app.work.rows import Asked, Work, cancel_work
+from app.work.run import Progress, Workers
 
 ADA = Actor(kind="account", name="ada@example.com")
 BEN = Actor(kind="account", name="ben@example.com")
@@ -34,7 +35,7 @@ def rule_set_id(database: Engine, base_policy: str) -> int:
     return made
 
 
-def ask(engine: Engine, rule_set_id: int) -> int:
+def ask(engine: Engine, rule_set_id: int) -> Asked:
     with session_scope(engine) as session:
         return ask_for_simulation(session, rule_set_id, actor=ADA)
 
@@ -42,6 +43,13 @@ def ask(engine: Engine, rule_set_id: int) -> int:
 def newest(engine: Engine, rule_set_id: int) -> Simulation:
     with session_scope(engine, writes=False) as session:
         found = find_simulation(session, rule_set_id)
+    assert found is not None
+    return found
+
+
+def asked_last(engine: Engine, rule_set_id: int) -> Work:
+    with session_scope(engine, writes=False) as session:
+        found = find_simulating(session, rule_set_id)
     assert found is not None
     return found
 
@@ -60,35 +68,67 @@ def test_one_at_a_time_and_its_result_is_kept(database: Engine, rule_set_id: int
     first = ask(database, rule_set_id)
     with pytest.raises(ConflictError):
         ask(database, rule_set_id)
+    assert asked_last(database, rule_set_id).is_under_way
     run_simulation(database, first)
+    assert asked_last(database, rule_set_id).state == "done"
     found = newest(database, rule_set_id)
-    assert (found.state, found.is_under_way, found.problem) == ("done", False, None)
-    assert found.result is not None
-    assert found.sha256 is not None
+    assert found.result["base"] > 0
+    assert found.asked_by == ADA.name
     run_simulation(database, first)  # it ran already: nothing happens
     assert newest(database, rule_set_id) == found
 
 
 def test_a_thread_runs_it_while_pages_ask(database: Engine, rule_set_id: int) -> None:
     make_fleet(database, 10)
-    start_simulation(database, ask(database, rule_set_id))
-    deadline = time.monotonic() + 30
-    while newest(database, rule_set_id).is_under_way:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert newest(database, rule_set_id).state == "done"
+    asked, workers = ask(database, rule_set_id), Workers(database, patience_s=30)
+    workers.start_work(asked, simulation_of(asked.work))
+    assert workers.wait_for(asked.work).state == "done"
+    workers.stop()
+    assert newest(database, rule_set_id).sha256
 
 
-def test_a_failure_is_told(database: Engine, rule_set_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_told_and_the_last_result_stays(
+    database: Engine, rule_set_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("out of luck")
 
+    run_simulation(database, ask(database, rule_set_id))
+    before = newest(database, rule_set_id)
     monkeypatch.setattr(simulations, "simulate", fail)
     run_simulation(database, ask(database, rule_set_id))
-    found = newest(database, rule_set_id)
+    found = asked_last(database, rule_set_id)
     assert found.state == "failed"
     assert "log" in (found.problem or "")
     assert "luck" not in (found.problem or "")
+    assert newest(database, rule_set_id) == before
+
+
+def test_cancelled_while_the_fleet_is_judged_it_keeps_nothing(
+    database: Engine, rule_set_id: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way: another connection cancels, the next stretch of the fleet is not judged, nothing is kept."""
+    asked = ask(database, rule_set_id)
+    assert asked.claim is not None
+    make_fleet(database, 10)
+    heard: list[int] = []
+
+    def tell(self: Progress, doing: str, done: int = 0, total: int = 0) -> None:
+        heard.append(total)
+        if total:
+            with session_scope(database) as session:
+                cancel_work(session, asked.work.id, actor=BEN)
+        self._told_s = 0.0
+        real(self, doing, done, total)
+
+    real = Progress.tell
+    monkeypatch.setattr(Progress, "tell", tell)
+    run_simulation(database, asked)
+    assert len(heard) == 2  # after the cancelled step there is none
+    found = asked_last(database, rule_set_id)
+    assert (found.state, found.problem) == ("cancelled", "Cancelled by ben@example.com.")
+    with session_scope(database, writes=False) as session:
+        assert find_simulation(session, rule_set_id) is None
 
 
 def test_a_draft_that_is_not_ready_is_not_simulated(database: Engine) -> None:
