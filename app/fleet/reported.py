@@ -59,12 +59,21 @@ class PolicyInForce:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """A root that does not lie where most machines have it: in AppLocker's words, and what that is."""
+
+    root: str
+    place: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reported:
     """Everything that one subject last reported. `probes`: the refused ones first; `absent`: how many had nothing.
 
     `mismatches`: where what uv would put there and the canary fared differently: pattern, collection, the outcome of
     each. `catalogue_refused`: why the agent does not work with the server's catalogue, in words. `roots`: where uv's
-    directories really lie, in AppLocker's words.
+    directories really lie, in AppLocker's words; `elsewhere`: those of them that usual rules do not reach.
     """
 
     probes: tuple[ProbeResult, ...]
@@ -78,8 +87,31 @@ class Reported:
     catalogue_refused: str | None = None
     language_mode: str = ""
     roots: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: tuple[Elsewhere, ...] = ()
 
 
+_PROFILE = r"%OSDRIVE%\Users\*"
+USUAL_ROOTS: Mapping[str, str] = {
+    "cache": rf"{_PROFILE}\AppData\Local\uv\cache",
+    "data": rf"{_PROFILE}\AppData\Roaming\uv",
+    "home": _PROFILE,
+    "python": rf"{_PROFILE}\AppData\Roaming\uv\python",
+    "python_bin": rf"{_PROFILE}\.local\bin",
+    "temp": rf"{_PROFILE}\AppData\Local\Temp",
+    "tool_bin": rf"{_PROFILE}\.local\bin",
+    "tools": rf"{_PROFILE}\AppData\Roaming\uv\tools",
+}
+"""Where most machines have uv's roots, in AppLocker's words: what rules of the catalogue are written for."""
+
+_KINDS = (
+    ("\\\\?\\volume", "a volume without a drive letter, such as a profile disk"),
+    ("\\\\", "a share"),
+    ("%hot%", "a removable drive"),
+    ("%removable%", "a disc"),
+    ("%osdrive%\\users\\*\\appdata\\local\\*\\", "a package’s private copy of AppData"),
+    ("%osdrive%\\users\\*", "another folder of the profile"),
+    ("%", "another folder of the system drive"),
+)
 _JUDGED = frozenset({"blocked", "denied", "allowed", "audited"})
 _WORST_FIRST = ("blocked", "denied", "audited", "error", "unknown", "allowed")
 
@@ -102,6 +134,7 @@ def read_reported(sets: Mapping[str, Any]) -> Reported:
         catalogue_refused=_refusal(sets.get("probes", {}).get("refused")),
         language_mode=environment.get("language_mode", ""),
         roots=environment.get("roots", {}),
+        elsewhere=find_elsewhere(environment.get("roots", {})),
     )
 
 
@@ -128,6 +161,30 @@ def find_mismatches(probes: Iterable[ProbeResult]) -> tuple[Mismatch, ...]:
         for key, one in sorted(better.items())
         if key in canaries and canaries[key] != one.outcome
     )
+
+
+def find_elsewhere(roots: object) -> tuple[Elsewhere, ...]:
+    """The roots that usual rules do not reach, of what a workstation says; of Windows alone.
+
+    >>> find_elsewhere({"home": "%OSDRIVE%\\\\Users\\\\*", "cache": "D:\\\\uv"})
+    (Elsewhere(root='cache', place='D:\\\\uv', kind='another drive'),)
+    """
+    told = roots if isinstance(roots, Mapping) else {}
+    return tuple(
+        Elsewhere(root=root, place=place, kind=_kind_of_place(place))
+        for root, usual in USUAL_ROOTS.items()
+        if isinstance(place := told.get(root), str)
+        and place.lower() != usual.lower()
+        and not place.startswith(("/", "%HOME%"))
+    )
+
+
+def _kind_of_place(place: str) -> str:
+    lowered = place.lower()
+    for begin, words in _KINDS:
+        if lowered.startswith(begin):
+            return words
+    return "another drive" if lowered[1:2] == ":" else "a place that is not understood"
 
 
 def _refusal(code: object) -> str | None:

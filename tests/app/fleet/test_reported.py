@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from agent.catalogue import Machine, roots
 from agent.contract.canonical import ContractError, canonical_json
 from agent.contract.facts import CollectionInForce, PolicySet, ProbeSet
+from agent.report import applocker_form
 from app.fleet.facts import Flag, read_set
-from app.fleet.reported import read_reported
+from app.fleet.reported import USUAL_ROOTS, find_elsewhere, read_reported
 
 RULES = CollectionInForce(mode="Enabled", rules=("<FilePathRule/>",))
 
@@ -77,6 +79,40 @@ def test_policies_of_device_management_are_kept_apart() -> None:
 )
 def test_what_could_not_be_read_is_never_taken_for_no_policy(facts: PolicySet, enforcing: bool) -> None:
     assert read_set("policy", facts.body()).flags == (Flag.ENFORCING if enforcing else 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("\\\\*\\*\\*\\uv\\cache", "a share"),
+        ("\\\\?\\Volume{*}\\AppData\\Local\\uv\\cache", "a volume without a drive letter, such as a profile disk"),
+        ("D:\\*\\uv", "another drive"),
+        ("%HOT%\\uv", "a removable drive"),
+        ("%REMOVABLE%\\uv", "a disc"),
+        (r"%OSDRIVE%\Users\*\AppData\Local\*\*\*\Local\uv\cache", "a package’s private copy of AppData"),
+        (r"%OSDRIVE%\Users\*\uv", "another folder of the profile"),
+        (r"%PROGRAMFILES%\uv", "another folder of the system drive"),
+        ("<b>", "a place that is not understood"),
+    ],
+)
+def test_roots_that_usual_rules_do_not_reach_are_named(place: str, kind: str) -> None:
+    (found,) = read_reported({"environment": {"roots": {**USUAL_ROOTS, "cache": place}}}).elsewhere
+    assert (found.root, found.place, found.kind) == ("cache", place, kind)
+
+
+def test_usual_roots_are_not() -> None:
+    """The usual places are those of the catalogue, as agents write them."""
+    env = {
+        "USERPROFILE": r"C:\Users\jane",
+        "LOCALAPPDATA": r"C:\Users\jane\AppData\Local",
+        "APPDATA": r"C:\Users\jane\AppData\Roaming",
+        "TEMP": r"C:\Users\jane\AppData\Local\Temp",
+    }
+    machine = Machine(env=env)
+    assert {name: applocker_form(place, "C:") for name, place in roots(machine).items()} == USUAL_ROOTS
+    assert find_elsewhere(USUAL_ROOTS) == find_elsewhere({}) == ()
+    assert find_elsewhere({name: place.upper() for name, place in USUAL_ROOTS.items()}) == ()
+    assert find_elsewhere({"home": "/home/*", "cache": "%HOME%/.cache/uv"}) == find_elsewhere([1]) == ()
 
 
 def test_hostile_shapes_are_refused_by_name() -> None:

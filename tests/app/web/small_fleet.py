@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +51,7 @@ class Machine:
     version: str | None = "0.13.8"
     administrator: bool = False
     enforcing: bool = True
+    roots: Mapping[str, str] = field(default_factory=dict)
     sightings: tuple[Sighting, ...] = ()
     token: str = ""
     sequence: int = 0
@@ -80,6 +81,7 @@ class Machine:
             EnvironmentSet(
                 answers={"cache_dir": "%LOCALAPPDATA%\\uv\\cache"},
                 variables={"UV_NATIVE_TLS": "1"},
+                roots=self.roots,
                 event_logs={"applocker-exe": "overwritten", "code-integrity": "read"},
             ),
             PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=rules)} if rules else {}),
