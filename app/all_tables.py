@@ -21,6 +21,7 @@ MODULES = (
     "app.requests.tables",
     "app.imports.tables",
     "app.jobs.tables",
+    "app.notices.tables",
     "app.work.tables",
 )
 

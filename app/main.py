@@ -33,6 +33,9 @@ from app.ingest.routes import Ingest, ReportEndpoint
 from app.ingest.writer import Writer
 from app.jobs.clock import Clock
 from app.jobs.work import Keeping
+from app.notices.mail import MailWay
+from app.notices.send import Told
+from app.notices.watch import Thresholds
 from app.settings import Settings
 from app.web.errors import answer_busy
 from app.web.install import install as install_pages
@@ -133,6 +136,32 @@ def _keeping(settings: Settings) -> Keeping:
             webhook=settings.audit_webhook,
             webhook_key=key.get_secret_value() if key is not None else "",
         ),
+        notice_from=Thresholds(
+            users=settings.notice_users,
+            share=settings.notice_share,
+            hosts=settings.notice_hosts,
+            days=settings.notice_days,
+        ),
+        notice_to=_told(settings),
+    )
+
+
+def _told(settings: Settings) -> Told:
+    """Where notices go besides the page."""
+    key, password = settings.notice_webhook_key, settings.notice_smtp_password
+    return Told(
+        webhook=settings.notice_webhook,
+        webhook_key=key.get_secret_value() if key is not None else "",
+        mail=MailWay(
+            server=settings.notice_smtp,
+            sender=settings.notice_mail_from,
+            recipients=settings.mail_recipients,
+            user=settings.notice_smtp_user,
+            password=password.get_secret_value() if password is not None else "",
+        )
+        if settings.notice_smtp
+        else None,
+        base_url=settings.public_url,
     )
 
 

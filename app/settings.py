@@ -25,6 +25,11 @@ def _port_of(address: SplitResult) -> int | None:
         return None
 
 
+def _is_mail_address(text: str) -> bool:
+    name, _, domain = text.rpartition("@")
+    return bool(name and domain) and text.isascii() and text.isprintable() and not set(text) & set(' <>,;"')
+
+
 class Settings(BaseSettings):
     """The server's settings. `Settings()` reads the environment; tests pass values.
 
@@ -73,6 +78,31 @@ class Settings(BaseSettings):
     """An address that audit entries are posted to as JSON, signed with `audit_webhook_key`."""
     audit_webhook_key: SecretStr | None = None
     """At least 16 characters; the receiver proves with it that a post comes from here."""
+
+    notice_webhook: str = ""
+    """An address that notices are posted to as JSON, signed with `notice_webhook_key`."""
+    notice_webhook_key: SecretStr | None = None
+    """At least 16 characters; the receiver proves with it that a notice comes from here."""
+    notice_smtp: str = ""
+    """The mail server: `smtp+starttls://mail.example.com:587`, `smtps://mail.example.com:465` or `smtp://host:25`."""
+    notice_smtp_user: str = ""
+    """As whom to sign in at the mail server; empty: not at all."""
+    notice_smtp_password: SecretStr | None = None
+    """Of `notice_smtp_user`."""
+    notice_mail_from: str = ""
+    """From which address notices are mailed."""
+    notice_mail_to: str = ""
+    """To which addresses, with commas between."""
+    notice_users: Annotated[int, Field(ge=1)] = 10
+    """For so many users of a group something must have closed that was open, before it is told."""
+    notice_share: Annotated[int, Field(ge=0, le=100)] = 5
+    """And for so many per cent of those of the group who tried it."""
+    notice_hosts: Annotated[int, Field(ge=1, le=300)] = 5
+    """And on so many distinct hosts, which are looked at one by one."""
+    notice_days: Annotated[int, Field(ge=1, le=90)] = 7
+    """How far back it must have been open."""
+    offer_after_days: Annotated[int, Field(ge=7, le=365)] = 90
+    """Rules that nothing used for so long, or whose uv release no host has had, are offered for removal."""
 
     blocked_page: bool = True
     """Whether anybody may have uv's output read at /blocked, without signing in."""
@@ -148,6 +178,34 @@ class Settings(BaseSettings):
             if self.audit_webhook_key is None or len(self.audit_webhook_key.get_secret_value()) < 16:
                 raise ValueError("WAYLEAVE_AUDIT_WEBHOOK needs WAYLEAVE_AUDIT_WEBHOOK_KEY of at least 16 characters")
         return self
+
+    @model_validator(mode="after")
+    def _notices_go_somewhere(self) -> Self:
+        if self.notice_webhook:
+            address = urlsplit(self.notice_webhook)
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise ValueError("WAYLEAVE_NOTICE_WEBHOOK is an address that begins with https:// or http://")
+            if self.notice_webhook_key is None or len(self.notice_webhook_key.get_secret_value()) < 16:
+                raise ValueError("WAYLEAVE_NOTICE_WEBHOOK needs WAYLEAVE_NOTICE_WEBHOOK_KEY of at least 16 characters")
+        if self.notice_smtp:
+            address = urlsplit(self.notice_smtp)
+            if address.scheme not in ("smtp", "smtps", "smtp+starttls") or not address.hostname or address.username:
+                raise ValueError(
+                    "WAYLEAVE_NOTICE_SMTP is written smtp+starttls://host:587, smtps://host or smtp://host"
+                )
+            if address.netloc.rpartition(":")[2].isdecimal() and not _port_of(address):
+                raise ValueError("WAYLEAVE_NOTICE_SMTP names a port that there is not")
+            addresses = (self.notice_mail_from, *self.mail_recipients)
+            if not self.mail_recipients or not all(_is_mail_address(one) for one in addresses):
+                raise ValueError("WAYLEAVE_NOTICE_SMTP needs also WAYLEAVE_NOTICE_MAIL_FROM and _TO, mail addresses")
+            if self.notice_smtp_user and address.scheme == "smtp":
+                raise ValueError("WAYLEAVE_NOTICE_SMTP_USER needs smtps:// or smtp+starttls://")
+        return self
+
+    @property
+    def mail_recipients(self) -> tuple[str, ...]:
+        """Whom notices are mailed to."""
+        return tuple(one.strip() for one in self.notice_mail_to.split(",") if one.strip())
 
     @property
     def url(self) -> str:

@@ -264,7 +264,7 @@ def _by_group(session: Session, wanted: HostFilter, counting: Select[Any], tally
 
 def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
     def has_mark(numbers: list[int]) -> ColumnElement[bool]:
-        return _has_mark(session, numbers)
+        return holds_mark(session, numbers)
 
     found = []
     total: Select[Any]
@@ -348,7 +348,7 @@ def _condition(session: Session, kind: str, sets: ColumnElement[bool], have: dic
     return _Condition(holds=_holds(session, kind, column, sets), have=have)
 
 
-def _has_mark(session: Session, numbers: list[int]) -> ColumnElement[bool]:
+def holds_mark(session: Session, numbers: list[int]) -> ColumnElement[bool]:
     """Whether a set has one of the numbers."""
     if session.get_bind().dialect.name == "postgresql":
         return FactSet.facts.bool_op("&&")(cast(numbers, ARRAY(Integer)))

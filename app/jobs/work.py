@@ -17,6 +17,9 @@ from app.fleet.retention import drop_old, retire_sets, write_daily
 from app.fleet.sharing import measure_sharing
 from app.fleet.sighting_days import count_sightings, drop_old_days
 from app.fleet.sweep import mark_silent
+from app.notices.counts import Remembered
+from app.notices.send import Told, send_notices
+from app.notices.watch import Thresholds, watch_fleet
 from app.policies.judge_fleet import Judging, judge_untried
 from app.policies.rule_counts import count_rule_uses
 from app.requests.record import drop_old_requests
@@ -29,6 +32,8 @@ class Keeping:
     silent_after_days: int
     retention_days: int
     audit_to: Destinations = field(default_factory=Destinations)
+    notice_from: Thresholds = field(default_factory=Thresholds)
+    notice_to: Told = field(default_factory=Told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,19 @@ def _forward_audit(connection: Connection, at: datetime, keeping: Keeping) -> st
     return f"{forward_entries(connection, keeping.audit_to, at)} entries sent"
 
 
+def _watch_fleet(connection: Connection, at: datetime, keeping: Keeping) -> str:
+    remembered = _REMEMBERED.setdefault(connection.engine, Remembered())
+    run = watch_fleet(connection, at, keeping.notice_from, remembered, ways=keeping.notice_to.ways)
+    more = f", {run.left_out} left out" if run.left_out else ""
+    return f"{run.watched} counts watched: {run.opened} notices opened, {run.ended} ended{more}"
+
+
+def _send_notices(connection: Connection, at: datetime, keeping: Keeping) -> str:
+    if not keeping.notice_to.ways:
+        return "no webhook and no mail server are set"
+    return f"{send_notices(connection, at, keeping.notice_to)} messages sent"
+
+
 def _judge_untried(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
     judging = _JUDGING.setdefault(connection.engine, Judging())
     return f"{judge_untried(connection, at, judging)} users' untried patterns judged"
@@ -106,6 +124,7 @@ def _judge_untried(connection: Connection, at: datetime, keeping: Keeping) -> st
 
 # What a process remembers of a database between two runs.
 _JUDGING: WeakKeyDictionary[Engine, Judging] = WeakKeyDictionary()
+_REMEMBERED: WeakKeyDictionary[Engine, Remembered] = WeakKeyDictionary()
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -165,6 +184,20 @@ JOBS = (
         every=HOUR,
         first_after=MINUTE,
         run=_measure_sharing,
+    ),
+    Job(
+        name="watch-fleet",
+        title="Notice what got worse",
+        every=5 * MINUTE,
+        first_after=2 * MINUTE,
+        run=_watch_fleet,
+    ),
+    Job(
+        name="send-notices",
+        title="Tell notices by webhook and e-mail",
+        every=timedelta(seconds=30),
+        first_after=timedelta(seconds=10),
+        run=_send_notices,
     ),
     Job(
         name="drop-old",

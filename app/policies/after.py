@@ -22,6 +22,7 @@ from app.applocker.evaluate import CompiledPolicy, compile_policy
 from app.applocker.model import STANDARD_USER, Token, Verdict
 from app.fleet.probes import mark
 from app.fleet.tables import FactSet
+from app.fleet.workflows import OPEN_OUTCOMES
 from app.policies.arrival import rules_in_force
 from app.policies.profiles import group_policy_of, policies_in_use, read_profiles, sids_of
 from app.policies.queries_exports import get_kept_export
@@ -315,7 +316,8 @@ def _meaning(patterns: Sequence[str]) -> dict[int, tuple[str, str]]:
     meaning = {}
     for pattern in patterns:
         for engine in ("", *Engine):
-            meaning[mark(pattern, "allowed", engine)] = (pattern, _OPEN)
+            for outcome in OPEN_OUTCOMES:
+                meaning[mark(pattern, outcome, engine)] = (pattern, _OPEN)
             # What is denied without an engine's name was no policy's doing.
             meaning[mark(pattern, "denied", engine)] = (pattern, str(engine) or "other")
             meaning[mark(pattern, "blocked", engine)] = (pattern, str(engine))

@@ -20,6 +20,7 @@ TITLES = {
     "place": "Where things are",
     "oidc": "Single sign-on",
     "audit": "Copies of the audit log",
+    "notice": "Notices, and offers to remove rules",
     "fleet": "Agents and what is kept",
     "limits": "Limits of one process",
 }
@@ -77,8 +78,10 @@ def group_of(name: str) -> str:
     ('oidc', 'place', 'fleet')
     """
     prefix = name.partition("_")[0]
-    if prefix in ("oidc", "audit"):
+    if prefix in ("oidc", "audit", "notice"):
         return prefix
+    if prefix == "offer":
+        return "notice"
     return next((key for key, names in _GROUPS.items() if name in names), "fleet")
 
 
@@ -92,7 +95,7 @@ def shown(name: str, value: Any) -> str:
         return "set, not shown"
     if name == "database_url" and value:
         return make_url(value).render_as_string(hide_password=True)
-    if name == "audit_webhook" and value:
+    if name in ("audit_webhook", "notice_webhook") and value:
         return str(value).partition("?")[0]
     if isinstance(value, bool):
         return "yes" if value else "no"
