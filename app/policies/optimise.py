@@ -7,7 +7,7 @@ because it is maintained, exact, free of other dependencies, and solves a fleet'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,11 +164,13 @@ def solve(problem: Problem, *, at_most: int | None = None) -> Solution | None:
     )
 
 
-def trade_off(problem: Problem) -> tuple[Solution, ...]:
-    """All plans that nothing beats, from the safest to that with the fewest changes."""
+def trade_off(problem: Problem, *, tell: Callable[[int], None] | None = None) -> tuple[Solution, ...]:
+    """All plans that nothing beats, from the safest to that with the fewest changes. `tell` hears how many it has."""
     safest = solve(problem)
     found: list[Solution] = [] if safest is None else [safest]
     while found and found[-1].changes > 0:
+        if tell is not None:
+            tell(len(found))
         fewer = solve(problem, at_most=found[-1].changes - 1)
         if fewer is None:
             break

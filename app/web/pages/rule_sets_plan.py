@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Query, Request
@@ -9,17 +10,29 @@ from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from agent.catalogue import load as load_catalogue
-from app.db.session import SessionDep
+from app.db.session import SessionDep, session_scope
 from app.errors import InvalidError
 from app.policies.baselines import list_baseline_files
 from app.policies.optimise import POINTS, Solution, at_slider
-from app.policies.plans import Plans, plan_rule_set, take_plan
-from app.policies.queries_rule_sets import get_rule_set
+from app.policies.plans import (
+    PLAN,
+    Plans,
+    is_planned_at_once,
+    key_of_plans,
+    plan_rule_set,
+    plans_of,
+    plans_that_work_gave,
+    take_plan,
+)
+from app.policies.queries_rule_sets import RuleSet, get_rule_set
 from app.web.guards import DraftRules, ViewFleet
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, RuleSetId
-from app.web.templating import render
+from app.web.templating import address, render
+from app.work.rows import CANCELLED, FAILED, Work, ask_for_work, find_work
 
 router = APIRouter(include_in_schema=False)
+
+NO_PLANS = Plans(plans=(), rules={}, impossible=(), left_closed=())
 
 Slider = Annotated[int | None, Query(ge=0, le=100)]
 
@@ -35,14 +48,35 @@ POINT_WORDS = {
 
 @router.get("/rule-sets/{rule_set_id}/plan")
 def show_plan(
-    person: ViewFleet,  # noqa: ARG001 - the guard
+    person: ViewFleet,
     request: Request,
-    session: SessionDep,
     rule_set_id: RuleSetId,
     slider: Slider = None,
     may_move: Annotated[bool, Query()] = False,
+    again: Annotated[bool, Query()] = False,
 ) -> Response:
-    return _page(request, session, rule_set_id, slider=slider, may_move=may_move)
+    """Not with the page's session: plans that take long are asked for and committed first. `again`: after one that
+    was cancelled or failed."""
+    engine, workers = request.app.state.engine, request.app.state.workers
+    asked = None
+    with session_scope(engine, writes=False) as session:
+        shown = _look(session, rule_set_id, may_move=may_move)
+    if shown.found is None and (again or shown.work is None or not _stands_still(shown.work)):
+        with session_scope(engine) as session:
+            asked = ask_for_work(
+                session,
+                kind=PLAN,
+                key=shown.key,
+                title=f"Plans for “{shown.rule_set.name}”",
+                page=plan_address(rule_set_id, may_move=may_move),
+                actor=person.actor,
+            )
+        workers.start_work(asked, plans_of(rule_set_id, may_move=may_move))
+        workers.wait_for(asked.work)
+    with session_scope(engine, writes=False) as session:
+        if asked is not None:
+            shown = _look(session, rule_set_id, may_move=may_move)
+        return _page(request, shown, slider=slider, may_move=may_move)
 
 
 @router.post("/rule-sets/{rule_set_id}/plan")
@@ -58,22 +92,51 @@ def take(
         take_plan(session, rule_set_id, slider=slider, may_move=may_move, actor=person.actor)
     except InvalidError as error:
         session.rollback()
-        return _page(request, session, rule_set_id, slider=slider, may_move=may_move, problem=error, status=422)
+        shown = _look(session, rule_set_id, may_move=may_move)
+        return _page(request, shown, slider=slider, may_move=may_move, problem=error, status=422)
     return RedirectResponse(f"/rule-sets/{rule_set_id}", status_code=303)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A rule set with its plans, as far as they are there. `work`: what works them out, where they take long."""
+
+    rule_set: RuleSet
+    key: str
+    found: Plans | None
+    work: Work | None
+
+
+def plan_address(rule_set_id: int, *, may_move: bool, **more: str) -> str:
+    """Where the plans of a rule set stand."""
+    return address(f"/rule-sets/{rule_set_id}/plan", may_move="true" if may_move else "", **more)
+
+
+def _look(session: Session, rule_set_id: int, *, may_move: bool) -> Shown:
+    rule_set, baseline = get_rule_set(session, rule_set_id), list_baseline_files(session)
+    key = key_of_plans(rule_set, baseline, may_move=may_move)
+    if is_planned_at_once(rule_set):
+        found = plan_rule_set(rule_set, baseline, may_move=may_move)
+        return Shown(rule_set=rule_set, key=key, found=found, work=None)
+    work = find_work(session, PLAN, key)
+    return Shown(rule_set=rule_set, key=key, found=plans_that_work_gave(work), work=work)
+
+
+def _stands_still(work: Work) -> bool:
+    """Whether it ended without a result: it is not begun anew by a mere look at the page."""
+    return work.state in (FAILED, CANCELLED)
 
 
 def _page(
     request: Request,
-    session: Session,
-    rule_set_id: int,
+    shown: Shown,
     *,
     slider: int | None,
     may_move: bool,
     problem: InvalidError | None = None,
     status: int = 200,
 ) -> Response:
-    rule_set = get_rule_set(session, rule_set_id)
-    found = plan_rule_set(rule_set, list_baseline_files(session), may_move=may_move)
+    rule_set, found = shown.rule_set, shown.found or NO_PLANS
     place = rule_set.slider if slider is None else slider
     plan = at_slider(found.plans, place)
     return render(
@@ -83,6 +146,9 @@ def _page(
         status=status,
         rule_set=rule_set,
         found=found,
+        work=shown.work if shown.found is None else None,
+        here=plan_address(rule_set.id, may_move=may_move),
+        again=plan_address(rule_set.id, may_move=may_move, again="true"),
         plan=plan,
         slider=place,
         sliders=_sliders(found),
