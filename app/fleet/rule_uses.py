@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from app.db.base import to_ms
+from app.db.base import Base, to_ms
 from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
 
 DAY_MS = 86_400_000
@@ -52,23 +52,30 @@ class Used:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleUses:
-    """Uses of the rules asked for in the last `days`; ids in small letters, without braces.
+    """Uses of the rules asked for in the last `days` before `day`; ids in small letters, without braces.
 
-    `reporting`: hosts that count uses at all, whatever the rule; `since`: from which day on any did (at most `days`
-    ago), None if none does. `by_rule`: rules that something used; `counted_on`: on how many of the hosts that count a
-    rule is in force.
+    `reporting`: hosts that count uses at all, whatever the rule; `since`: the first day on which any did. `by_rule`:
+    rules that something used. `counted_on`: on how many of the hosts that count a rule is in force now;
+    `counted_since`: the first day on which it was.
     """
 
+    day: date
     days: int
     reporting: int
     since: date | None
     by_rule: Mapping[str, Used]
     counted_on: Mapping[str, int]
+    counted_since: Mapping[str, date]
 
     @property
     def unused(self) -> frozenset[str]:
-        """Rules in force on hosts that count, which nothing used since they count."""
-        return frozenset(rule for rule, hosts in self.counted_on.items() if hosts and rule not in self.by_rule)
+        """Rules in force on hosts that count, and for so long, which nothing used in all of these days."""
+        first = self.day - timedelta(days=self.days)
+        return frozenset(
+            rule
+            for rule, hosts in self.counted_on.items()
+            if hosts and rule not in self.by_rule and self.counted_since.get(rule, self.day) <= first
+        )
 
 
 def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
@@ -98,7 +105,7 @@ def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
     if not values:
         return
     # In the order of the key, so that two writers wait for each other in no ring.
-    made = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(RuleUse)
+    made = insert_into(connection, RuleUse)
     connection.execute(
         made.on_conflict_do_update(
             index_elements=[RuleUse.host_id, RuleUse.day, RuleUse.rule_id],
@@ -111,27 +118,27 @@ def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
 
 def read_rule_uses(session: Session, rule_ids: Collection[str], *, at: datetime, days: int = KEPT_DAYS) -> RuleUses:
     """Of some rules how often they were used in the last `days` before `at`, as counted by the hour."""
-    first = to_ms(at) // DAY_MS - days
+    today = to_ms(at) // DAY_MS
     wanted = sorted({rule_id.strip("{}").lower() for rule_id in rule_ids})
     by_rule: dict[str, Used] = {}
     counted_on = dict.fromkeys(wanted, 0)
-    reporting, since = 0, None
+    counted_since: dict[str, date] = {}
+    in_time = (RuleDay.day >= today - days) & (RuleDay.uses > 0)
+    columns = (
+        RuleDay.rule_id,
+        func.min(RuleDay.day),
+        func.sum(RuleDay.uses).filter(in_time),
+        func.max(RuleDay.hosts).filter(in_time),
+        func.max(RuleDay.day).filter(in_time),
+    )
+    reporting = 0
     for begin in range(0, max(len(wanted), 1), SOME):
         some = [ANY_RULE, *wanted[begin : begin + SOME]]
-        for rule_id, uses, hosts, first_day, last_day in session.execute(
-            select(
-                RuleDay.rule_id,
-                func.sum(RuleDay.uses),
-                func.max(RuleDay.hosts),
-                func.min(RuleDay.day),
-                func.max(RuleDay.day),
-            )
-            .where(RuleDay.rule_id.in_(some), RuleDay.day >= first)
-            .group_by(RuleDay.rule_id)
+        for rule_id, first_day, uses, hosts, last_day in session.execute(
+            select(*columns).where(RuleDay.rule_id.in_(some)).group_by(RuleDay.rule_id)
         ):
-            if rule_id == ANY_RULE:
-                since = day_of(first_day)
-            else:
+            counted_since[rule_id] = day_of(first_day)
+            if uses:
                 by_rule[rule_id] = Used(uses=int(uses), hosts=hosts, last_on=day_of(last_day))
         for rule_id, hosts in session.execute(
             select(RuleCounted.rule_id, RuleCounted.hosts).where(RuleCounted.rule_id.in_(some))
@@ -140,7 +147,21 @@ def read_rule_uses(session: Session, rule_ids: Collection[str], *, at: datetime,
                 reporting = hosts
             else:
                 counted_on[rule_id] = hosts
-    return RuleUses(days=days, reporting=reporting, since=since, by_rule=by_rule, counted_on=counted_on)
+    by_rule.pop(ANY_RULE, None)
+    return RuleUses(
+        day=day_of(today),
+        days=days,
+        reporting=reporting,
+        since=counted_since.pop(ANY_RULE, None),
+        by_rule=by_rule,
+        counted_on=counted_on,
+        counted_since=counted_since,
+    )
+
+
+def insert_into(connection: Connection, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """An insert that may say what happens to a row that is there already."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def day_of(number: int) -> date:

@@ -25,7 +25,10 @@ class RuleUse(Base):
 
 
 class RuleDay(Base):
-    """How often a rule was used on a day in the whole fleet, and on how many hosts; '' as the rule: of any rule."""
+    """How often a rule was used on a day in the whole fleet, and on how many hosts; '' as the rule: of any rule.
+
+    A row without uses says that the rule was in force on a host that counts, so that nothing used it is worth telling.
+    """
 
     __tablename__ = "rule_day"
 

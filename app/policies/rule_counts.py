@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, insert, literal, select
 
 from app.db.base import to_ms
-from app.fleet.rule_uses import ANY_RULE, DAY_MS, KEPT_DAYS
+from app.fleet.rule_uses import ANY_RULE, DAY_MS, KEPT_DAYS, insert_into
 from app.fleet.standing import HostState
 from app.fleet.tables import FactSet, Host, Subject
 from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
@@ -23,6 +23,7 @@ MAX_RULES_SHOWN = 5_000
 """So many rules of one day are counted for the pages, those on most hosts first: forged ids fill no table."""
 
 MAX_POLICIES = 500
+"""Of so many policies the rules are looked for, those of most hosts first."""
 
 
 def count_rule_uses(connection: Connection, at: datetime) -> int:
@@ -36,14 +37,15 @@ def count_rule_uses(connection: Connection, at: datetime) -> int:
         with connection.begin():
             _count_day(connection, day)
     with connection.begin():
-        return _count_hosts(connection)
+        return _count_hosts(connection, today)
 
 
 def _count_day(connection: Connection, day: int) -> None:
     of_day = (RuleUse.day == day, Host.state == HostState.ACTIVE.value)
     uses, hosts = func.sum(RuleUse.uses), func.count(RuleUse.host_id.distinct())
     columns = ["rule_id", "day", "uses", "hosts"]
-    connection.execute(delete(RuleDay).where(RuleDay.day == day))
+    # What was only looked at stays as it is: since when, could not be counted again.
+    connection.execute(delete(RuleDay).where(RuleDay.day == day, RuleDay.uses > 0))
     any_rule = (
         select(literal(ANY_RULE), literal(day), uses, hosts).join(Host, Host.id == RuleUse.host_id).where(*of_day)
     )
@@ -57,10 +59,16 @@ def _count_day(connection: Connection, day: int) -> None:
         .order_by(func.count().desc(), RuleUse.rule_id)
         .limit(MAX_RULES_SHOWN)
     )
-    connection.execute(insert(RuleDay).from_select(columns, by_rule))
+    made = insert_into(connection, RuleDay).from_select(columns, by_rule)
+    connection.execute(
+        made.on_conflict_do_update(
+            index_elements=[RuleDay.rule_id, RuleDay.day],
+            set_={"uses": made.excluded.uses, "hosts": made.excluded.hosts},
+        )
+    )
 
 
-def _count_hosts(connection: Connection) -> int:
+def _count_hosts(connection: Connection, today: int) -> int:
     """On how many hosts that count each rule is in force, by the policies that their users last reported."""
     counting = (
         select(RuleUse.host_id)
@@ -86,9 +94,13 @@ def _count_hosts(connection: Connection) -> int:
             counted[rule_id] += hosts_of[policy_id]
     connection.execute(delete(RuleCounted))
     # One host may have had several policies, by what its users last reported.
-    values = [{"rule_id": rule_id, "hosts": min(count, total)} for rule_id, count in sorted(counted.items())]
-    if total:
-        values.insert(0, {"rule_id": ANY_RULE, "hosts": total})
+    values = [
+        {"rule_id": rule_id, "hosts": min(hosts, total)} for rule_id, hosts in counted.most_common(MAX_RULES_SHOWN)
+    ]
     if values:
+        marks = [{"rule_id": value["rule_id"], "day": today, "uses": 0, "hosts": 0} for value in values]
+        connection.execute(insert_into(connection, RuleDay).on_conflict_do_nothing(), marks)
+    if total:
+        values.append({"rule_id": ANY_RULE, "hosts": total})
         connection.execute(insert(RuleCounted), values)
     return total
