@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 
-from sqlalchemy import ColumnElement, Connection, delete, exists, insert, literal, select, text, update
+from sqlalchemy import Connection, Delete, Update, delete, exists, insert, literal, select, text, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import to_ms
 from app.db.partitions import drop_old_partitions, make_month_partitions
+from app.db.slices import is_among, slice_of, walk
 from app.fleet.standing import Standing
 from app.fleet.tables import (
     KIND_NUMBERS,
@@ -25,6 +30,13 @@ from app.fleet.tables import (
 DAY_MS = 86_400_000
 BATCH = 5000
 RETIRED_FOR = timedelta(days=1)
+SETS_AT_ONCE = 50_000
+"""So many sets at most are looked for while the subjects are gone over once."""
+LOOKED_UP = 500
+"""Sets whose subjects are looked for by index: of more the planner would rather read all subjects."""
+LOCK_TRIES = 20
+LOCK_TIMEOUT_MS = 50
+"""Reports queue behind whoever waits for the lock on a month: it is waited for briefly, and often."""
 
 
 def drop_old(connection: Connection, at: datetime, *, days: int) -> int:
@@ -34,12 +46,24 @@ def drop_old(connection: Connection, at: datetime, *, days: int) -> int:
     """
     before = at - timedelta(days=days)
     if connection.dialect.name == "postgresql":
-        with connection.begin():
-            # Dropping a partition needs a lock on its table; reports must not queue behind our waiting for it.
-            connection.execute(text("SET LOCAL lock_timeout = '2s'"))
-            make_month_partitions(connection, at)
-            drop_old_partitions(connection, before)
+        _turn_months(connection, at, before)
     return _delete_old(connection, "transition", before) + _delete_old(connection, "sighting", before)
+
+
+def _turn_months(connection: Connection, at: datetime, before: datetime) -> None:
+    """Makes the months to come and drops those past. raises: OperationalError when a lock can't be had."""
+    for left in reversed(range(LOCK_TRIES)):
+        try:
+            with connection.begin():
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'"))
+                make_month_partitions(connection, at)
+                drop_old_partitions(connection, before)
+        except OperationalError:
+            if not left:
+                raise
+            time.sleep(4 * LOCK_TIMEOUT_MS / 1000)
+        else:
+            return
 
 
 def _delete_old(connection: Connection, table: str, before: datetime) -> int:
@@ -53,7 +77,7 @@ def _delete_old(connection: Connection, table: str, before: datetime) -> int:
     )
     deleted = 0
     while True:
-        with connection.begin():
+        with slice_of(connection):
             count = connection.execute(statement, {"before": to_ms(before)}).rowcount
         deleted += count
         if count < BATCH:
@@ -63,35 +87,23 @@ def _delete_old(connection: Connection, table: str, before: datetime) -> int:
 def retire_sets(connection: Connection, at: datetime) -> tuple[int, int]:
     """Retires sets that no subject points to, and deletes those retired for a day; how many of each. Commits.
 
-    A set that is pointed to again is brought back by whoever looks it up (`SetCache`).
+    A set that is pointed to again is brought back by whoever looks it up (`SetCache`). The tallies say which sets to
+    look into; whether a subject points to one is read from the subjects, as those that left the counts keep theirs.
     """
     retired = deleted = 0
     for kind, column in _POINTERS.items():
-        is_pointed_to = _is_pointed_to(connection, column)
-        with connection.begin():
-            retired += connection.execute(
-                update(FactSet)
-                .where(
-                    FactSet.kind == kind,
-                    FactSet.retired_at.is_(None),
-                    FactSet.created_at < at - RETIRED_FOR,
-                    ~is_pointed_to,
-                )
-                .values(retired_at=at)
-                .execution_options(synchronize_session=False)
-            ).rowcount
-        with connection.begin():
-            connection.execute(
-                update(FactSet)
-                .where(FactSet.kind == kind, FactSet.retired_at.is_not(None), is_pointed_to)
-                .values(retired_at=None)
-                .execution_options(synchronize_session=False)
+        for some in _batches(_unused(connection, kind, at)):
+            idle = some - _pointed_to(connection, column, some)
+            retired += _change(
+                connection, idle, update(FactSet).where(FactSet.retired_at.is_(None)).values(retired_at=at)
             )
-            deleted += connection.execute(
-                delete(FactSet)
-                .where(FactSet.kind == kind, FactSet.retired_at < at - RETIRED_FOR, ~is_pointed_to)
-                .execution_options(synchronize_session=False)
-            ).rowcount
+        for some in _batches(_retired(connection, kind)):
+            pointed_to = _pointed_to(connection, column, some)
+            _change(connection, pointed_to, update(FactSet).values(retired_at=None))
+            # Who looked one up meanwhile has brought it back.
+            deleted += _change(
+                connection, some - pointed_to, delete(FactSet).where(FactSet.retired_at < at - RETIRED_FOR)
+            )
     return retired, deleted
 
 
@@ -102,13 +114,74 @@ _POINTERS = {
     KIND_NUMBERS["policy"]: Subject.policy_id,
     KIND_NUMBERS["token"]: Subject.token_id,
 }
+_INDEXED = (Subject.probes_id, Subject.uv_id, Subject.policy_id)
 
 
-def _is_pointed_to(connection: Connection, column: InstrumentedAttribute[int | None]) -> ColumnElement[bool]:
-    """Whether a subject points to the set. Each database has a form that it does not answer set by set."""
-    if connection.dialect.name == "postgresql":
-        return exists().where(column == FactSet.id)
-    return FactSet.id.in_(select(column).where(column.is_not(None)))
+def _unused(connection: Connection, kind: int, at: datetime) -> Iterator[int]:
+    """Sets of a day and older that are in no count and not retired yet."""
+    for after, until in walk(connection, FactSet.id):
+        # Both sides within the range: else a plan may read all counts for each range.
+        counted = exists().where(Tally.set_id == FactSet.id, Tally.set_id > after, Tally.set_id <= until)
+        with slice_of(connection):
+            found = connection.scalars(
+                select(FactSet.id).where(
+                    FactSet.id > after,
+                    FactSet.id <= until,
+                    FactSet.kind == kind,
+                    FactSet.retired_at.is_(None),
+                    FactSet.created_at < at - RETIRED_FOR,
+                    ~counted,
+                )
+            ).all()
+        yield from found
+
+
+def _retired(connection: Connection, kind: int) -> Iterator[int]:
+    with connection.begin():
+        found = connection.scalars(
+            select(FactSet.id).where(FactSet.kind == kind, FactSet.retired_at.is_not(None))
+        ).all()
+    yield from found
+
+
+def _batches(ids: Iterator[int]) -> Iterator[set[int]]:
+    while some := set(islice(ids, SETS_AT_ONCE)):
+        yield some
+
+
+def _pointed_to(connection: Connection, column: InstrumentedAttribute[int | None], ids: set[int]) -> set[int]:
+    """Those of the sets that a subject points to."""
+    found: set[int] = set()
+    if column in _INDEXED:
+        for some in _batches_of(ids, LOOKED_UP):
+            pointing = select(FactSet.id).where(is_among(connection, FactSet.id, some))
+            with slice_of(connection):
+                found.update(connection.scalars(pointing.where(exists().where(column == FactSet.id))))
+        return found
+    for after, until in walk(connection, Subject.id):
+        with slice_of(connection):
+            pointed_to = connection.scalars(
+                select(column).where(Subject.id > after, Subject.id <= until, is_among(connection, column, ids))
+            )
+            found.update(one for one in pointed_to if one is not None)
+    return found
+
+
+def _change(connection: Connection, ids: set[int], statement: Update | Delete) -> int:
+    """Changes or deletes some sets, those of them to which the statement's own condition applies; how many."""
+    changed = 0
+    for some in _batches_of(ids, BATCH):
+        with slice_of(connection):
+            changed += connection.execute(
+                statement.where(is_among(connection, FactSet.id, some)).execution_options(synchronize_session=False)
+            ).rowcount
+    return changed
+
+
+def _batches_of(ids: set[int], size: int) -> Iterator[list[int]]:
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
 
 
 def write_daily(connection: Connection, at: datetime) -> None:
