@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,14 +127,29 @@ def count_users_of(session: Session, version: str) -> int:
     return int(count or 0)
 
 
-def check_upgrade(session: Session, before: str, after: str, *, catalogue: Catalogue | None = None) -> Preflight:
-    """What an upgrade breaks. raises: InvalidError about `from` or `to` for what is no version of uv"""
-    catalogue = catalogue or load_catalogue()
+def check_versions(before: str, after: str) -> None:
+    """raises: InvalidError about `from` or `to` for what is no version of uv"""
     for name, version in (("from", before), ("to", after)):
         try:
             read_version(version)
         except ValueError as error:
             raise InvalidError(f"{error}.", field=name) from error
+
+
+def check_upgrade(
+    session: Session,
+    before: str,
+    after: str,
+    *,
+    catalogue: Catalogue | None = None,
+    tell: Callable[[int, int], None] | None = None,
+) -> Preflight:
+    """What an upgrade breaks. `tell` hears how many policies of how many are judged.
+
+    raises: InvalidError about `from` or `to` for what is no version of uv
+    """
+    catalogue = catalogue or load_catalogue()
+    check_versions(before, after)
     changes = compare_versions(catalogue, before, after)
     old, new = files_of_release(catalogue, before), files_of_release(catalogue, after)
     by_policy = _profiles(session, before)
@@ -145,7 +160,9 @@ def check_upgrade(session: Session, before: str, after: str, *, catalogue: Catal
     patterns: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     groups: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
     users = unreadable = broken = judgements = policies = 0
-    for policy_id, classes in by_policy.items():
+    for place, (policy_id, classes) in enumerate(by_policy.items()):
+        if tell is not None:
+            tell(place, len(by_policy))
         policy = reported_policy(bodies.get(policy_id)) if policy_id is not None else None
         compiled = compile_policy(policy) if policy is not None else None
         policies += compiled is not None

@@ -5,14 +5,25 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from agent.catalogue import load as load_catalogue
-from app.db.session import SessionDep
+from app.db.session import SessionDep, session_scope
 from app.errors import InvalidError
-from app.preflight.fleet import as_values, check_upgrade, count_users_of, default_versions, versions_in_fleet
+from app.preflight.fleet import (
+    Preflight,
+    as_values,
+    check_upgrade,
+    check_versions,
+    count_users_of,
+    default_versions,
+    versions_in_fleet,
+)
+from app.preflight.work import ask_for_check, check_of, find_check, read_check
 from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.templating import address, render
+from app.work.rows import INTERRUPTED, Work
 
 router = APIRouter(include_in_schema=False)
 api_router = APIRouter(prefix="/api/v1", tags=["preflight"])
@@ -31,38 +42,57 @@ KIND_WORDS = {
 
 @router.get("/preflight")
 def show_preflight(
-    person: ViewFleet,  # noqa: ARG001 - the guard
+    person: ViewFleet,
     request: Request,
-    session: SessionDep,
     before: Annotated[str, Query(alias="from", max_length=40)] = "",
     after: Annotated[str, Query(alias="to", max_length=40)] = "",
+    again: Annotated[bool, Query()] = False,
 ) -> Response:
-    older, newest = default_versions(session)
-    wanted = (before.strip() or older or "", after.strip() or newest)
-    found = problem = pending = None
-    if not before and wanted[0] and count_users_of(session, wanted[0]) > SOON:
-        # To judge so many takes a second or two: the page is there at once, and its answer follows.
-        pending = address("/preflight", **{"from": wanted[0], "to": wanted[1]})
-    elif wanted[0]:
-        try:
-            found = check_upgrade(session, *wanted)
-        except InvalidError as error:
-            problem = error
+    """Not with the page's session: the check of a large fleet is asked for and committed first."""
+    engine = request.app.state.engine
+    with session_scope(engine, writes=False) as session:
+        older, newest = default_versions(session)
+        before, after = before.strip() or older or "", after.strip() or newest
+        known = versions_in_fleet(session)
+        found, work, problem, is_large = _look(session, before, after)
+    here = address("/preflight", **{"from": before, "to": after})
+    if is_large and (work is None or work.state == INTERRUPTED or (again and not work.is_under_way)):
+        with session_scope(engine) as session:
+            asked = ask_for_check(session, before, after, page=here, actor=person.actor)
+        # Nobody waits: the page is there at once, and its answer follows.
+        request.app.state.workers.start_work(asked, check_of(before, after))
+        found, work = None, asked.work
     return render(
         request,
         "preflight/page.html",
         fragment="results",
-        pending=pending,
         status=422 if problem else 200,
-        before=wanted[0],
-        after=wanted[1],
+        before=before,
+        after=after,
         found=found,
+        work=work,
+        here=here,
+        again=address("/preflight", **{"from": before, "to": after, "again": "true"}),
         problem=problem,
-        known=versions_in_fleet(session),
+        known=known,
         newest=newest,
         patterns={one.id: one for one in load_catalogue().patterns},
         kinds=KIND_WORDS,
     )
+
+
+def _look(session: Session, before: str, after: str) -> tuple[Preflight | None, Work | None, InvalidError | None, bool]:
+    """The answer if it is there or can be had in a moment; else the work, the problem; whether it is work."""
+    if not before:
+        return None, None, None, False
+    try:
+        check_versions(before, after)
+        if count_users_of(session, before) <= SOON:
+            return check_upgrade(session, before, after), None, None, False
+    except InvalidError as error:
+        return None, None, error, False
+    work = find_check(session, before, after)
+    return None if work is None else read_check(work), work, None, True
 
 
 @api_router.get("/preflight")
