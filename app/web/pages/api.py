@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 
 from agent.catalogue import load as load_catalogue
 from app.audit.queries import EntryPage, list_entries
+from app.db.base import now
 from app.db.session import SessionDep
 from app.errors import InvalidError
 from app.fleet.queries import (
@@ -25,11 +26,14 @@ from app.fleet.queries import (
 from app.fleet.queries_hosts import HostDetail, HostFilter, HostLine, get_host, list_hosts
 from app.fleet.queries_sightings import Seen, SeenFile, look_at_sightings, read_seen
 from app.fleet.queries_trend import TrendDay, VersionTrend, read_trend, read_version_trend
+from app.fleet.rule_uses import KEPT_DAYS
 from app.fleet.standing import Standing
 from app.fleet.tags import TagCount, list_tags
 from app.jobs.queries import JobLine, list_jobs
 from app.policies.in_force import PolicyLine, list_policies
 from app.policies.record_export import RecordedExport, list_exports
+from app.policies.rule_counts import COUNTS_KEPT_DAYS
+from app.policies.used_rules import UsedRule, list_used_rules
 from app.web.guards import ApiManageSettings, ApiViewAudit, ApiViewFleet, ApiViewSightings
 from app.web.pages.sightings import MOST_DAYS, USUAL_DAYS
 
@@ -212,6 +216,17 @@ def get_tags(caller: ApiViewFleet, session: SessionDep) -> list[TagCount]:  # no
 def get_policies(caller: ApiViewFleet, session: SessionDep) -> list[PolicyLine]:  # noqa: ARG001 - the guard
     """Distinct policies in force, with who is under each and their lint."""
     return list(list_policies(session))
+
+
+@router.get("/policies/{policy_id}/rules")
+def get_policy_rules(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    policy_id: Annotated[int, Path(ge=1, le=2**62)],
+    days: Annotated[int, Query(ge=1, le=COUNTS_KEPT_DAYS)] = KEPT_DAYS,
+) -> list[UsedRule]:
+    """The rules of one policy in force, and how often each was used, where agents count it."""
+    return list(list_used_rules(session, policy_id, at=now(), days=days))
 
 
 @router.get("/jobs")

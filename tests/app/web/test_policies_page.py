@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
 from agent.contract.facts import CollectionInForce, PolicySet
 from app.accounts.create import create_account
+from app.db.base import now, to_ms
 from app.db.session import session_scope
+from app.fleet.rule_uses import DAY_MS, UseRow, write_uses
+from app.policies.rule_counts import count_rule_uses
 from app.policies.standing import VerifiedStanding
 from app.policies.tables import VerifiedCase
 
@@ -167,3 +171,54 @@ def test_rules_are_marked_until_a_pc_has_answered(viewer: TestClient, app: FastA
 
 def test_what_was_checked_is_for_those_who_see_the_fleet(anonymous: TestClient) -> None:
     assert anonymous.get("/verified").headers["location"].startswith("/login")
+
+
+USED, UNUSED_SINCE = "921cc481-6e17-4653-8f75-050b80acca20", "a61c8b2c-a319-4cd0-9690-d2177cad7b51"
+
+
+def count(engine: Engine, *uses: tuple[int, str, int, int]) -> None:
+    """Hosts tell uses: host, rule, days ago, how often. Rules have been counted for forty days."""
+    at = now()
+    with engine.begin() as connection:
+        today = to_ms(at) // DAY_MS
+        write_uses(connection, [UseRow(host, today - ago, rule, often) for host, rule, ago, often in uses])
+    with engine.connect() as connection:
+        count_rule_uses(connection, at - timedelta(days=40))
+        count_rule_uses(connection, at)
+
+
+def test_without_counts_the_page_says_how_to_have_them(viewer: TestClient) -> None:
+    page = viewer.get(links(viewer)[0]).text
+    assert "count_rule_uses = true" in page
+    assert ">Used</th>" not in page
+
+
+def test_a_page_tells_how_often_rules_were_used_and_which_nothing_used(viewer: TestClient, engine: Engine) -> None:
+    count(engine, (1, USED, 2, 1_200), (2, USED, 2, 34), (1, UNUSED_SINCE, 20, 1))
+    link = next(link for link in links(viewer) if "HOLE" not in (page := viewer.get(link).text) and "Hole" not in page)
+    month = " ".join(unescape(viewer.get(link).text).split())
+    assert "2 hosts count how often rules let something start" in month
+    assert "1,234 times" in month
+    assert "on 2 hosts a day at most" in month
+    assert "not used once" not in month
+    week = " ".join(unescape(viewer.get(f"{link}?days=7").text).split())
+    assert "1 rule was not used once" in week
+    assert "not once" in week
+    assert "on 2 hosts counting since" in week
+    only = unescape(viewer.get(f"{link}?days=7&unused=1").text)
+    assert "Shown is only the 1 rule that nothing used in all of the last 7 days." in " ".join(only.split())
+    assert "%PROGRAMFILES%" not in only
+    assert "%WINDIR%" in only
+    assert f'href="{link}?days=90&unused=1"' in only
+    assert viewer.get(f"{link}?days=0").status_code == 422
+
+
+def test_programs_are_told_of_uses_too(viewer: TestClient, engine: Engine) -> None:
+    count(engine, (1, USED, 2, 12))
+    link = links(viewer)[0]
+    rules = {one["id"]: one for one in viewer.get(f"/api/v1{link}/rules", params={"days": 7}).json()}
+    assert (rules[USED]["uses"], rules[USED]["hosts"], rules[USED]["unused"]) == (12, 1, False)
+    assert rules[USED]["counted_on"] == 1
+    assert rules[USED]["last_on"] == (now().date() - timedelta(days=2)).isoformat()
+    assert (rules[UNUSED_SINCE]["uses"], rules[UNUSED_SINCE]["unused"]) == (0, True)
+    assert viewer.get("/api/v1/policies/999/rules").status_code == 404
