@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, case, select, update
 
-from app.db.base import to_ms
+from app.db.base import from_ms, to_ms
+from app.db.slices import slice_of, walk
 from app.fleet import rows_postgresql, rows_sqlite
 from app.fleet.record import count_move
 from app.fleet.rows import DeltaRow, SubjectUpdate
@@ -21,26 +22,32 @@ EPHEMERAL_HOURS = 24
 def mark_silent(connection: Connection, at: datetime, *, days: int) -> int:
     """Takes subjects not seen for `days` (of ephemeral hosts: 24 hours) out of the counts; how many. Commits."""
     marked = 0
-    last_id = 0
-    while True:
-        with connection.begin():
-            ids = _lock_silent(connection, at, days, after=last_id)
-            if ids:
-                set_standing(connection, ids, Standing.SILENT, at)
-        marked += len(ids)
-        if len(ids) < BATCH:
-            return marked
-        last_id = ids[-1]
+    for after, until in walk(connection, Pulse.subject_id):
+        last_id = after
+        while True:
+            with slice_of(connection):
+                ids = _lock_silent(connection, at, days, after=last_id, until=until)
+                if ids:
+                    set_standing(connection, ids, Standing.SILENT, at)
+            marked += len(ids)
+            if len(ids) < BATCH:
+                break
+            last_id = ids[-1]
+    return marked
 
 
-def _lock_silent(connection: Connection, at: datetime, days: int, *, after: int) -> list[int]:
-    limit = case((Host.ephemeral, to_ms(at - timedelta(hours=EPHEMERAL_HOURS))), else_=to_ms(at - timedelta(days=days)))
+def _lock_silent(connection: Connection, at: datetime, days: int, *, after: int, until: int) -> list[int]:
+    long_ago, a_day_ago = to_ms(at - timedelta(days=days)), to_ms(at - timedelta(hours=EPHEMERAL_HOURS))
+    limit = case((Host.ephemeral, a_day_ago), else_=long_ago)
     query = (
         select(Pulse.subject_id)
         .join(Subject, Subject.id == Pulse.subject_id)
         .join(Host, Host.id == Subject.host_id)
         .where(
             Pulse.subject_id > after,
+            Pulse.subject_id <= until,
+            # Said of the pulse alone: of most nothing more is looked up.
+            Pulse.last_seen_at < from_ms(max(long_ago, a_day_ago)),
             Pulse.last_seen_at < limit,
             Subject.standing.not_in((Standing.SILENT.value, Standing.REVOKED.value, Standing.IMPORTED.value)),
         )
