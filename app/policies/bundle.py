@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -72,10 +72,12 @@ def build_bundle(
     key: Ed25519PrivateKey | None = None,
     more: Mapping[str, bytes] | None = None,
     evidence: Mapping[str, object] | None = None,
+    seen_base: Mapping[str, Sequence[str]] | None = None,
 ) -> Bundle:
     """The zip for one way of delivery; with a key its manifest is signed.
 
-    `more`: files besides, such as settings of a relocation; `evidence`: what evidence.json says besides.
+    `more`: files besides, such as settings of a relocation; `evidence`: what evidence.json says besides; `seen_base`:
+    the rule ids by collection of a base that is the sum of several policies, which the export does not hold.
 
     raises: InvalidError about `delivery` when this export is not fit for it.
     """
@@ -89,7 +91,11 @@ def build_bundle(
         raise InvalidError("The base has all of these rules already: there is nothing to deliver.", field="patterns")
     files = dict(more or {})
     if export.added:
-        files |= _intune_files(export) if delivery is Delivery.INTUNE else _policy_files(export, delivery)
+        base_ids = _ids_of_base(export, seen_base or {})
+        if delivery is Delivery.INTUNE:
+            files |= _intune_files(export, base_ids)
+        else:
+            files |= _policy_files(export, delivery, base_ids)
     files["evidence.json"] = _json({"delivery": delivery.value, **describe_export(export), **(evidence or {})})
     files["review.html"] = render_review(export).encode()
     files["README.txt"] = _readme(export, delivery, frozenset(files)).encode()
@@ -139,7 +145,7 @@ def _condition_lines(condition: PathCondition | PublisherCondition | HashConditi
             return [f"hash|{file.type}|0X{file.data.upper()}" for file in condition.hashes]
 
 
-def _policy_files(export: Export, delivery: Delivery) -> dict[str, bytes]:
+def _policy_files(export: Export, delivery: Delivery, base_ids: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
     rules = added_rules([rule.suggestion for rule in export.added])
     if delivery is not Delivery.SEPARATE_GPO and export.is_whole_policy:
         # Windows' documents disagree on what -Merge does to modes: with the target's own there is nothing to decide.
@@ -149,25 +155,50 @@ def _policy_files(export: Export, delivery: Delivery) -> dict[str, bytes]:
     files = {"rules.xml": xml}
     if export.is_whole_policy and delivery is not Delivery.SEPARATE_GPO:
         files["whole-policy.xml"] = export.xml.encode()
+    is_separate = delivery is Delivery.SEPARATE_GPO
     values = {
         "RULES_SHA256": hashlib.sha256(xml).hexdigest(),
-        "RULE_IDS": _quoted(sorted(rule.id for rule in export.added)),
-        "COLLECTIONS": _quoted(sorted({rule.collection for rule in export.added})),
-        "EXPECTED_STATE": (
-            policy_state(_base_of(export)) if export.is_whole_policy and delivery is not Delivery.SEPARATE_GPO else ""
-        ),
-        "TARGET_MUST_HAVE_RULES": "no" if delivery is Delivery.SEPARATE_GPO else "yes",
+        **_rules_in_words(export, base_ids),
+        "EXPECTED_STATE": policy_state(_base_of(export)) if export.is_whole_policy and not is_separate else "",
+        # The target is one of the policies that were seen: what it holds was among their rules.
+        "SEEN_IDS": _quoted([] if export.is_whole_policy or is_separate else sorted(set().union(*base_ids.values()))),
+        "TARGET_MUST_HAVE_RULES": "no" if is_separate else "yes",
     }
-    common = _script("common.ps1")
     for name in ("apply.ps1", "rollback.ps1"):
-        text = _script(name).replace("@@COMMON@@\n", common)
-        for placeholder, value in values.items():
-            text = text.replace(f"@@{placeholder}@@", value)
-        files[name] = text.replace("\n", "\r\n").encode("ascii")
+        files[name] = _filled(_script(name), values)
+    if is_separate:
+        files["check-machine.ps1"] = _filled(_script("check-gpo.ps1"), values)
     return files
 
 
-def _intune_files(export: Export) -> dict[str, bytes]:
+def _ids_of_base(export: Export, seen_base: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The ids of the rules that the new ones are added to, by collection; nothing where no base was given."""
+    if not export.is_whole_policy:
+        return {kind: ids for kind, ids in sorted(seen_base.items()) if ids}
+    base = _base_of(export)
+    return {one.type: sorted(rule.id for rule in one.rules) for one in base.collections if one.rules}
+
+
+def _rules_in_words(export: Export, base_ids: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What the scripts must know of the export's rules, and of those that they need beside them."""
+    collections = sorted({rule.collection for rule in export.added})
+    return {
+        "RULE_IDS": _quoted(sorted(rule.id for rule in export.added)),
+        "COLLECTIONS": _quoted(collections),
+        "BASE_RULES": _quoted([f"{kind} {number}" for kind in collections for number in base_ids.get(kind, ())]),
+    }
+
+
+def _filled(script: str, values: Mapping[str, str]) -> bytes:
+    """A script with its shared functions and values, in Windows' lines."""
+    for name in ("common", "checking"):
+        script = script.replace(f"@@{name.upper()}@@\n", _script(f"{name}.ps1"))
+    for placeholder, value in values.items():
+        script = script.replace(f"@@{placeholder}@@", value)
+    return script.replace("\n", "\r\n").encode("ascii")
+
+
+def _intune_files(export: Export, base_ids: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
     if not export.is_whole_policy:
         raise InvalidError(
             "Intune needs the grouping's complete collections: export with the grouping's policy as base. "
@@ -186,6 +217,7 @@ def _intune_files(export: Export) -> dict[str, bytes]:
                 field="delivery",
             )
         files[f"intune/{_OMA_NAMES[collection.type]}.xml"] = text
+    files["check-machine.ps1"] = _filled(_script("check-intune.ps1"), _rules_in_words(export, base_ids))
     return files
 
 
@@ -220,7 +252,8 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
         Delivery.SEPARATE_GPO: [
             "1. Read review.html: what every rule admits, and its risk.",
             "2. Make a Group Policy object, linked only where the object with the other AppLocker rules is linked too.",
-            "   On a machine that gets this object alone, everything that these rules do not allow is blocked.",
+            "   On a machine that gets this object alone, everything that these rules do not allow is blocked:",
+            "   .\\check-machine.ps1, run there before, refuses a machine without the rules that these are added to.",
             "3. .\\apply.ps1 -GpoGuid <id of the new object> -WhatIf, then without -WhatIf.",
             "4. To undo it: unlink the object.",
             "Leave its enforcement mode at Not configured: any mode set here could win over the other object's.",
@@ -240,16 +273,19 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
                 for name in sorted({_OMA_NAMES[rule.collection] for rule in export.added})
             ),
             "A new grouping would not add these rules to the old one: a file must be allowed by every grouping.",
+            "check-machine.ps1, run as SYSTEM (a remediation's detection script, say), refuses a machine without it.",
             "Keep the old values: they are the way back.",
         ],
     }
     heading = f"{len(export.added)} AppLocker rules for uv, for {export.sid}. Delivery: {delivery.value}."
-    unverified = "The scripts are written for Windows PowerShell 5.1 and were not yet run on a real domain."
+    unverified = (
+        "The scripts are written for Windows PowerShell 5.1 and were not yet run on a real domain or a managed machine."
+    )
     lines = [heading, "", *(steps[delivery] if export.added else ["No rule has to be added: the settings do it."]), ""]
     for name, told in _MORE_FILES.items():
         lines += [*told, ""] if name in names else []
     lines += [export.effect_on_empty_machine, ""] if export.added else []
-    if delivery is not Delivery.INTUNE and export.added:
+    if export.added:
         lines.append(unverified)
     lines.append("Check the files with: sha256sum -c SHA256SUMS")
     return "\r\n".join(lines) + "\r\n"

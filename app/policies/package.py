@@ -24,7 +24,7 @@ from app.applocker.wdac import render_supplemental
 from app.applocker.write import render_policy
 from app.audit.record import Actor, record
 from app.errors import ConflictError, InvalidError, NotFoundError
-from app.policies.base_policies import Origin
+from app.policies.base_policies import BasePolicy, Origin
 from app.policies.bundle import Bundle, Delivery, build_bundle
 from app.policies.describe import STYLE
 from app.policies.drafts import Setting
@@ -109,9 +109,7 @@ def export_rule_set(
         "ring": ring,
         "groups": [{"sid": group.sid, "name": group.name} for group in groups],
         "settings": [{"name": one.name, "value": one.value, "patterns": list(one.patterns)} for one in draft.settings],
-        "base": {"name": rule_set.base.name, "origin": rule_set.base.origin.value, "sha256": rule_set.base.sha256}
-        if rule_set.base
-        else None,
+        "base": _base_in_words(rule_set.base),
         "approval": {
             "by": approval.approved_by,
             "at": approval.at.isoformat(),
@@ -218,7 +216,8 @@ def _package(export: Export, delivery: Delivery, kept: Mapping[str, Any], key: E
         more["environment.xml"] = render_preferences(settings, changed_at=changed_at).encode()
     if kept["wdac_base_id"]:
         more |= _wdac_files(export, kept["wdac_base_id"], kept["name"])
-    return build_bundle(export, delivery, key=key, more=more, evidence={"rule_set": dict(kept)})
+    seen_base = (kept["base"] or {}).get("rules")  # exports of before this was kept have none
+    return build_bundle(export, delivery, key=key, more=more, evidence={"rule_set": dict(kept)}, seen_base=seen_base)
 
 
 def _approval_page(kept: Mapping[str, Any]) -> str:
@@ -254,6 +253,18 @@ def _approval_page(kept: Mapping[str, Any]) -> str:
         "<th>Newly allowed</th><th>Open already</th><th>Still blocked</th><th>Newly blocked</th></tr>\n"
         f"{lines}</table>\n</body>\n</html>\n"
     )
+
+
+def _base_in_words(base: BasePolicy | None) -> dict[str, Any] | None:
+    """What is kept of the base; of one that was seen in force its rule ids too, which no whole policy holds."""
+    if base is None:
+        return None
+    told: dict[str, Any] = {"name": base.name, "origin": base.origin.value, "sha256": base.sha256}
+    if not base.is_whole:
+        told["rules"] = {
+            one.type: sorted(rule.id for rule in one.rules) for one in base.policy.collections if one.rules
+        }
+    return told
 
 
 def _wdac_files(export: Export, base_id: str, name: str) -> dict[str, bytes]:

@@ -49,6 +49,9 @@ $Collections = @(
 @@COLLECTIONS@@
 )
 $ExpectedState = '@@EXPECTED_STATE@@'
+$SeenIds = @(
+@@SEEN_IDS@@
+)
 $TargetMustHaveRules = '@@TARGET_MUST_HAVE_RULES@@' -eq 'yes'
 
 @@COMMON@@
@@ -75,6 +78,12 @@ if ($missing.Count -eq 0) {
 $state = Get-PolicyState -Policy $before
 if ($ExpectedState -ne '' -and $state -ne $ExpectedState) {
     throw "The target is not the policy that these rules were checked against (state $state, expected $ExpectedState). Export again with the target's present policy as base."
+}
+if ($SeenIds.Count -gt 0) {
+    $unseen = @($idsBefore | Where-Object { $SeenIds -notcontains $_ -and $RuleIds -notcontains $_ })
+    if ($unseen.Count -gt 0) {
+        throw "The target has $($unseen.Count) rules, such as $($unseen[0]), that were in force nowhere when these rules were checked. Export again with what is in force now as base."
+    }
 }
 foreach ($type in $Collections) {
     $count = Get-RuleCount -Policy $before -Type $type

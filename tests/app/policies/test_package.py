@@ -121,6 +121,9 @@ def test_a_base_seen_in_force_gives_added_rules_alone(database: Engine, base_pol
     _, files = export(database, made, "same-gpo")
     assert "whole-policy.xml" not in files
     assert b"921cc481" not in files["rules.xml"]
+    assert b"    '921cc481-6e17-4653-8f75-050b80acca20'" in files["apply.ps1"]  # what the target may hold
+    _, separate = export(database, made, "separate-gpo")
+    assert b"'Exe 921cc481-6e17-4653-8f75-050b80acca20'" in separate["check-machine.ps1"]
     with pytest.raises(InvalidError):
         export(database, made, "intune")
 

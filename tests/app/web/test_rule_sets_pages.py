@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable
 from html import unescape
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from fastapi import FastAPI
 from lxml import etree
 from sqlalchemy import Engine, select
@@ -202,6 +205,14 @@ def test_the_pilot_comes_first_and_files_are_the_same_each_time(signed_in: SignI
     for name, content in files.items():
         assert analyst.get(f"{draft}/exports/1/files/{name}").content == content
         assert analyst.get(f"/api/v1{draft}/exports/1/files/{name}").content == content
+    manifest = json.loads(files["manifest.json"])
+    assert manifest["public_key_ed25519"] in analyst.get(f"{draft}/export").text
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(manifest["public_key_ed25519"])).verify(
+        files["manifest.sig"], files["manifest.json"]
+    )
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256(files[name]).hexdigest() == digest
+    assert set(files) - set(manifest["files"]) == {"manifest.json", "manifest.sig", "SHA256SUMS"}
     variables = etree.fromstring(files["environment.xml"])
     (one,) = variables
     assert one.get("name") == "UV_TOOL_DIR"
