@@ -9,6 +9,7 @@ if sys.platform == "win32":
     from agent._controls_windows import read_controls
     from agent._events_windows import read_channel
     from agent._places_windows import long_name, open_place
+    from agent._service_windows import query_service
     from agent._windows import (
         CANARY,
         CREATION_FLAGS,
@@ -39,6 +40,7 @@ else:
         mode_allows_start,
         open_lock,
         open_place,
+        query_service,
         read_channel,
         read_controls,
         read_host,
@@ -63,6 +65,7 @@ __all__ = [
     "mode_allows_start",
     "open_lock",
     "open_place",
+    "query_service",
     "read_channel",
     "read_controls",
     "read_host",

@@ -29,6 +29,7 @@ from agent.controls import ControlAnswers
 from agent.judge import SaferAnswer
 from agent.policy import PolicyInForce
 from agent.principals import Principal
+from agent.service import ServiceAnswers
 from agent.where import Opened
 
 assert sys.platform != "win32"  # noqa: S101 - tells the type checker which platform's calls these are
@@ -161,6 +162,11 @@ def read_host(agent_version: str) -> HostFacts:
         os_build=os.uname().release,
         agent_version=agent_version,
     )
+
+
+def query_service(_name: str) -> ServiceAnswers | None:
+    """There is no AppLocker here, and no service of it."""
+    return None
 
 
 def read_machine_id() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.channels import CHANNELS, ERROR_ACCESS_DENIED, ERROR_CHANNEL_NOT_FOUND, ERROR_INVALID_CHANNEL_PATH
+from agent.service import is_stopped
 
 DAY_S = 86_400
 MAX_SILENCE_S = 2 * 3_600
@@ -23,7 +24,8 @@ class Condition:
 
     `tasks`: by name, as `judge_task` says; `channels`: by name, the error number of reading it; `server_error`: why
     there was no answer; `clock_s`: by how much this machine's clock is ahead of the server's; `cycle_age_s`,
-    `sent_age_s`: since the last look and the last report; `inbox`: `ok`, or what is wrong with the own one.
+    `sent_age_s`: since the last look and the last report; `inbox`: `ok`, or what is wrong with the own one; `service`:
+    how the Application Identity service stands, as `service_word` says.
     """
 
     is_elevated: bool = False
@@ -51,6 +53,7 @@ class Condition:
     probing: bool = True
     stopped_by_server: bool = False
     uvs: int | None = None
+    service: str = ""
     method: str = "start"
     other_controls: tuple[str, ...] = ()
 
@@ -233,6 +236,16 @@ def _of_logs(condition: Condition) -> list[Ailment]:
             found.append(
                 Ailment(weight="wrong", what=f"the log {name}: error {error}", command=f'wevtutil gl "{name}"')
             )
+    if is_stopped(condition.service):
+        found.append(
+            Ailment(
+                weight="note",
+                what=f"the Application Identity service does not run ({condition.service}): AppLocker takes up no "
+                "changed policy meanwhile",
+                command="sc.exe query AppIDSvc & sc.exe qc AppIDSvc (to start it always: sc.exe config appidsvc "
+                "start= auto)",
+            )
+        )
     if condition.channels and all(
         condition.channels.get(channel.name) in (ERROR_CHANNEL_NOT_FOUND, ERROR_INVALID_CHANNEL_PATH)
         for channel in CHANNELS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from agent._platform import open_lock, read_channel, read_controls, read_principal
+from agent._platform import open_lock, query_service, read_channel, read_controls, read_principal
 from agent.channels import CHANNELS, query_of
 from agent.contract.messages import CATALOGUE_PATH
 from agent.controls import choose_method, find_controls
@@ -25,6 +25,7 @@ from agent.options import Options
 from agent.places import Places, read_orders
 from agent.rights import TRUSTED_OWNERS
 from agent.sddl import read_owner_of
+from agent.service import APPID_SERVICE, service_word
 from agent.spool import Identity, load_identity, load_pending, load_progress
 from agent.tasks import MACHINE_TASK, USER_TASK, machine_task_xml, user_task_xml
 
@@ -84,6 +85,7 @@ def examine(
         inbox=_inbox(places, principal.sid) if is_machine_wide and not ground.is_elevated else None,
         refused_notes=_refused(places) if is_machine_wide and ground.is_elevated else (),
         probing=options.probing,
+        service=service_word(query_service(APPID_SERVICE)),
         method=choose_method(options.method, controls),
         other_controls=controls,
         stopped_by_server=not read_orders(places).probing if is_machine_wide else progress.stopped,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import __version__
-from agent._platform import read_channel, read_host, read_policy
+from agent._platform import query_service, read_channel, read_host, read_policy
 from agent.contract.facts import FactSet
 from agent.contract.messages import RuleUse, Sighting
 from agent.cycle import (
@@ -39,6 +39,7 @@ from agent.options import Options
 from agent.places import Orders, Places, write_orders
 from agent.policy import PolicyInForce, policy_set, rule_ids
 from agent.report import Facts, build_report, facts_of
+from agent.service import APPID_SERVICE, service_word
 from agent.spool import (
     Delivered,
     Identity,
@@ -111,7 +112,8 @@ def run_machine_cycle(
         counting = _count_uses(options, policy, taken, progress, now=clock())
         untold = choose_uses(counting.uses, progress.uses_told, now=clock())
         told: tuple[RuleUse, ...] = ()
-        shared = (policy_set(policy), replace(read_host(__version__), attested=True))
+        service = service_word(query_service(APPID_SERVICE))
+        shared = (policy_set(policy), replace(read_host(__version__), attested=True, appid_service=service))
         reports = 0
         for sid, note in sorted(taken.notes.items()):
             subject_dir = _open_subject(state_dir, sid)

@@ -18,6 +18,7 @@ from agent._platform import (
     long_name,
     mode_allows_start,
     open_place,
+    query_service,
     read_channel,
     read_controls,
     read_host,
@@ -47,6 +48,7 @@ from agent.principals import ADMINISTRATORS, Principal, reportable_token
 from agent.probe import Surroundings, leave_to_server, run_trials
 from agent.recognise import is_known_uv
 from agent.report import Facts, build_environment, build_report, build_uv, facts_of, read_settings
+from agent.service import APPID_SERVICE, service_word
 from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number, save_progress
 from agent.trials import Trial, find_launcher, plan_trials, probe_key
 from agent.uses import Counting, choose_uses, count_uses, without_use_records
@@ -97,7 +99,8 @@ def observe(
     journal.sweep()
     catalogue_refused = adopt_kept(catalogue_dir or state_dir)
     catalogue = load()
-    policy, principal, host = read_policy(), read_principal(), read_host(__version__)
+    policy, principal = read_policy(), read_principal()
+    host = replace(read_host(__version__), appid_service=service_word(query_service(APPID_SERVICE)))
     controls = find_controls(read_controls())
     starts = choose_method(options.method, controls) == "start"
     asked_at = time.time()

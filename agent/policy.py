@@ -49,8 +49,8 @@ class PolicyInForce:
     """What was read: `collections` is None if SrpV2 could not be read, `csp` one of none, read, present-unreadable.
 
     `csp_sets`: where it could be read, device management's policies, each by itself: a file must be allowed by all of
-    them and by `collections`. `service`: how the Application Identity service stands (`running`, `stopped` ...), empty
-    if it did not say; `service_disabled`: it cannot start, so nothing of SrpV2 is enforced.
+    them and by `collections`. `service_disabled`: the Application Identity service cannot start, so nothing of SrpV2 is
+    enforced.
     """
 
     collections: Mapping[str, RegistryCollection] | None = field(default_factory=dict)
@@ -58,7 +58,6 @@ class PolicyInForce:
     srp: bool = False
     service_disabled: bool = False
     csp_sets: tuple[Mapping[str, RegistryCollection], ...] = ()
-    service: str = ""
 
     @property
     def all_rules(self) -> tuple[str, ...]:

@@ -286,9 +286,25 @@ class TokenSet(FactSet):
         }
 
 
+SERVICE_STATES = ("running", "starting", "stopped", "stopping", "paused")
+SERVICE_WORDS = frozenset(
+    {
+        *SERVICE_STATES,
+        *(f"{state}-{start}" for state in SERVICE_STATES for start in ("automatic", "manual", "disabled")),
+        "absent",
+        "denied",
+        "unknown",
+    }
+)
+"""How a service may stand: its state, and how it starts where that was told; or why its state was not told."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts(FactSet):
-    """What is stored per host and not shared. `platform` is `windows` or `linux`."""
+    """What is stored per host and not shared. `platform` is `windows` or `linux`.
+
+    `appid_service`: one of SERVICE_WORDS, how the Application Identity service stands; empty where there is none.
+    """
 
     name: str
     platform: str
@@ -298,13 +314,14 @@ class HostFacts(FactSet):
     unit: str | None = None
     agent_version: str = ""
     attested: bool = False
+    appid_service: str = ""
 
     @property
     def kind(self) -> str:
         return "host"
 
     def to_json(self) -> dict[str, Json]:
-        return {
+        value: dict[str, Json] = {
             "name": self.name,
             "platform": self.platform,
             "os": self.os,
@@ -314,3 +331,6 @@ class HostFacts(FactSet):
             "agent_version": self.agent_version,
             "attested": self.attested,
         }
+        if self.appid_service:
+            value["appid_service"] = self.appid_service
+        return value

@@ -17,6 +17,7 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from agent.contract.canonical import MAX_DEPTH, ContractError, parse_canonical
+from agent.contract.facts import SERVICE_WORDS
 from app.fleet.probes import (
     MAX_PROBES,
     PatternFact,
@@ -62,6 +63,7 @@ class HostColumns:
     unit: str | None
     agent_version: str
     attested: bool
+    appid_service: str
 
 
 _Line = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -118,6 +120,7 @@ class _Host(TypedDict, total=False):
     unit: _Unit | None
     agent_version: _Short
     attested: bool
+    appid_service: _Short
 
 
 _SHAPES: Mapping[str, TypeAdapter[Any]] = {
@@ -208,6 +211,8 @@ def read_host(body: str) -> HostColumns:
         unit=value.get("unit"),
         agent_version=value.get("agent_version", ""),
         attested=value.get("attested", False),
+        # A word that this release does not know says nothing.
+        appid_service=word if (word := value.get("appid_service", "")) in SERVICE_WORDS else "",
     )
 
 

@@ -311,6 +311,7 @@ def _report(
         unit=facts.unit,
         agent_version=facts.agent_version,
         attested=facts.attested,
+        appid_service=facts.appid_service,
     )
     host_digest = bytes.fromhex(digest("host", facts.body())[7:])
     said = hashlib.blake2b(b"".join(one.digest for one in sets) + host_digest, digest_size=16).digest()

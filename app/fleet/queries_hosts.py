@@ -100,6 +100,7 @@ class HostDetail:
     unit: str | None
     agent_version: str
     attested: bool
+    appid_service: str
     multi_session: bool
     ephemeral: bool
     enrolled_at: datetime
@@ -144,6 +145,7 @@ def get_host(session: Session, host_id: int) -> HostDetail:
         unit=host.unit,
         agent_version=host.agent_version,
         attested=host.attested,
+        appid_service=host.appid_service,
         multi_session=host.multi_session,
         ephemeral=host.ephemeral,
         enrolled_at=host.enrolled_at,

@@ -434,6 +434,7 @@ def _host_update(host: HostRow, digest: bytes, columns: HostColumns) -> HostUpda
         columns.unit,
         columns.agent_version,
         columns.attested,
+        columns.appid_service,
     )
 
 

@@ -163,6 +163,18 @@ def find_mismatches(probes: Iterable[ProbeResult]) -> tuple[Mismatch, ...]:
     )
 
 
+def service_words(word: str) -> str:
+    """How AppIDSvc stands, in words for a page.
+
+    >>> service_words("stopped-manual"), service_words("absent")
+    ('stopped, starts on demand', 'there is none')
+    """
+    state, _, start = word.partition("-")
+    starts = {"automatic": "starts with Windows", "manual": "starts on demand", "disabled": "disabled"}.get(start)
+    plain = {"absent": "there is none", "denied": "the agent may not ask", "unknown": "did not say"}
+    return ", ".join(part for part in (plain.get(state, state), starts) if part)
+
+
 def find_elsewhere(roots: object) -> tuple[Elsewhere, ...]:
     """The roots that usual rules do not reach, of what a workstation says; of Windows alone.
 

@@ -105,6 +105,7 @@ class HostUpdate(NamedTuple):
     unit: str | None
     agent_version: str
     attested: bool
+    appid_service: str
 
 
 class TransitionRow(NamedTuple):

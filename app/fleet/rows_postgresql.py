@@ -105,9 +105,9 @@ _LOCK_HOSTS = "SELECT id FROM host WHERE id = ANY(%b) ORDER BY id FOR NO KEY UPD
 _UPDATE_HOSTS = """
 UPDATE host SET group_id = n.group_id, facts_digest = n.digest, name = n.name, platform = n.platform, os = n.os,
   os_build = n.os_build, domain = n.domain, unit = n.unit, agent_version = n.agent_version, attested = n.attested <> 0
-    AND NOT host.trial
-FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
-  AS n(id, group_id, digest, name, platform, os, os_build, domain, unit, agent_version, attested)
+    AND NOT host.trial, appid_service = n.appid_service
+FROM unnest(%b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b, %b)
+  AS n(id, group_id, digest, name, platform, os, os_build, domain, unit, agent_version, attested, appid_service)
 WHERE host.id = n.id
 """
 
@@ -230,6 +230,7 @@ def update_hosts(cursor: Any, rows: Sequence[HostUpdate]) -> None:
             Texts(r.unit for r in rows),
             Texts(r.agent_version for r in rows),
             Int4s(int(r.attested) for r in rows),
+            Texts(r.appid_service for r in rows),
         ),
         **_PREPARED,
     )

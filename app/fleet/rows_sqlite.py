@@ -66,7 +66,7 @@ WHERE id = ?
 """
 _UPDATE_HOST = """
 UPDATE host SET group_id = ?, facts_digest = ?, name = ?, platform = ?, os = ?, os_build = ?, domain = ?, unit = ?,
-  agent_version = ?, attested = ? AND NOT trial
+  agent_version = ?, attested = ? AND NOT trial, appid_service = ?
 WHERE id = ?
 """
 _INSERT_TRANSITION = """

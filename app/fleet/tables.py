@@ -71,6 +71,10 @@ class FactSet(Base):
     retired_at: Mapped[datetime | None]
 
 
+SERVICE_STOPPED = "appid_service IN ('stopped', 'stopped-automatic', 'stopped-manual', 'stopped-disabled')"
+"""Hosts whose Application Identity service does not run, word for word as their index has it."""
+
+
 class Host(Base):
     """One workstation, from its enrolment on. `facts_digest` and what follows come from its own reports.
 
@@ -94,6 +98,12 @@ class Host(Base):
             postgresql_where=text("NOT attested"),
             sqlite_where=text("NOT attested"),
         ),
+        Index(
+            "ix_host_service_stopped",
+            "id",
+            postgresql_where=text(SERVICE_STOPPED),
+            sqlite_where=text(SERVICE_STOPPED),
+        ),
     )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
@@ -112,6 +122,8 @@ class Host(Base):
     agent_version: Mapped[str] = mapped_column(String(64), default="")
     attested: Mapped[bool] = mapped_column(default=False)
     """The system account took what users left and sent it. Of a host that enrolled for a trial it is never so."""
+    appid_service: Mapped[str] = mapped_column(String(32), default="", server_default="")
+    """How the Application Identity service stands, as one of SERVICE_WORDS; empty where the agent did not say."""
     trial: Mapped[bool] = mapped_column(default=False, server_default=false())
     account_hash: Mapped[bytes | None] = mapped_column(BYTES)
     """Of a host that is made anew at each start: a hash of its account, by which it is found again."""

@@ -16,7 +16,7 @@ from app.fleet.hosts import mark_shared
 from app.fleet.queries import list_groups
 from app.fleet.queries_hosts import HostFilter, count_fitting, get_host, list_hosts
 from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
-from app.fleet.reported import preferred_version, read_reported
+from app.fleet.reported import preferred_version, read_reported, service_words
 from app.fleet.standing import HostState, Standing
 from app.fleet.tags import list_tags, tags_of
 from app.fleet.workflows import VERDICTS, judge_workflows
@@ -142,6 +142,7 @@ def show_host(
         request,
         "hosts/page.html",
         host=host,
+        service_words=service_words,
         reported={one.id: read_reported(one.sets) for one in host.subjects},
         sightings=count_host_sightings(session, host_id),
         may_manage=Permission.MANAGE_AGENTS in person.permissions,

@@ -52,6 +52,7 @@ class Machine:
     administrator: bool = False
     enforcing: bool = True
     roots: Mapping[str, str] = field(default_factory=dict)
+    appid_service: str = ""
     sightings: tuple[Sighting, ...] = ()
     token: str = ""
     sequence: int = 0
@@ -95,6 +96,7 @@ class Machine:
                 unit=f"OU={self.group},DC=example,DC=com",
                 agent_version="0.1.0",
                 attested=True,
+                appid_service=self.appid_service,
             ),
         ]
 

@@ -1,4 +1,4 @@
-"""A host's page says where folders really lie: where rules for profiles reach nothing, somebody has to know it."""
+"""A host's page says where folders really lie, and how AppLocker's service stands: what else explains a refusal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from html import unescape
 
+import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
@@ -13,9 +14,10 @@ from app.fleet.reported import USUAL_ROOTS
 from tests.app.web import small_fleet
 
 
-def page_of(app: FastAPI, signed_in: Callable[[str], TestClient], roots: Mapping[str, str]) -> str:
+def page_of(app: FastAPI, signed_in: Callable[[str], TestClient], roots: Mapping[str, str], service: str = "") -> str:
+    machine = small_fleet.Machine(name="PC-1", group="Lab", roots=roots, appid_service=service)
     with TestClient(app, base_url="http://wayleave.example") as agents:
-        small_fleet.report_all(app, agents, [small_fleet.Machine(name="PC-1", group="Lab", roots=roots)])
+        small_fleet.report_all(app, agents, [machine])
     page = signed_in("viewer").get("/hosts/1")
     assert page.status_code == 200
     assert "<i>" not in page.text
@@ -33,3 +35,22 @@ def test_a_profile_on_a_share_is_told(app: FastAPI, signed_in: Callable[[str], T
 
 def test_of_usual_places_nothing_is_said(app: FastAPI, signed_in: Callable[[str], TestClient]) -> None:
     assert "Really lies elsewhere" not in page_of(app, signed_in, USUAL_ROOTS)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("stopped-manual", "Application Identity service stopped, starts on demand"),
+        ("running-automatic", "Application Identity service running, starts with Windows"),
+        ("denied", "Application Identity service the agent may not ask"),
+    ],
+)
+def test_how_the_service_stands_is_told(
+    app: FastAPI, signed_in: Callable[[str], TestClient], word: str, said: str
+) -> None:
+    assert said in page_of(app, signed_in, {}, word)
+
+
+@pytest.mark.parametrize("word", ["", "<i>stopped</i>", "stopped-manual "])
+def test_a_word_that_nobody_knows_says_nothing(app: FastAPI, signed_in: Callable[[str], TestClient], word: str) -> None:
+    assert "Application Identity service" not in page_of(app, signed_in, {}, word)
