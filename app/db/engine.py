@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 
-from app.settings import Settings
+if TYPE_CHECKING:
+    # Reading settings takes longer to load than all of this; who opens a database by its address has none.
+    from app.settings import Settings
 
 BUSY_TIMEOUT_MS = 10_000
 WRITES = "sqlite_writes"

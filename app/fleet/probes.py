@@ -7,7 +7,6 @@ joined by commas in an array are canonical, so nothing that the full check refus
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NamedTuple
@@ -17,6 +16,9 @@ from typing_extensions import TypedDict
 
 from agent.contract.canonical import ContractError, parse_canonical
 from agent.contract.facts import Engine, Outcome
+from app.fleet.marks import RANK
+from app.fleet.marks import mark as mark
+from app.fleet.marks import marks_of as marks_of
 
 MAX_PROBES = 400
 MAX_KNOWN = 8192
@@ -71,33 +73,11 @@ class ProbesShape(TypedDict, total=False):
 _SHAPE = TypeAdapter(ProbeShape)
 _OUTCOMES = frozenset(Outcome)
 _ENGINES = frozenset(Engine)
-# The worst first: of a pattern's several collections, the closed one decides whether uv gets through.
-_RANK = {
-    name: rank for rank, name in enumerate(("blocked", "denied", "audited", "allowed", "error", "unknown", "absent"))
-}
 # The file that stands there, and a copy of the host's launcher as uv would put it there, tell more than the canary.
 _REAL = frozenset({"real", "launcher"})
 _POLICY_ENGINES = frozenset({"applocker", "srp", "wdac", "unknown"})
 _HEAD = re.compile(r'\{"catalogue":"[0-9A-Za-z._:-]{0,128}","probes":\[\{')
 _TAIL = "}]}"
-
-
-def mark(pattern: str, outcome: str, engine: str) -> int:
-    """A number for an outcome at a pattern: 28 bits of a hash of pattern and engine, 3 of the outcome; 31 in all."""
-    code = _CODES.get((pattern, engine))
-    if code is None:
-        code = int.from_bytes(hashlib.sha256(f"{pattern} {engine}".encode()).digest()[:4], "big") >> 4
-        if len(_CODES) < 10_000:
-            _CODES[pattern, engine] = code
-    return code << 3 | _RANK[outcome]
-
-
-def marks_of(pattern: str, outcome: str) -> list[int]:
-    """The numbers of an outcome at a pattern, whichever engine it came from."""
-    return [mark(pattern, outcome, engine) for engine in ("", *Engine)]
-
-
-_CODES: dict[tuple[str, str], int] = {}
 
 
 def read_probe(probe: Mapping[str, Any], index: int) -> ProbeFact:
@@ -114,10 +94,10 @@ def read_probe(probe: Mapping[str, Any], index: int) -> ProbeFact:
     engine = probe.get("engine") or ""
     if engine and engine not in _ENGINES:
         engine = "unknown"
-    rank = _RANK[outcome]
-    judged_real = probe.get("specimen") in _REAL and rank < _RANK["error"]
+    rank = RANK[outcome]
+    judged_real = probe.get("specimen") in _REAL and rank < RANK["error"]
     return ProbeFact(
-        order=rank if judged_real else rank + len(_RANK),
+        order=rank if judged_real else rank + len(RANK),
         fact=PatternFact(pattern, outcome, engine),
         mark=mark(pattern, outcome, engine),
         blocks=outcome == "blocked" and engine in _POLICY_ENGINES,
