@@ -61,8 +61,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application. Its tables must be there (`wayleave db upgrade`) when it starts, not when it is made."""
     settings = settings or Settings()
     engine = open_engine(settings)
-    # The report writer and the clock each hold one connection of their own, whatever pages do.
-    own_engine = open_engine(settings, pool_size=3)
+    # The report writer, the two of the clock and imports each hold one connection of their own, whatever pages do.
+    own_engine = open_engine(settings, pool_size=4)
     # So does long work: a piece reads with one, and tells with another how far it is; one more beats for all.
     work_engine = open_engine(settings, pool_size=2 * AT_ONCE + 1)
     keys = load_keys(settings)

@@ -20,20 +20,26 @@ ROWS = 20_000
 RESTS = 3
 """After each slice so many times as long as it took: the work has at most a quarter of one core."""
 MOST_REST_S = 1.0
+STOP = "wayleave.stop"
+"""In a connection's `info`: the event by which whoever lent it says that the work is to end."""
+
+
+class StoppedError(Exception):
+    """The server is being stopped; what was done so far is committed."""
 
 
 @contextmanager
 def slice_of(connection: Connection) -> Iterator[None]:
-    """A transaction for one slice, and the pause after it."""
+    """A transaction for one slice, and the pause after it. raises: StoppedError after a slice when told to stop."""
     began_s = time.monotonic()
     with connection.begin():
         yield
-    rest(began_s)
-
-
-def rest(began_s: float) -> None:
-    """Pauses after something that began then (by the monotonic clock)."""
-    time.sleep(min(MOST_REST_S, RESTS * (time.monotonic() - began_s)))
+    pause_s = min(MOST_REST_S, RESTS * (time.monotonic() - began_s))
+    stop = connection.info.get(STOP)
+    if stop is None:
+        time.sleep(pause_s)
+    elif stop.wait(pause_s):
+        raise StoppedError
 
 
 def walk(connection: Connection, key: InstrumentedAttribute[int], rows: int | None = None) -> Iterator[tuple[int, int]]:

@@ -1,16 +1,21 @@
-"""What runs by the clock: one thread per process folds the tallies every second and does the work that is due."""
+"""What runs by the clock: in each process one thread folds the tallies every second, another does the work that is due.
+
+Two, so that counts don't stand still while work takes its time.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.base import now
 from app.db.engine import DRIVER_ERRORS
+from app.db.slices import STOP
 from app.fleet.fold import ContributionCache, find_oldest_delta, fold, rebuild_if_catalogue_changed
 from app.jobs.run import make_rows, run_due
 from app.jobs.work import Keeping
@@ -24,46 +29,66 @@ TAKE_OVER_AFTER_S = 60.0
 
 
 class Clock:
-    """Folds the tallies every second, and does the work that is due, until stopped."""
+    """Folds the tallies every second, and does the work that is due, until stopped. Holds two connections."""
 
     def __init__(self, engine: Engine, keeping: Keeping) -> None:
         self._engine = engine
         self._keeping = keeping
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="clock", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, name=name, args=(every, tick), daemon=True)
+            for name, every, tick in (
+                ("clock", lambda: FOLD_EVERY_S, self._fold),
+                ("work-by-the-clock", lambda: LOOK_EVERY_S, self._work),
+            )
+        ]
         self._cache = ContributionCache()
         self._is_prepared = False
+        self._has_rows = False
         self._look_at_s = time.monotonic()
         self._oldest: int | None = None
         self._oldest_since_s = 0.0
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
+        """Work that goes slice by slice ends after the one at hand."""
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
-        while not self._stop.wait(FOLD_EVERY_S):
+    def _run(self, every_s: Callable[[], float], tick: Callable[[Connection], None]) -> None:
+        while not self._stop.wait(every_s()):
             try:
                 with self._engine.connect() as connection:
-                    self._tick(connection)
+                    tick(connection)
             except (*DRIVER_ERRORS, SQLAlchemyError) as error:
                 log.warning("work by the clock failed and is tried again: %s", error)
             except Exception:
                 log.exception("work by the clock failed and is tried again")
 
-    def _tick(self, connection: Connection) -> None:
+    def _fold(self, connection: Connection) -> None:
         if not self._is_prepared:
             rebuild_if_catalogue_changed(connection, self._cache)
-            make_rows(connection, now())
             self._is_prepared = True
         fold(connection, self._cache)
         if time.monotonic() >= self._look_at_s:
             self._look_at_s = time.monotonic() + LOOK_EVERY_S
             self._take_over(connection)
-            run_due(connection, self._keeping)
+
+    def _work(self, connection: Connection) -> None:
+        connection.info[STOP] = self._stop
+        if connection.dialect.name == "postgresql":
+            with connection.begin():
+                # What runs beside the reports takes one core at most, and plans nothing that pays only when it is long.
+                connection.execute(text("SET max_parallel_workers_per_gather = 0"))
+                connection.execute(text("SET jit = off"))
+        if not self._has_rows:
+            make_rows(connection, now())
+            self._has_rows = True
+        run_due(connection, self._keeping)
 
     def _take_over(self, connection: Connection) -> None:
         """Where a newer release folded and is gone, or was taken back, counts must not stand still."""

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.audit.record import Actor, record
 from app.db.base import now
+from app.db.slices import StoppedError
 from app.errors import NotFoundError
 from app.jobs.tables import JobRow
 from app.jobs.work import JOBS, Job, Keeping
@@ -80,9 +81,11 @@ def _take(connection: Connection, job: Job) -> bool:
 
 def _run(connection: Connection, job: Job, keeping: Keeping) -> None:
     began_s = time.monotonic()
-    failed = False
+    failed = stopped = False
     try:
         said = job.run(connection, now(), keeping)
+    except StoppedError:
+        stopped, said = True, "the server was stopped; begins anew after its start"
     except Exception as error:
         log.exception("%s failed and is tried again", job.name)
         connection.rollback()
@@ -91,5 +94,7 @@ def _run(connection: Connection, job: Job, keeping: Keeping) -> None:
     values = {"ended_at": at, "took_ms": int((time.monotonic() - began_s) * 1000), "said": said[:MAX_SAID]}
     if failed:
         values["next_at"] = at + min(job.every, FAILED_AGAIN_AFTER)
+    elif stopped:
+        values["next_at"] = at
     with connection.begin():
         connection.execute(update(JobRow).where(JobRow.name == job.name).values(failed=failed, **values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,10 @@ from app.audit.record import Actor
 from app.audit.tables import AuditEntry
 from app.db.base import now
 from app.db.session import session_scope
+from app.db.slices import STOP, slice_of
 from app.errors import NotFoundError
+from app.fleet.tables import Tally, TallyDelta
+from app.jobs import clock
 from app.jobs.queries import list_jobs
 from app.jobs.run import OVERDUE_AFTER, make_rows, run_due, run_soon
 from app.jobs.tables import JobRow
@@ -113,3 +117,67 @@ def test_an_administrator_has_it_done_at_once(database: Engine) -> None:
         assert session.scalars(select(AuditEntry.action)).all() == ["job.started"]
         with pytest.raises(NotFoundError):
             run_soon(session, "invented", ADA)
+
+
+def test_work_in_slices_ends_soon_when_the_server_stops(database: Engine) -> None:
+    stop, inside = threading.Event(), threading.Event()
+
+    def go_on_and_on(connection: Connection, at: object, keeping: Keeping) -> str:
+        for _ in range(10_000):
+            with slice_of(connection):
+                connection.execute(select(JobRow.name))
+            inside.set()
+        return "never"
+
+    jobs = [job(go_on_and_on)]
+    with database.connect() as connection:
+        make_rows(connection, now() - timedelta(hours=1), jobs)
+
+    def work() -> None:
+        with database.connect() as connection:
+            connection.info[STOP] = stop
+            run_due(connection, KEEPING, jobs)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert inside.wait(20)
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
+    with session_scope(database, writes=False) as session:
+        line = next(line for line in list_jobs(session) if line.name == "count-sightings")
+    assert (line.state, line.said) == ("done", "the server was stopped; begins anew after its start")
+    with database.connect() as connection:
+        assert run_due(connection, KEEPING, [job(lambda *_: "fine")]) == 1, "it is due again at once"
+
+
+def test_counts_are_folded_while_work_takes_long(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(connection: Connection, at: object, keeping: Keeping) -> str:
+        inside.set()
+        assert go_on.wait(20)
+        return "done"
+
+    monkeypatch.setattr(clock, "run_due", lambda connection, keeping: run_due(connection, keeping, [job(slow)]))
+    monkeypatch.setattr(clock, "FOLD_EVERY_S", 0.05)
+    monkeypatch.setattr(clock, "LOOK_EVERY_S", 0.05)
+    with database.connect() as connection:
+        make_rows(connection, now() - timedelta(hours=1))
+    running = clock.Clock(database, KEEPING)
+    running.start()
+    try:
+        assert inside.wait(20)
+        with session_scope(database) as session:
+            session.add(TallyDelta(group_id=1, standing=1, set_id=0, delta=5))
+        until_s = time.monotonic() + 10
+        while True:
+            with session_scope(database, writes=False) as session:
+                if session.scalar(select(Tally.subjects).where(Tally.set_id == 0)) == 5:
+                    break
+            assert time.monotonic() < until_s
+            time.sleep(0.02)
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+        running.stop()
