@@ -127,10 +127,10 @@ def _options(parsed: argparse.Namespace) -> Options:
 
 def _probe(parsed: argparse.Namespace, options: Options) -> int:
     report, observation = preview(options, dict(os.environ))
-    for finding in observation.reading.findings:
+    for finding in observation.findings:
         print(finding, file=sys.stderr)
-    if observation.reading.left_out:
-        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(observation.reading.left_out.items()))
+    if observation.left_out:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(observation.left_out.items()))
         print(f"events that stay here: {counts}", file=sys.stderr)
     if parsed.format == "wire":
         print(encode_report(report).decode())
@@ -223,7 +223,7 @@ def describe(result: CycleResult) -> str:
         parts.append(delivered.trouble)
     if result.observation.reading.sightings:
         parts.append(f"{len(result.observation.reading.sightings)} events told")
-    parts += result.observation.reading.findings
+    parts += result.observation.findings
     if result.dropped:
         parts.append(f"{result.dropped} dropped from a full spool")
     return "; ".join(parts)
@@ -278,6 +278,8 @@ def _status(parsed: argparse.Namespace, options: Options) -> int:
         "findings": list(progress.findings),
         "events_left_out": dict(progress.left_out),
     }
+    if options.count_rule_uses:
+        facts["rule_uses"] = dict(progress.uses)
     if parsed.json:
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:

@@ -136,8 +136,8 @@ def run_cycle(
             if options.count_rule_uses
             else {},
             windows=tuple(window_json(window) for window in observation.windows),
-            left_out=_added(_added(progress.left_out, reading.left_out), counting.left_out),
-            findings=tuple(dict.fromkeys((*reading.findings, *counting.findings))),
+            left_out=_added(progress.left_out, observation.left_out),
+            findings=observation.findings,
             fingerprint=observation.memory.fingerprint,
             probed_at=observation.memory.probed_at,
             starts_day=observation.memory.day,

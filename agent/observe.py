@@ -52,7 +52,7 @@ from agent.service import APPID_SERVICE, service_word
 from agent.spool import Progress, load_pending, load_progress, locked, new_epoch, next_number, save_progress
 from agent.trials import Trial, find_launcher, plan_trials, probe_key
 from agent.uses import Counting, choose_uses, count_uses, without_use_records
-from agent.watch import Reading, read_events
+from agent.watch import Reading, add_counts, read_events
 
 LOCAL_SYSTEM = "S-1-5-18"
 
@@ -72,6 +72,18 @@ class Observation:
     counting: Counting = field(default_factory=Counting)
     windows: tuple[Window, ...] = ()
     left_behind: tuple[str, ...] = ()
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What a person should know of the event logs, each once."""
+        return tuple(dict.fromkeys((*self.reading.findings, *self.counting.findings)))
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Events that stay here, counted by reason."""
+        counts = dict(self.reading.left_out)
+        add_counts(counts, self.counting.left_out)
+        return counts
 
 
 def observe(

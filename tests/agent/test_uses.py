@@ -518,3 +518,18 @@ def test_neither_state_nor_spool_names_what_was_started(tmp_path: Path, monkeypa
     kept = "".join(path.read_text(encoding="utf-8") for path in here.options.state_dir.rglob("*.json"))
     assert RULE in kept
     assert "Secret" not in kept + json.dumps(here.server.recorded)
+
+
+@posix
+@pytest.mark.usefixtures("rules_in_force")
+def test_missing_rights_and_what_is_left_out_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = with_log(Here(tmp_path), monkeypatch)
+    here.cycle()
+    here.start(RULE)
+    here.start(RULES[41], 2)
+    here.cycle(after_s=60)
+    assert load_progress(here.options.state_dir).left_out == {"allowed by no rule in force": 2}
+    here.log.error = 5
+    here.cycle(after_s=60)
+    (finding,) = load_progress(here.options.state_dir).findings
+    assert "Add-LocalGroupMember -SID S-1-5-32-573" in finding
