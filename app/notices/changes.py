@@ -48,12 +48,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a look at some users gave: for how many it went from open to closed, on how many hosts, what changed."""
+    """What a look at some users gave: for how many it went from open to closed, on how many hosts, what changed.
+
+    `changes`: the most common; `kinds`: for how many anything of a kind changed.
+    """
 
     looked_at: int
     users: int
     hosts: int
     changes: tuple[Change, ...]
+    kinds: tuple[tuple[str, int], ...]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -78,10 +82,13 @@ def look_closer(session: Session, key: Key, since: datetime, remembered: Remembe
         if KIND_NAMES[row.kind] == kind and row.at >= since and was_open.get(row.old_id or 0):
             moved[row.subject_id] = max(row.at, moved.get(row.subject_id, row.at))
     counts: Counter[tuple[str, str, str, int | None, int | None]] = Counter()
+    kinds: set[tuple[str, int]] = set()
     for row in rows:
         at = moved.get(row.subject_id)
         if at is not None and at - SHORTLY <= row.at <= at:
-            counts.update(_said(KIND_NAMES[row.kind], row.old_id, row.new_id, sets))
+            said = _said(KIND_NAMES[row.kind], row.old_id, row.new_id, sets)
+            counts.update(said)
+            kinds |= {(one[0], row.subject_id) for one in said}
     affected = [user for user in users if user.id in moved]
     agents = _agents(session, affected, key, column, closed)
     found = [
@@ -93,6 +100,7 @@ def look_closer(session: Session, key: Key, since: datetime, remembered: Remembe
         users=len(affected),
         hosts=len({user.host_id for user in affected}),
         changes=(*found, *agents),
+        kinds=tuple(sorted(Counter(what for what, _ in kinds).items(), key=lambda one: (-one[1], one[0]))),
     )
 
 

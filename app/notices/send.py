@@ -132,9 +132,10 @@ def said(row: NoticeRow, event: str, base_url: str) -> dict[str, Any]:
         "groups": [{"name": one["name"], "users": one["users"], "of": one["of"]} for one in detail.get("groups", ())][
             :MOST_GROUPS
         ],
+        "workflows": list(detail.get("workflows", ())),
         "patterns": list(detail.get("patterns", ())),
         "rules": list(detail.get("rules", ())),
-        "changes": [change_words(one) for found in detail.get("evidence", ())[:1] for one in found["changes"]],
+        "changes": [change_words(one) for one in detail.get("evidence", {}).get("changes", ())],
         "address": f"{base_url}/notices/{row.id}",
     }
 

@@ -20,7 +20,7 @@ from agent.catalogue import load as load_catalogue
 from app.fleet.sharing import find_sharing
 from app.fleet.tables import HostGroup
 from app.notices.changes import Evidence, look_closer
-from app.notices.counts import FLEET, Count, Key, Remembered, read_counts
+from app.notices.counts import Count, Key, Remembered, read_counts
 from app.notices.record import Found, end_notice, open_notice
 from app.notices.tables import NoticeRow, Watched
 from app.policies.tables import ExportRule
@@ -29,6 +29,8 @@ MOST_LOOKS = 30
 """So many suspicions are looked at closer in one run, the largest first."""
 MOST_NEW = 10
 """So many notices one run opens."""
+MOST_GROUPS = 50
+MOST_NAMES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +181,7 @@ def _tell_new(
         evidence = look_closer(session, one.key, one.since, remembered)
         if evidence.hosts >= thresholds.hosts:
             certain.append((one, evidence))
-    groups = dict(session.execute(select(HostGroup.id, HostGroup.name)).tuples().all()) if certain else {}
+    groups = {row.id: row.name for row in session.execute(select(HostGroup.id, HostGroup.name))} if certain else {}
     opened, told = 0, set[Key]()
     left_out = max(0, len(fallen) - MOST_LOOKS)
     for found, keys in _gathered(session, certain, groups):
@@ -217,13 +219,23 @@ def _open(session: Session, found: Found, at: datetime, ways: Collection[str]) -
         # Measured from where it was before it fell the first time.
         old = before.get(tuple(one[:3]))
         before[tuple(one[:3])] = one if old is None else [*old[:5], old[5] + one[5]]
-    groups = {group["id"]: group for group in row.detail.get("groups", ())}
-    for group in found.detail["groups"]:
-        users = groups[group["id"]]["users"] if group["id"] in groups else 0
-        groups[group["id"]] = {**group, "users": group["users"] + users}
-    merged = {**found.detail, "watched": list(before.values()), "groups": list(groups.values())}
-    users = max(sum(one[5] for one in before.values() if one[1] != "rule"), row.users, found.users)
-    title = row.title if found.kind == "rules-gone" else found.title.replace(f"{found.users:,}", f"{users:,}", 1)
+    by_group = {group["id"]: group for group in row.detail.get("groups", ())}
+    for group in found.detail.get("groups", ()):
+        users = by_group[group["id"]]["users"] if group["id"] in by_group else 0
+        by_group[group["id"]] = {**group, "users": group["users"] + users}
+    lists = {
+        name: sorted({*row.detail.get(name, ()), *found.detail[name]})[:MOST_NAMES]
+        for name in ("workflows", "patterns", "rules")
+        if name in found.detail
+    }
+    merged = {
+        **found.detail,
+        **lists,
+        "watched": list(before.values()),
+        "groups": list(by_group.values())[:MOST_GROUPS],
+    }
+    users = max(row.users, found.users, sum(group["users"] for group in merged["groups"]))
+    title = found.title.replace(_plural(found.users, "user"), _plural(users, "user"), 1)
     return open_notice(
         session, Found(kind=found.kind, key=found.key, title=title, users=users, detail=merged), at, ways=ways
     )
@@ -232,36 +244,78 @@ def _open(session: Session, found: Found, at: datetime, ways: Collection[str]) -
 def _gathered(
     session: Session, certain: Sequence[tuple[Fallen, Evidence]], groups: Mapping[int, str]
 ) -> Iterable[tuple[Found, set[Key]]]:
-    """One notice for each command, each pattern that no command tells of, and the rules of each export."""
-    catalogue = load_catalogue()
-    by_name: dict[tuple[str, str], list[tuple[Fallen, Evidence]]] = defaultdict(list)
+    """One notice for each cause, however many patterns and groups it closes; one for the rules of each export."""
+    by_cause: dict[str, list[tuple[Fallen, Evidence]]] = defaultdict(list)
     for one, evidence in certain:
-        by_name[one.key.what, one.key.name].append((one, evidence))
-    needs = {
-        (one.key.group_id, pattern): one.key.name
-        for one, _ in certain
-        if one.key.what == "workflow"
-        for pattern in catalogue.workflow(one.key.name).needs
-    }
-    commands = {workflow.id: workflow.command for workflow in catalogue.workflows}
-    for (what, name), some in by_name.items():
-        if what == "workflow":
-            closed = [
-                one.key
-                for one, _ in certain
-                if one.key.what == "pattern" and one.key.name in catalogue.workflow(name).needs
-            ]
-            patterns = sorted({key.name for key in closed if key.group_id in {one.key.group_id for one, _ in some}})
-            title = f"{commands[name]} is blocked for {_users(some)} for whom it worked"
-            found = _found("regression", f"workflow:{name}", title, some, groups, what, name, patterns)
-            yield found, {one.key for one, _ in some} | {key for key in closed if key.name in patterns}
-        elif what == "pattern":
-            own = [(one, evidence) for one, evidence in some if (one.key.group_id, name) not in needs]
-            if own:
-                title = f"{name} is blocked for {_users(own)} for whom it was open"
-                found = _found("regression", f"pattern:{name}", title, own, groups, what, name, [])
-                yield found, {one.key for one, _ in own}
+        if one.key.what != "rule":
+            by_cause[cause_of(evidence)].append((one, evidence))
+    for cause, some in by_cause.items():
+        yield _regression(cause, some, groups), {one.key for one, _ in some}
     yield from _gathered_rules(session, [(one, evidence) for one, evidence in certain if one.key.what == "rule"])
+
+
+def cause_of(evidence: Evidence) -> str:
+    """What changed for most of those looked at; `various` where it is of one kind and not the same for most."""
+    for change in evidence.changes:
+        if change.users * 2 >= evidence.users and change.what in ("policy", "uv", "agent", "catalogue"):
+            return f"{change.what}:{change.before}:{change.after}"[:100]
+    for what, users in evidence.kinds:
+        if users * 2 >= evidence.users:
+            return f"{what}:various"
+    return "unknown"
+
+
+_CAUSES = {
+    "policy": "the policy in force changed",
+    "uv": "uv’s version changed",
+    "agent": "the agent’s version changed",
+    "catalogue": "the agent’s catalogue changed",
+    "environment": "where uv keeps things changed",
+    "token": "the groups in their tokens changed",
+}
+
+
+def _regression(cause: str, some: Sequence[tuple[Fallen, Evidence]], groups: Mapping[int, str]) -> Found:
+    catalogue = load_catalogue()
+    workflows = sorted({one.key.name for one, _ in some if one.key.what == "workflow"})
+    commands = list(dict.fromkeys(catalogue.workflow(name).command for name in workflows))
+    patterns = sorted({one.key.name for one, _ in some if one.key.what == "pattern"})
+    by_group: dict[int, Fallen] = {}
+    for one, _ in some:
+        known = by_group.get(one.key.group_id)
+        if known is None or one.users > known.users:
+            by_group[one.key.group_id] = one
+    users = sum(one.users for one in by_group.values())
+    names = commands or patterns
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    verb, past = ("is", "it was") if len(names) == 1 else ("are", "they were")
+    why = _CAUSES.get(cause.partition(":")[0])
+    return Found(
+        kind="regression",
+        key=f"regression:{cause}",
+        title=f"{shown} {verb} blocked for {_plural(users, 'user')} for whom {past} open{f': {why}' if why else ''}",
+        users=users,
+        detail={
+            "workflows": workflows,
+            "patterns": patterns,
+            "groups": [
+                {
+                    "id": number,
+                    "name": groups.get(number, f"group {number}"),
+                    "users": one.users,
+                    "closed": one.now.closed,
+                    "of": one.now.open + one.now.closed,
+                }
+                for number, one in sorted(by_group.items(), key=lambda item: -item[1].users)
+            ][:MOST_GROUPS],
+            "evidence": max((evidence for _, evidence in some), key=lambda one: one.users).to_json(),
+            "watched": [_as_watched(one) for one, _ in some],
+        },
+    )
+
+
+def _as_watched(one: Fallen) -> list[Any]:
+    return [*one.key, one.best.open, one.best.closed, one.users]
 
 
 def _gathered_rules(session: Session, certain: Sequence[tuple[Fallen, Evidence]]) -> Iterable[tuple[Found, set[Key]]]:
@@ -280,49 +334,19 @@ def _gathered_rules(session: Session, certain: Sequence[tuple[Fallen, Evidence]]
     for export_id, some in by_export.items():
         rules = "A rule" if len(some) == 1 else f"{len(some)} rules"
         users = max(one.users for one, _ in some)
-        title = f"{rules} of export {export_id} vanished from the policy in force of {_plural(users, 'user')}"
-        found = _found("rules-gone", f"rules:{export_id}", title, some, {}, "export", str(export_id), [])
-        detail = {**found.detail, "rules": [one.key.name for one, _ in some][:50]}
-        yield (
-            Found(kind=found.kind, key=found.key, title=title, users=users, detail=detail),
-            {one.key for one, _ in some},
+        found = Found(
+            kind="rules-gone",
+            key=f"rules:{export_id}",
+            title=f"{rules} of export {export_id} vanished from the policy in force of {_plural(users, 'user')}",
+            users=users,
+            detail={
+                "export": export_id,
+                "rules": [one.key.name for one, _ in some][:50],
+                "evidence": max((evidence for _, evidence in some), key=lambda one: one.users).to_json(),
+                "watched": [_as_watched(one) for one, _ in some],
+            },
         )
-
-
-def _found(
-    kind: str,
-    key: str,
-    title: str,
-    some: Sequence[tuple[Fallen, Evidence]],
-    groups: Mapping[int, str],
-    what: str,
-    name: str,
-    patterns: Sequence[str],
-) -> Found:
-    return Found(
-        kind=kind,
-        key=key,
-        title=title,
-        users=sum(one.users for one, _ in some),
-        detail={
-            "what": what,
-            "name": name,
-            "patterns": list(patterns)[:50],
-            "groups": [
-                {
-                    "id": one.key.group_id,
-                    "name": groups.get(one.key.group_id, f"group {one.key.group_id}"),
-                    "users": one.users,
-                    "closed": one.now.closed,
-                    "of": one.now.open + one.now.closed,
-                }
-                for one, _ in some
-                if one.key.group_id != FLEET
-            ],
-            "evidence": [evidence.to_json() for _, evidence in some[:5]],
-            "watched": [[*one.key, one.best.open, one.best.closed, one.users] for one, _ in some],
-        },
-    )
+        yield found, {one.key for one, _ in some}
 
 
 def _watch_sharing(session: Session, running: Mapping[str, NoticeRow], at: datetime, ways: Collection[str]) -> int:
@@ -344,10 +368,6 @@ def _watch_sharing(session: Session, running: Mapping[str, NoticeRow], at: datet
         if key.startswith("sharing:") and key.removeprefix("sharing:") not in failing:
             end_notice(session, row, at, ways=ways)
     return opened
-
-
-def _users(some: Sequence[tuple[Fallen, Evidence]]) -> str:
-    return _plural(sum(one.users for one, _ in some), "user")
 
 
 def _plural(count: int, noun: str) -> str:
