@@ -71,7 +71,7 @@ class FactSet(Base):
     retired_at: Mapped[datetime | None]
 
 
-SERVICE_STOPPED = "appid_service IN ('stopped', 'stopped-automatic', 'stopped-manual', 'stopped-disabled')"
+SERVICE_STOPPED = "substr(appid_service, 1, 7) = 'stopped'"
 """Hosts whose Application Identity service does not run, word for word as their index has it."""
 
 
