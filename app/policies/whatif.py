@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
@@ -99,8 +99,12 @@ def simulate_export(
     *,
     group_id: int | None = None,
     catalogue: Catalogue | None = None,
+    tell: Callable[[int, int], None] | None = None,
 ) -> WhatIf:
-    """Judge an export against the policies in force of the fleet, or of one group of hosts."""
+    """Judge an export against the policies in force of the fleet, or of one group of hosts.
+
+    `tell` hears how many policies of how many are judged.
+    """
     forms = tuple(_forms(export, catalogue or load_catalogue()))
     patterns: dict[str, dict[str, int]] = {
         pattern: defaultdict(int) for pattern in dict.fromkeys(one.pattern for one in forms)
@@ -117,7 +121,9 @@ def simulate_export(
     for (policy_id, token_id, environment_id), subjects in subjects_of.items():
         by_policy[policy_id].append((token_id, places.get(environment_id, ()), subjects))
         base += subjects
-    for policy_id, tokens in by_policy.items():
+    for place, (policy_id, tokens) in enumerate(by_policy.items()):
+        if tell is not None:
+            tell(place, len(by_policy))
         total = sum(subjects for _, _, subjects in tokens)
         policy = reported_policy(bodies.get(policy_id)) if policy_id is not None else None
         if policy is None:

@@ -10,18 +10,21 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from app.db.base import now
-from app.db.session import SessionDep
+from app.db.session import SessionDep, session_scope
 from app.fleet.rule_uses import read_rule_uses
 from app.policies.after import AT_ONCE_USERS, read_after
 from app.policies.arrival import read_arrival
 from app.policies.bundle import Delivery, build_bundle
 from app.policies.export import Export
 from app.policies.queries_exports import get_kept_export, page_exports
+from app.policies.simulations import is_large
 from app.policies.standing import read_standing
 from app.policies.whatif import simulate_export
+from app.policies.whatif_work import ask_for_what_if, find_what_if, read_what_if, what_if_of
 from app.web.guards import ViewFleet
 from app.web.pages.exports_after import because_help, because_words, hosts_address
 from app.web.templating import address, render
+from app.work.rows import INTERRUPTED
 
 router = APIRouter(include_in_schema=False)
 
@@ -114,19 +117,36 @@ def show_kept_export(
 
 @router.get("/exports/{export_id}/what-if")
 def show_what_if(
-    person: ViewFleet,  # noqa: ARG001 - the guard
+    person: ViewFleet,
     request: Request,
-    session: SessionDep,
     export_id: ExportId,
+    again: Annotated[bool, Query()] = False,
 ) -> Response:
-    kept = get_kept_export(session, export_id)
+    """Not with the page's session: judging against a large fleet is asked for and committed first."""
+    engine, workers = request.app.state.engine, request.app.state.workers
+    result, work = None, None
+    with session_scope(engine, writes=False) as session:
+        kept, standing = get_kept_export(session, export_id), read_standing(session)
+        is_work = bool(kept.export.added) and is_large(session)
+        if is_work:
+            work = find_what_if(session, export_id)
+        elif kept.export.added:
+            result = simulate_export(session, kept.export)
+    if is_work and (work is None or work.state == INTERRUPTED or (again and not work.is_under_way)):
+        with session_scope(engine) as session:
+            asked = ask_for_what_if(session, export_id, actor=person.actor)
+        workers.start_work(asked, what_if_of(export_id))
+        work = workers.wait_for(asked.work)
+    if work is not None:
+        result = read_what_if(work)
     return render(
         request,
         "exports/what_if.html",
         fragment="answer",
         kept=kept,
-        standing=read_standing(session),
-        result=simulate_export(session, kept.export) if kept.export.added else None,
+        standing=standing,
+        result=result,
+        work=work,
     )
 
 

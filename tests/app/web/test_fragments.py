@@ -1,0 +1,48 @@
+"""A fragment is a block that is rendered alone: it sees nothing that its page sets or defines outside of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from jinja2 import nodes
+
+from app.web import pages
+from app.web.templating import environment
+
+CALLS = re.compile(r'"([a-z_]+/[a-z_]+\.html)",\s*fragment="([a-z_]+)"')
+
+
+def fragments() -> list[tuple[str, str]]:
+    """Each template that is asked for a fragment of, with the fragment's name."""
+    folder = Path(pages.__file__).parent
+    return sorted({found for path in folder.glob("*.py") for found in CALLS.findall(path.read_text())})
+
+
+def names_of_the_page(template: nodes.Template) -> set[str]:
+    """What a template sets or defines outside its blocks."""
+    found: set[str] = set()
+    for node in template.body:
+        if isinstance(node, nodes.Assign):
+            found |= {name.name for name in node.find_all(nodes.Name) if name.ctx == "store"}
+        elif isinstance(node, nodes.Macro):
+            found.add(node.name)
+    return found
+
+
+@pytest.mark.parametrize(("name", "fragment"), fragments())
+def test_it_uses_nothing_of_its_page(name: str, fragment: str) -> None:
+    made = environment()
+    assert made.loader is not None
+    template = made.parse(made.loader.get_source(made, name)[0])
+    blocks = [one for one in template.find_all(nodes.Block) if one.name == fragment]
+    assert len(blocks) == 1, f"{name} has no block {fragment}"
+    own = {one.name for one in blocks[0].find_all(nodes.Macro)}
+    own |= {one.name for one in blocks[0].find_all(nodes.Name) if one.ctx == "store"}
+    used = {one.name for one in blocks[0].find_all(nodes.Name) if one.ctx == "load"}
+    assert sorted((used - own) & names_of_the_page(template)) == []
+
+
+def test_there_are_fragments() -> None:
+    assert len(fragments()) >= 12
