@@ -1,4 +1,4 @@
-"""Write an index's condition in the form that PostgreSQL gives back unchanged: bulk copies make indexes anew from it."""
+"""Write an index's condition in the form that PostgreSQL gives back unchanged: bulk copies make it anew from that."""
 
 import sqlalchemy as sa
 from alembic import op
