@@ -26,6 +26,7 @@ from app.fleet.facts import HostColumns
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import get_or_make_group, make_standard_groups
 from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set
+from app.fleet.made_uses import COUNTING, write_made_uses
 from app.fleet.record import Incoming, Limits, record_reports
 from app.fleet.retention import DAY_MS, write_daily
 from app.fleet.rows import SightingRow
@@ -173,7 +174,17 @@ def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uni
         write_daily(connection, began_at)
         count_absent(connection, began_at)
         count_sightings(connection, began_at, settles=timedelta(0))
+        if story:
+            counting = [one for one in hosts if one[1].number % COUNTING == 0 and not one[1].administrator]
+            write_made_uses(
+                connection, [(host_id, _is_opened(host)) for host_id, host in counting], began_at, seed=seed
+            )
     return Made(hosts=count, reports=reports)
+
+
+def _is_opened(host: MadeHost) -> bool:
+    """Whether the engineers' policy reached it."""
+    return host.department.code == "ENG" and host.policy == "defaults" and not host.silent
 
 
 def _close_days(connection: Connection, cache: ContributionCache, last_at: datetime, at: datetime) -> None:
@@ -211,11 +222,7 @@ def _history(
     """
     chance = random.Random(seed + 1)  # noqa: S311 - not a secret
     epoch = to_ms(until - timedelta(days=33))
-    opened = {
-        host_id
-        for host_id, host in hosts
-        if host.department.code == "ENG" and host.policy == "defaults" and not host.silent
-    }
+    opened = {host_id for host_id, host in hosts if _is_opened(host)}
     sequences = dict.fromkeys((host_id for host_id, _host in hosts), 0)
 
     def report(host_id: int, host: MadeHost, policy: str, **changed: str | None) -> Incoming:
