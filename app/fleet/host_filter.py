@@ -138,15 +138,26 @@ def count_fitting(session: Session, wanted: HostFilter, limit: int = 1000) -> in
 
     Where the tallies alone say that there are many more, nothing is counted.
     """
+    return count_or_tally(session, wanted, limit)[0]
+
+
+def count_or_tally(session: Session, wanted: HostFilter, limit: int = 1000) -> tuple[int, int | None]:
+    """As `count_fitting`; and where there are `limit` or more, how many users at most fit by the tallies, if they know.
+
+    Nobody has counted the hosts then. The users are a good guess of how many lines a list of them has.
+    """
     conditions = _conditions(session, wanted)
     by_tallies = not (wanted.name or wanted.state or wanted.tag or wanted.seen) and wanted.attested is None
-    if len(conditions) + (wanted.standing is not None) and by_tallies:
+    many = None
+    if by_tallies and wanted.standing is not Standing.SILENT:
         have = _have(session, wanted, conditions)
         many = sum(count for group, count in have.items() if wanted.group_id in (None, group))
-        if len(conditions) < 2 and many > max(FEW_SUBJECTS, limit):
-            return limit
+        is_filtered = bool(conditions) or wanted.standing is not None
+        if is_filtered and len(conditions) < 2 and many > max(FEW_SUBJECTS, limit):
+            return limit, many
     some = fitting_hosts(session, wanted, limit=limit, any_order=True).subquery()
-    return session.scalar(select(func.count()).select_from(some)) or 0
+    count = session.scalar(select(func.count()).select_from(some)) or 0
+    return count, many if count >= limit and many is not None and many >= limit else None
 
 
 def _ordered(query: Select[int, str], limit: int) -> Select[int, str]:

@@ -33,7 +33,9 @@ def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 def app(tmp_path: Path) -> Iterator[FastAPI]:
     made = create_app(Settings(data_dir=tmp_path, database_url="", base_url=BASE_URL))
     metadata().create_all(made.state.engine)
+    made.state.workers.patience_s = 30  # a busy machine is no reason to see how far work is
     yield made
+    made.state.workers.stop()
     made.state.engine.dispose()
 
 
