@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from agent.catalogue import Catalogue
@@ -21,13 +21,14 @@ from agent.contract.facts import Engine
 from app.applocker.evaluate import CompiledPolicy, compile_policy
 from app.applocker.model import STANDARD_USER, Token, Verdict
 from app.fleet.probes import mark
-from app.fleet.tables import FactSet
+from app.fleet.tables import SERVICE_STOPPED, FactSet, Host, Subject
 from app.fleet.workflows import OPEN_OUTCOMES
 from app.policies.arrival import rules_in_force
 from app.policies.profiles import group_policy_of, policies_in_use, read_profiles, sids_of
 from app.policies.queries_exports import get_kept_export
+from app.policies.roots import Places, read_places
 from app.policies.tables import ExportRule
-from app.policies.whatif import ExportSpecimen, export_specimens
+from app.policies.whatif import ExportSpecimen, export_forms, export_specimens_at
 
 _ALLOWED = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
 _SETS_AT_ONCE = 500
@@ -46,6 +47,7 @@ class Reason(StrEnum):
     INTUNE = "intune"
     DENY_RULE = "deny-rule"
     NOT_IN_GROUP = "not-in-group"
+    ELSEWHERE = "elsewhere"
     SERVICE = "service"
     OTHER_FILE = "other-file"
     UNEXPLAINED = "unexplained"
@@ -93,6 +95,7 @@ class PatternAfter:
 class After:
     """What became of an export, in counted users. A user is blocked if any of its patterns is, else open if one was
     found open. `arrived_*`: the same among those who have all rules. `reasons`: each user once, by the first reason.
+    `service_disabled`, `service_stopped`: blocked users on whose host AppIDSvc cannot start, or does not run.
     """
 
     base: int
@@ -104,6 +107,7 @@ class After:
     arrived_blocked: int
     arrived_untold: int
     service_disabled: int
+    service_stopped: int
     reasons: tuple[BlockedFor, ...]
     patterns: tuple[PatternAfter, ...]
 
@@ -135,15 +139,17 @@ class AfterJudge:
         self.patterns = tuple(sorted(self.rules_of))
         self.kinds = {pattern: {rule.kind for rule in rules if pattern in rule.patterns} for pattern in self.patterns}
         self.sids = kept.export.sids
-        self.specimens: dict[str, list[ExportSpecimen]] = defaultdict(list)
-        for specimen in export_specimens(kept.export, catalogue):
-            self.specimens[specimen.pattern].append(specimen)
+        self._export = kept.export
+        self._forms = tuple(export_forms(kept.export, catalogue))
+        self._places: dict[int | None, Places] | None = None
+        self._specimens: dict[Places, dict[str, list[ExportSpecimen]]] = {}
+        self.specimens = self._specimens_at(())
         self.bodies = policies_in_use(session)
         self.policies = {number: self._read_policy(body) for number, body in self.bodies.items()}
         self.named = self._sids_that_matter()
         self._meaning = _meaning(self.patterns)
         self._found: dict[int | None, tuple[tuple[str, str], ...]] = {}
-        self._why: dict[tuple[int, int, int, str], Because] = {}
+        self._why: dict[tuple[int, int, int, str, Places], Because] = {}
 
     def has_arrived(self, policy_id: int | None) -> bool:
         """Whether all rules of the export are in a policy."""
@@ -161,18 +167,25 @@ class AfterJudge:
             for number in some:
                 self._found.setdefault(number, ())
 
-    def states(self, policy_id: int | None, probes_id: int | None, sids: int, deny_only: int) -> dict[str, State]:
+    def states(
+        self, policy_id: int | None, environment_id: int | None, probes_id: int | None, sids: int, deny_only: int
+    ) -> dict[str, State]:
         """What became of each pattern that probes tried, for users of one kind. `sids`: bits over `named`."""
-        return {
-            pattern: State(None if engine is None else self._because(policy_id, sids, deny_only, pattern, engine))
-            for pattern, engine in self._tried(probes_id)
-        }
+        found: dict[str, State] = {}
+        for pattern, engine in self._tried(probes_id):
+            because = None
+            if engine is not None:
+                because = self._because(policy_id, environment_id, sids, deny_only, pattern, engine)
+            found[pattern] = State(because)
+        return found
 
     def _tried(self, probes_id: int | None) -> Iterable[tuple[str, str | None]]:
         for pattern, engine in self._found[probes_id]:
             yield pattern, None if engine == _OPEN else engine
 
-    def _because(self, policy_id: int | None, sids: int, deny_only: int, pattern: str, engine: str) -> Because:
+    def _because(
+        self, policy_id: int | None, environment_id: int | None, sids: int, deny_only: int, pattern: str, engine: str
+    ) -> Because:
         if engine not in OURS:
             return Because(Reason.OTHER_ENGINE, engine)
         policy = self.policies.get(policy_id or 0)
@@ -180,15 +193,31 @@ class AfterJudge:
             return Because(Reason.UNREADABLE)
         if not self.rules_of[pattern] <= policy.ids:
             return Because(Reason.NOT_ARRIVED if policy.is_readable else Reason.UNREADABLE)
-        key = (policy_id, sids, deny_only, pattern)
+        where = self._where(environment_id)
+        key = (policy_id, sids, deny_only, pattern, where)
         known = self._why.get(key)
         if known is None:
             known = self._why[key] = self._judge(
-                policy, sids_of(sids, self.named), sids_of(deny_only, self.named), pattern
+                policy, sids_of(sids, self.named), sids_of(deny_only, self.named), pattern, where
             )
         return known
 
-    def _judge(self, policy: _Policy, sids: frozenset[str], deny_only: frozenset[str], pattern: str) -> Because:
+    def _where(self, environment_id: int | None) -> Places:
+        if self._places is None:
+            self._places = read_places(self.session)
+        return self._places.get(environment_id, ())
+
+    def _specimens_at(self, where: Places) -> dict[str, list[ExportSpecimen]]:
+        known = self._specimens.get(where)
+        if known is None:
+            known = self._specimens[where] = defaultdict(list)
+            for specimen in export_specimens_at(self._forms, self._export, where):
+                known[specimen.pattern].append(specimen)
+        return known
+
+    def _judge(
+        self, policy: _Policy, sids: frozenset[str], deny_only: frozenset[str], pattern: str, where: Places
+    ) -> Because:
         """Why a pattern is blocked although its rules are there."""
         if policy.has_intune:
             return Because(Reason.INTUNE)
@@ -207,6 +236,9 @@ class AfterJudge:
                     return Because(Reason.NOT_IN_GROUP, ", ".join(self.sids)[:200])
         if not is_open:
             return Because(Reason.UNEXPLAINED)
+        real = self._specimens_at(where)[pattern]
+        if any(policy.compiled.decide(one.file, token, one.collection).verdict not in _ALLOWED for one in real):
+            return Because(Reason.ELSEWHERE)
         if policy.service_disabled:
             return Because(Reason.SERVICE)
         return Because(Reason.OTHER_FILE, ", ".join(sorted(self.kinds[pattern])))
@@ -247,7 +279,7 @@ def read_after(
     by_pattern: dict[str, Counter[Because | None]] = {pattern: Counter() for pattern in judge.patterns}
     service_disabled = 0
     for one in profiles:
-        states = judge.states(one.policy_id, one.probes_id, one.sids, one.deny_only)
+        states = judge.states(one.policy_id, one.environment_id, one.probes_id, one.sids, one.deny_only)
         for pattern, state in states.items():
             by_pattern[pattern][state.because] += one.subjects
         first = first_reason(states)
@@ -268,6 +300,7 @@ def read_after(
         arrived_blocked=totals[True, "blocked"],
         arrived_untold=totals[True, "untold"],
         service_disabled=service_disabled,
+        service_stopped=_count_stopped(session, judge, group_id),
         reasons=tuple(
             BlockedFor(because=why, users=users, patterns=tuple(sorted(kept_closed[why])))
             for why, users in sorted(because.items(), key=lambda item: (-item[1], item[0]))
@@ -289,6 +322,18 @@ def read_after(
             for pattern, counts in by_pattern.items()
         ),
     )
+
+
+def _count_stopped(session: Session, judge: AfterJudge, group_id: int | None) -> int:
+    """The blocked users of hosts whose Application Identity service does not run: a hint, and no reason of its own."""
+    stopped = select(Subject.id).join(Host, Host.id == Subject.host_id).where(text(SERVICE_STOPPED))
+    total = 0
+    for one in read_profiles(session, judge.named, subject_ids=stopped):
+        judge.read_probes((one.probes_id,))
+        states = judge.states(one.policy_id, one.environment_id, one.probes_id, one.sids, one.deny_only)
+        if (group_id is None or one.group_id == group_id) and summed(states) == "blocked":
+            total += one.subjects
+    return total
 
 
 def first_reason(states: Mapping[str, State]) -> Because | None:

@@ -74,7 +74,9 @@ def list_hosts_after(
         for row in some:
             if row.id == last and row.id != some[0].id:
                 break
-            fits, why = _fits(judge, wanted, row.policy_id, row.probes_id, *bits.get(row.token_id, (0, 0)))
+            fits, why = _fits(
+                judge, wanted, row.policy_id, row.environment_id, row.probes_id, *bits.get(row.token_id, (0, 0))
+            )
             if fits and row.id not in found:
                 if len(found) == rows:
                     newest = list(found.values())[-1]
@@ -117,11 +119,17 @@ def _stage(judge: AfterJudge, policy_id: int) -> str:
 
 
 def _fits(
-    judge: AfterJudge, wanted: AfterFilter, policy_id: int | None, probes_id: int | None, sids: int, deny_only: int
+    judge: AfterJudge,
+    wanted: AfterFilter,
+    policy_id: int | None,
+    environment_id: int | None,
+    probes_id: int | None,
+    sids: int,
+    deny_only: int,
 ) -> tuple[bool, tuple[Because, ...]]:
     if wanted.stage is not None and (policy_id is None or _stage(judge, policy_id) != wanted.stage):
         return False, ()
-    states = judge.states(policy_id, probes_id, sids, deny_only)
+    states = judge.states(policy_id, environment_id, probes_id, sids, deny_only)
     if wanted.pattern is not None:
         states = {name: state for name, state in states.items() if name == wanted.pattern}
     if wanted.state is not None and summed(states) != wanted.state:
@@ -145,7 +153,9 @@ def _conditions(session: Session, judge: AfterJudge, wanted: AfterFilter) -> lis
     profiles = read_profiles(session, judge.named)
     judge.read_probes(one.probes_id for one in profiles)
     fitting = [
-        one for one in profiles if _fits(judge, wanted, one.policy_id, one.probes_id, one.sids, one.deny_only)[0]
+        one
+        for one in profiles
+        if _fits(judge, wanted, one.policy_id, one.environment_id, one.probes_id, one.sids, one.deny_only)[0]
     ]
     return [
         _is_one_of(session, Subject.policy_id, {one.policy_id for one in fitting}),
@@ -155,13 +165,14 @@ def _conditions(session: Session, judge: AfterJudge, wanted: AfterFilter) -> lis
 
 def _next_users(
     wanted: AfterFilter, among: list[ColumnElement[bool]], after: list[str | int] | None
-) -> Select[int, str, str, int | None, int | None, int | None]:
+) -> Select[int, str, str, int | None, int | None, int | None, int | None]:
     query = (
         select(
             Host.id,
             Host.name,
             HostGroup.name.label("group"),
             Subject.policy_id,
+            Subject.environment_id,
             Subject.probes_id,
             Subject.token_id,
         )

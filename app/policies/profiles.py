@@ -16,6 +16,7 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     ColumnElement,
+    Select,
     String,
     and_,
     case,
@@ -82,7 +83,9 @@ def policies_in_use(session: Session) -> dict[int, str]:
     return {set_id: body for set_id, body in rows}  # noqa: C416 - a Row is no pair to the type checker
 
 
-def read_profiles(session: Session, named: Sequence[str], *, subject_ids: Sequence[int] | None = None) -> list[Profile]:
+def read_profiles(
+    session: Session, named: Sequence[str], *, subject_ids: Sequence[int] | Select[int] | None = None
+) -> list[Profile]:
     """All counted subjects, those that are alike in one row. `named`: SIDs that can matter."""
     columns: list[Any] = [Subject.group_id, Subject.policy_id, Subject.environment_id, Subject.probes_id]
     words = -(-len(named) // BITS)

@@ -84,7 +84,7 @@ class ExportSpecimen:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class ExportForm:
     """What a rule is for: a pattern's template (empty if it has none), and its place on a typical machine."""
 
     pattern: str
@@ -105,7 +105,7 @@ def simulate_export(
 
     `tell` hears how many policies of how many are judged.
     """
-    forms = tuple(_forms(export, catalogue or load_catalogue()))
+    forms = tuple(export_forms(export, catalogue or load_catalogue()))
     patterns: dict[str, dict[str, int]] = {
         pattern: defaultdict(int) for pattern in dict.fromkeys(one.pattern for one in forms)
     }
@@ -146,7 +146,7 @@ def simulate_export(
             token = Token(sids=sids)
             specimens = specimens_at.get(where)
             if specimens is None:
-                specimens = specimens_at[where] = tuple(_specimens_at(forms, export, where))
+                specimens = specimens_at[where] = tuple(export_specimens_at(forms, export, where))
             judgements += 2 * len(specimens)
             for pattern, verdict, denied in _judge(specimens, before, after, token):
                 patterns[pattern][verdict] += subjects
@@ -194,12 +194,7 @@ def _judge(
         yield pattern, verdict, tuple(denied[pattern]) if verdict == "still_closed" else ()
 
 
-def export_specimens(export: Export, catalogue: Catalogue) -> Iterable[ExportSpecimen]:
-    """For each rule and pattern a file that the rule is for: by path, or with the identity that the rule names."""
-    return _specimens_at(_forms(export, catalogue), export, ())
-
-
-def _forms(export: Export, catalogue: Catalogue) -> Iterable[_Form]:
+def export_forms(export: Export, catalogue: Catalogue) -> Iterable[ExportForm]:
     """For each rule and pattern a form of file that the rule is for."""
     machine = typical_machine(export.project_roots, export.roots)
     token = Token(sids=STANDARD_USER.sids | set(export.sids))
@@ -214,11 +209,11 @@ def _forms(export: Export, catalogue: Catalogue) -> Iterable[_Form]:
             for template, place in fitting:
                 file = _with_identity(rule, example_of(place))
                 if alone.decide(file, token, rule.collection).verdict is Verdict.ALLOWED:
-                    yield _Form(name, rule, template, place)
+                    yield ExportForm(name, rule, template, place)
                     break
 
 
-def _specimens_at(forms: Iterable[_Form], export: Export, where: Places) -> Iterable[ExportSpecimen]:
+def export_specimens_at(forms: Iterable[ExportForm], export: Export, where: Places) -> Iterable[ExportSpecimen]:
     """A file of each form where a workstation's folders are, but for those folders that the export moves."""
     moved, typical = machine_at(where), typical_machine(export.project_roots, export.roots)
     machine = Machine(env=moved.env, project_roots=typical.project_roots, answers={**moved.answers, **typical.answers})

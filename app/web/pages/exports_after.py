@@ -155,6 +155,7 @@ def because_words(why: Because) -> str:
         Reason.UNREADABLE: "The policy in force could not be read",
         Reason.NOT_ARRIVED: "The rules have not arrived",
         Reason.INTUNE: "A policy from Intune is in force besides, and must allow it too",
+        Reason.ELSEWHERE: "The user’s folders really lie elsewhere, where these rules do not reach",
         Reason.SERVICE: "Perhaps the Application Identity service: it cannot start there",
     }.get(why.reason, "No rule that was found explains it")
 
@@ -168,6 +169,7 @@ def because_help(why: Because) -> str:
         Reason.INTUNE: "Export for Intune’s grouping, too.",
         Reason.DENY_RULE: "Find that rule’s policy object, and give it an exception.",
         Reason.NOT_IN_GROUP: "Memberships count from the next sign-in on; for all others, export for their group.",
+        Reason.ELSEWHERE: "See “Really lies elsewhere” on one of these hosts; export for that folder, or move uv’s.",
         Reason.SERVICE: "A hint only: while AppIDSvc is stopped, AppLocker does not take up a changed policy.",
         Reason.OTHER_FILE: (
             "A newer build, or Wayleave’s own test program where no real file stands yet: "

@@ -95,6 +95,7 @@ class Fleet:
         token: TokenSet | None = None,
         *,
         environment: EnvironmentSet | None = None,
+        service: str = "",
         group: str = "Office",
         standing: Standing = Standing.COUNTED,
     ) -> None:
@@ -111,6 +112,7 @@ class Fleet:
             enrolled_at=now(),
             name=f"PC-{self.hosts}",
             platform="windows",
+            appid_service=service,
         )
         self.session.add(host)
         self.session.flush()

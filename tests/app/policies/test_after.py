@@ -9,7 +9,17 @@ import pytest
 from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
-from agent.contract.facts import CollectionInForce, Method, Outcome, PolicySet, Probe, ProbeSet, Specimen, TokenSet
+from agent.contract.facts import (
+    CollectionInForce,
+    EnvironmentSet,
+    Method,
+    Outcome,
+    PolicySet,
+    Probe,
+    ProbeSet,
+    Specimen,
+    TokenSet,
+)
 from agent.contract.facts import Engine as Blocker
 from app.applocker.write import render_rule
 from app.db.session import session_scope
@@ -94,6 +104,36 @@ def test_each_reason_is_found(session: Session, told: Any, developers: str) -> N
         assert sum(users for _, users in one.reasons) == 9
 
 
+def test_folders_that_lie_elsewhere_are_a_reason(session: Session, told: Any, developers: str) -> None:
+    """The rules allow it where the folder's name points, and AppLocker sees it on a share."""
+    export, member = plan_export([f"{name}=path" for name in PATTERNS], developers), TokenSet(sids=(developers,))
+    closed = probes(Outcome.BLOCKED, Blocker.APPLOCKER)
+    for place in (r"\\*\*\*\uv\python", r"%OSDRIVE%\Users\*\AppData\Roaming\uv\python"):
+        told.add(policy(export), closed, member, environment=EnvironmentSet(roots={"python": place}), group="Roaming")
+    (elsewhere, other) = read_after(session, told.export_id, group_id=told.groups["Roaming"]).reasons
+    assert (elsewhere.because, elsewhere.users) == (Because(Reason.ELSEWHERE), 1)
+    assert elsewhere.patterns == ("managed-python-exe",)
+    assert other.because == Because(Reason.OTHER_FILE, "path")
+    page = list_hosts_after(session, told.export_id, AfterFilter(reason=Reason.ELSEWHERE))
+    assert [one.name for one in page.rows] == ["PC-14"]
+
+
+def test_a_service_that_does_not_run_is_a_hint(session: Session, told: Any, developers: str) -> None:
+    export, member = plan_export([f"{name}=path" for name in PATTERNS], developers), TokenSet(sids=(developers,))
+    closed, opened = probes(Outcome.BLOCKED, Blocker.APPLOCKER), probes(Outcome.ALLOWED)
+    before = read_after(session, told.export_id)
+    assert before.service_stopped == 0
+    for word in ("stopped-manual", "stopped-disabled", "running-manual", "unknown", ""):
+        told.add(policy(export), closed, member, service=word)
+        told.add(policy(export), opened, member, service=word)
+    told.add(policy(export), closed, member, service="stopped", group="Pilot")
+    after = read_after(session, told.export_id)
+    assert after.service_stopped == 3
+    assert read_after(session, told.export_id, group_id=told.groups["Pilot"]).service_stopped == 1
+    # No reason of its own: what is known of these users stands.
+    assert {one.because for one in after.reasons} == {one.because for one in before.reasons}
+
+
 def test_one_group(session: Session, told: Any) -> None:
     after = read_after(session, told.export_id, group_id=told.groups["Pilot"])
     assert (after.base, after.arrived, after.untold, after.reasons) == (1, 1, 1, ())
@@ -172,4 +212,4 @@ def test_statements_do_not_grow_with_hosts(session: Session, told: Any) -> None:
     session.flush()
     session.expire_all()
     assert count() <= before
-    assert before <= 16
+    assert before <= 18
