@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from agent import __version__
+from agent.cli_baseline import add_baseline_command
 from agent.cli_exits import BUSY, DONE, FAILED, NOT_DELIVERED, NOT_ENROLLED, REVOKED, WRONG_USE, read_secret
 from agent.cli_exits import fail as _fail
 from agent.cli_machine import add_commands
@@ -110,6 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     add_commands(commands, common)
+    add_baseline_command(commands, common)
     return parser
 
 

@@ -66,6 +66,14 @@ def identify(file: str | os.PathLike[str] | bytes, *, name: str = "") -> FileIde
         return identify_source(source_of_file(path, opened))
 
 
+def is_checked(source: Source) -> bool:
+    """Whether AppLocker checks such a file at all: a PE image, a script or an installer, and not empty.
+
+    raises: PeError if it cannot be read.
+    """
+    return source.size_bytes > 0 and (_kind_by_suffix(source.name) != "other" or has_pe_signature(source))
+
+
 def identify_source(source: Source) -> FileIdentity:
     """Identify what a source holds. raises: PeError"""
     if not has_pe_signature(source):

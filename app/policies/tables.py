@@ -32,6 +32,37 @@ class BaselineFile(Base):
     added_by: Mapped[str] = mapped_column(String(254))
 
 
+class VendorArchive(Base):
+    """An archive whose checksum, as its vendor publishes it, the server verified before hashing its files itself."""
+
+    __tablename__ = "vendor_archive"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    checksum_name: Mapped[str] = mapped_column(String(255))
+    checksum_sha256: Mapped[str] = mapped_column(String(64))
+    """Of the checksum file itself."""
+    checksum_line: Mapped[int]
+    added_at: Mapped[datetime]
+    added_by: Mapped[str] = mapped_column(String(254))
+
+
+class VendorArchiveFile(Base):
+    """A trusted file that was found in a vendor's archive, and where in it."""
+
+    __tablename__ = "vendor_archive_file"
+
+    archive_id: Mapped[int] = mapped_column(ForeignKey("vendor_archive.id", ondelete="CASCADE"), primary_key=True)
+    file_id: Mapped[int] = mapped_column(
+        ForeignKey("baseline_file.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    path: Mapped[str] = mapped_column(String(4096))
+    is_only_ground: Mapped[bool]
+    """Nobody had vouched for the file before."""
+
+
 class ExportRow(Base):
     """One export as it left: who made it, for whom, its bytes and their digest."""
 
