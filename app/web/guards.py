@@ -75,6 +75,7 @@ class ApiGuard(Guard):
 
 ApiViewSightings = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_SIGHTINGS))]
 ApiViewFleet = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_FLEET))]
+ApiDraftRules = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.DRAFT_RULES))]
 ApiManageAgents = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MANAGE_AGENTS))]
 ApiViewAudit = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_AUDIT))]
 ApiManageSettings = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MANAGE_SETTINGS))]

@@ -38,6 +38,14 @@ SECTIONS = (
         heading="Fleet",
     ),
     Section(
+        key="notices",
+        title="Notices",
+        path="/notices",
+        icon="bell",
+        permission=Permission.VIEW_FLEET,
+        heading="Fleet",
+    ),
+    Section(
         key="workflows",
         title="uv commands",
         path="/workflows",
