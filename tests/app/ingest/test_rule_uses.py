@@ -285,3 +285,25 @@ def test_two_writers_of_the_same_days_keep_the_larger(workstation: Workstation, 
     assert found == {row.rule_id: row.uses * 2 if row.uses % 2 else row.uses for row in rows}
     with session_scope(server.state.engine, writes=False) as session:
         assert session.scalar(select(func.count()).select_from(Host)) == 1
+
+
+def test_rules_whose_use_no_agent_can_see_are_not_called_unused(workstation: Workstation, server: FastAPI) -> None:
+    """Rules that deny let nothing start; packaged apps have logs of their own."""
+    denies, packaged, managed = (f"{one:08x}{RULE[8:]}" for one in (1, 2, 3))
+
+    def rule(rule_id: str, action: str = "Allow") -> str:
+        return f'<FilePathRule Action="{action}" Id="{rule_id}"/>'
+
+    workstation.put(
+        PolicySet(
+            collections={
+                "Exe": CollectionInForce(mode="Enabled", rules=(rule(UNUSED), rule(denies, "Deny"))),
+                "Appx": CollectionInForce(mode="Enabled", rules=(rule(packaged),)),
+            },
+            csp="read",
+            csp_sets=({"Script": CollectionInForce(mode="Enabled", rules=(rule(managed),))},),
+        )
+    )
+    workstation.send(rule_uses=[use()])
+    read(server.state.engine, at=now() - timedelta(days=9))
+    assert read(server.state.engine, UNUSED, denies, packaged, managed, days=7).unused == {UNUSED, managed}

@@ -199,7 +199,7 @@ def test_a_page_tells_how_often_rules_were_used_and_which_nothing_used(viewer: T
     month = " ".join(unescape(viewer.get(link).text).split())
     assert "2 hosts count how often rules let something start" in month
     assert "1,234 times" in month
-    assert "on 2 hosts a day at most" in month
+    assert "on up to 2 hosts a day" in month
     assert "not used once" not in month
     week = " ".join(unescape(viewer.get(f"{link}?days=7").text).split())
     assert "1 rule was not used once" in week
