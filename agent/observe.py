@@ -112,7 +112,7 @@ def observe(
     catalogue_refused = adopt_kept(catalogue_dir or state_dir)
     catalogue = load()
     policy, principal = read_policy(), read_principal()
-    host = replace(read_host(__version__), appid_service=service_word(query_service(APPID_SERVICE)))
+    host = read_host(__version__)
     controls = find_controls(read_controls())
     starts = choose_method(options.method, controls) == "start"
     asked_at = time.time()
@@ -218,7 +218,7 @@ def observe(
         policy=policy,
         principal=principal,
         probes=probes,
-        # How the logs stand changes no answer of a probe, so it was not among what is asked for a reason to probe.
+        # How the logs and a service stand changes by the hour, so it was not among what gives a reason to probe.
         facts=facts_of(
             [
                 ProbeSet(catalogue=catalogue.etag, probes=probes, refused=catalogue_refused),
@@ -228,7 +228,8 @@ def observe(
                     language_mode=language_mode,
                     controls=() if starts else controls,
                 ),
-                *sets,
+                *sets[:-1],
+                replace(host, appid_service=service_word(query_service(APPID_SERVICE))),
             ]
         ),
         memory=memory,
