@@ -41,6 +41,16 @@ class RuleSetLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldsPattern:
+    """A rule set that some pattern was put into. `leaves_it`: to be left closed, on purpose."""
+
+    id: int
+    name: str
+    state: State
+    leaves_it: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSetPage:
     """Lines of one page. `next_before`: the id that the next page begins below; `states`: how many of each."""
 
@@ -177,6 +187,20 @@ def list_open_rule_sets(session: Session, *, limit: int = 50) -> tuple[tuple[int
         .limit(limit)
     )
     return tuple((rule_set_id, name) for rule_set_id, name in rows)
+
+
+def list_rule_sets_for(session: Session, pattern: str, *, limit: int = 10) -> tuple[HoldsPattern, ...]:
+    """The rule sets that open a pattern, or leave it closed on purpose, last changed first; not those retired."""
+    rows = session.execute(
+        select(RuleSetRow.id, RuleSetRow.name, RuleSetRow.state, RuleSetItem.kind)
+        .join(RuleSetItem, RuleSetItem.rule_set_id == RuleSetRow.id)
+        .where(RuleSetItem.pattern == pattern, RuleSetRow.state != State.RETIRED.value)
+        .order_by(RuleSetRow.updated_at.desc(), RuleSetRow.id.desc())
+        .limit(limit)
+    )
+    return tuple(
+        HoldsPattern(id=row.id, name=row.name, state=State(row.state), leaves_it=row.kind == "leave") for row in rows
+    )
 
 
 def get_rule_set(session: Session, rule_set_id: int) -> RuleSet:

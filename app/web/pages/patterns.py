@@ -13,9 +13,12 @@ from app.fleet.attestation import count_unattested
 from app.fleet.queries import PatternCount, read_pattern
 from app.fleet.queries_mismatch import read_mismatches
 from app.fleet.queries_sightings import summarise_sightings
+from app.policies.at_pattern import read_at_pattern
+from app.policies.standing import read_standing
 from app.web.glossary import GROUP_TITLES
 from app.web.guards import ViewFleet
 from app.web.pages.overview import can_have_rule, read_shown_overview
+from app.web.pages.rule_sets import STATE_WORDS
 from app.web.templating import address, render
 
 router = APIRouter(include_in_schema=False)
@@ -87,5 +90,8 @@ def show_pattern(
         sightings=summarise_sightings(session, pattern_id),
         can_have_rule=can_have_rule(pattern),
         unattested=count_unattested(session),
+        judged=read_at_pattern(session, pattern),
+        standing=read_standing(session),
+        state_words=STATE_WORDS,
         mismatches=read_mismatches(session, pattern_id) if pattern.is_executed else None,
     )
