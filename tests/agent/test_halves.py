@@ -12,6 +12,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from agent.inbox import make_inbox
 from agent.machine_half import MachineResult, run_machine_cycle
 from agent.options import Options
 from agent.places import NOTE_NAME, Orders, Places, read_orders, write_orders
+from agent.policy import PolicyInForce, RegistryCollection
 from agent.spool import (
     Delivered,
     Identity,
@@ -473,3 +475,109 @@ def test_an_inbox_for_nobody_is_not_made(here: Machine) -> None:
     with pytest.raises(ValueError, match="no user"):
         make_inbox(here.places.inbox, "S-1-5-18")
     assert here.machine(people=["S-1-5-18"]).refused[0].sid == "S-1-5-18"
+
+
+RULE = "921cc481-6e17-4653-8f75-050b80acca20"
+
+
+class AllowedStarts:
+    """A log of starts that the one rule in force allowed, of whichever user."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.events: list[str] = []
+        rules = {"Exe": RegistryCollection(mode=1, rules=(f'<FilePathRule Id="{RULE}"/>',))}
+        monkeypatch.setattr(machine_half, "read_policy", lambda: PolicyInForce(collections=rules))
+        monkeypatch.setattr(machine_half, "read_channel", self.read)
+
+    def read(self, channel: str, query: str, limit: int) -> ChannelRead:
+        if "EXE" not in channel:
+            return ChannelRead(error=15007)
+        newest = len(self.events)
+        if "8002" not in query:
+            return ChannelRead(oldest=1, newest=newest)
+        after = min(int(query.rpartition("> ")[2].strip(")]")), newest)
+        found = self.events[after : after + limit]
+        return ChannelRead(events=tuple(found), oldest=1, newest=newest, is_end=len(found) < limit)
+
+    def add(self, now: float, user: str) -> None:
+        at = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.events.append(
+            f"<Event><System><EventID>8002</EventID><TimeCreated SystemTime='{at}'/><EventRecordID>"
+            f"{len(self.events) + 1}</EventRecordID></System><UserData><RuleAndFileData><TargetUser>{user}</TargetUser>"
+            f"<RuleId>{{{RULE.upper()}}}</RuleId><FullFilePath>C:\\app.exe</FullFilePath></RuleAndFileData></UserData>"
+            "</Event>"
+        )
+
+
+def told_uses(here: Machine) -> list[tuple[str, str, int]]:
+    """Who told a count, of which day, and which."""
+    return [
+        (sid, use["day"], use["count"])
+        for sid in (JANES, JOES)
+        for report in here.server.recorded(sid)
+        for use in report.get("rule_uses", ())
+    ]
+
+
+def test_uses_of_rules_are_the_machines_and_told_by_one_report(here: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AllowedStarts(monkeypatch)
+    here.options = replace(here.options, count_rule_uses=True)
+    here.machine()
+    for uid in (JANE, JOE):
+        here.user(uid)
+    here.machine()
+    for user in (JANES, JOES, "S-1-5-18", "S-1-5-21-1-2-3-9999"):
+        log.add(here.now, user)
+    here.machine(after_s=60)
+    assert told_uses(here) == []
+    here.now += 86_400
+    for uid in (JANE, JOE):
+        here.user(uid)
+    assert here.machine().reports == 2
+    assert told_uses(here) == [(JANES, "2027-01-15", 4)]
+    here.options = replace(here.options, count_rule_uses=False)
+    here.now += 86_400
+    log.add(here.now, JANES)
+    here.machine()
+    assert not load_progress(here.places.machine).uses
+
+
+@pytest.mark.parametrize("killed_at", ["save_progress", "add_pending", "_deliver_all", "write_orders"])
+def test_uses_are_neither_lost_nor_doubled_when_killed_at_any_step(
+    here: Machine, monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    log = AllowedStarts(monkeypatch)
+    here.options = replace(here.options, count_rule_uses=True)
+    here.machine()
+    here.user(JANE)
+    here.machine()
+    whole = getattr(machine_half, killed_at)
+    true: dict[str, int] = {}
+    for round_ in range(6):
+        for _ in range(round_ + 1):
+            log.add(here.now, JANES)
+        true[datetime.fromtimestamp(here.now, UTC).date().isoformat()] = round_ + 1
+        here.now += 86_400
+        here.user(JANE)
+        left = round_ % 3
+
+        def until(*arguments: Any, **named: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return whole(*arguments, **named)
+
+        monkeypatch.setattr(machine_half, killed_at, until)
+        with contextlib.suppress(Killed):
+            here.machine(force=True)
+        monkeypatch.setattr(machine_half, killed_at, whole)
+    for _ in range(2):
+        here.machine(after_s=3_600, force=True)
+    ended: dict[str, int] = {}
+    for _sid, day, uses in told_uses(here):
+        ended[day] = max(uses, ended.get(day, 0))
+    assert ended == true
