@@ -1,30 +1,40 @@
 """Trusted identities: what an administrator took from a trusted installation, and the only source of hash rules.
 
-Files are identified here, on the administrator's word; nothing that a workstation reported ever gets in.
+They come on the administrator's word, or from a vendor's archive that the server checked and hashed itself; nothing
+that a workstation reported ever gets in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from agent.pe import FileIdentity
+from agent.pe.listing import Listing
 from app.audit.record import COMMAND_LINE, Actor, record
 from app.db.base import from_ms, now, to_ms
 from app.errors import InvalidError, NotFoundError
-from app.policies.tables import BaselineFile
+from app.policies.tables import BaselineFile, VendorArchive, VendorArchiveFile
 
 MAX_SOURCE_LETTERS = 500
+SEPARATELY_AUDITED = 200
+"""Of one addition, so many files have an entry of their own in the audit log; the others are in its one for all."""
+
+_AT_ONCE = 500
 RULE_KINDS = ("exe", "dll", "script", "msi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustedFile:
-    """One file of the baseline. `kind`: exe, dll, script or msi; `rule_sha256`: what a hash rule compares."""
+    """One file of the baseline. `kind`: exe, dll, script or msi; `rule_sha256`: what a hash rule compares.
+
+    `archive`: the vendor's archive in which the server found it, if there is one.
+    """
 
     id: int
     name: str
@@ -39,6 +49,7 @@ class TrustedFile:
     source: str
     added_at: datetime
     added_by: str
+    archive: str | None = None
 
     @property
     def rule_sha256(self) -> str:
@@ -54,9 +65,14 @@ class Added:
 
 
 def add_baseline_files(
-    session: Session, identities: Iterable[FileIdentity], *, source: str, actor: Actor = COMMAND_LINE
+    session: Session,
+    identities: Iterable[FileIdentity],
+    *,
+    source: str,
+    actor: Actor = COMMAND_LINE,
+    is_vouched_for: bool = True,
 ) -> Added:
-    """Record files as trusted, all or none.
+    """Record files as trusted, all or none. `is_vouched_for`: on somebody's word, not for an archive's checksum alone.
 
     raises: InvalidError about `source`, or about a file that no hash rule could ever match.
     """
@@ -65,16 +81,16 @@ def add_baseline_files(
     for identity in identities:
         _check_identity(identity)
     at = from_ms(to_ms(now()))  # as precise as it is stored
+    present = _present(session, [identity.sha256 for identity in identities])
     added: dict[str, BaselineFile] = {}
     known: dict[str, BaselineFile] = {}
     for identity in identities:
         if identity.sha256 in added or identity.sha256 in known:
             continue
-        present = session.scalar(select(BaselineFile).where(BaselineFile.sha256 == identity.sha256))
-        if present is not None:
-            known[identity.sha256] = present
+        if identity.sha256 in present:
+            known[identity.sha256] = present[identity.sha256]
             continue
-        row = BaselineFile(
+        added[identity.sha256] = BaselineFile(
             sha256=identity.sha256,
             authenticode_sha256=identity.authenticode_sha256,
             name=identity.name,
@@ -88,13 +104,33 @@ def add_baseline_files(
             added_at=at,
             added_by=actor.name[:254],
         )
-        session.add(row)
-        session.flush()  # the answer names the ids
-        added[identity.sha256] = row
-        record(session, actor, "baseline.added", identity.name, sha256=identity.sha256, source=checked_source)
+    if is_vouched_for:
+        for some in _parts(list(known)):
+            ids = select(BaselineFile.id).where(BaselineFile.sha256.in_(some)).scalar_subquery()
+            session.execute(
+                update(VendorArchiveFile)
+                .where(VendorArchiveFile.file_id.in_(ids))
+                .values(is_only_ground=False)
+                .execution_options(synchronize_session=False)
+            )
+    session.add_all(added.values())
+    session.flush()  # the answer names the ids
+    for row in list(added.values())[:SEPARATELY_AUDITED]:
+        record(session, actor, "baseline.added", row.name, sha256=row.sha256, source=checked_source)
+    if len(added) > SEPARATELY_AUDITED:
+        record(session, actor, "baseline.many_added", checked_source, files=len(added), known=len(known))
     return Added(
         added=tuple(_trusted(row) for row in added.values()), known=tuple(_trusted(row) for row in known.values())
     )
+
+
+def add_listing(
+    session: Session, listing: Listing, *, name: str, source: str | None = None, actor: Actor = COMMAND_LINE
+) -> Added:
+    """Record the files of a list that was made on a trusted machine. raises: InvalidError"""
+    said = f"{(source or listing.source)[:300]} (list {name[:100]}, sha256:{listing.sha256})"
+    record(session, actor, "baseline.list_added", name[:200], sha256=listing.sha256, files=len(listing.files))
+    return add_baseline_files(session, [one.identity for one in listing.files], source=said, actor=actor)
 
 
 def remove_baseline_file(session: Session, file_id: int, *, actor: Actor = COMMAND_LINE) -> TrustedFile:
@@ -110,8 +146,49 @@ def remove_baseline_file(session: Session, file_id: int, *, actor: Actor = COMMA
 
 def list_baseline_files(session: Session) -> tuple[TrustedFile, ...]:
     """All trusted files, by name, then by version and hash."""
-    rows = session.scalars(select(BaselineFile).order_by(BaselineFile.name, BaselineFile.version, BaselineFile.sha256))
-    return tuple(_trusted(row) for row in rows)
+    rows = session.execute(_with_archive().order_by(BaselineFile.name, BaselineFile.version, BaselineFile.sha256))
+    return tuple(_trusted(row, archive) for row, archive in rows)
+
+
+def find_grounds(session: Session, digests: Iterable[str]) -> Mapping[str, TrustedFile]:
+    """The trusted files among digests (Authenticode or flat, in any case), by digest in lower case."""
+    wanted = sorted({one.lower() for one in digests})
+    found: dict[str, TrustedFile] = {}
+    for some in _parts(wanted):
+        is_one = or_(BaselineFile.sha256.in_(some), BaselineFile.authenticode_sha256.in_(some))
+        for row, archive in session.execute(_with_archive().where(is_one)):
+            file = _trusted(row, archive)
+            found.setdefault(file.rule_sha256, file)
+            found.setdefault(file.sha256, file)
+    return found
+
+
+def _with_archive() -> Any:
+    """Each file with the name of the vendor's archive that was added first, or None."""
+    first = (
+        select(VendorArchiveFile.file_id, func.min(VendorArchiveFile.archive_id).label("archive_id"))
+        .group_by(VendorArchiveFile.file_id)
+        .subquery()
+    )
+    return (
+        select(BaselineFile, VendorArchive.name)
+        .outerjoin(first, first.c.file_id == BaselineFile.id)
+        .outerjoin(VendorArchive, VendorArchive.id == first.c.archive_id)
+    )
+
+
+def _present(session: Session, digests: Sequence[str]) -> dict[str, BaselineFile]:
+    found: dict[str, BaselineFile] = {}
+    for some in _parts(digests):
+        found.update(
+            {row.sha256: row for row in session.scalars(select(BaselineFile).where(BaselineFile.sha256.in_(some)))}
+        )
+    return found
+
+
+def _parts(digests: Sequence[str]) -> Iterable[Sequence[str]]:
+    for begin in range(0, len(digests), _AT_ONCE):
+        yield digests[begin : begin + _AT_ONCE]
 
 
 def _checked_source(source: str) -> str:
@@ -137,7 +214,7 @@ def _check_identity(identity: FileIdentity) -> None:
         raise InvalidError("A file name of 1 to 255 printable letters is needed.", field=field)
 
 
-def _trusted(row: BaselineFile) -> TrustedFile:
+def _trusted(row: BaselineFile, archive: str | None = None) -> TrustedFile:
     return TrustedFile(
         id=row.id,
         name=row.name,
@@ -152,4 +229,5 @@ def _trusted(row: BaselineFile) -> TrustedFile:
         source=row.source,
         added_at=row.added_at,
         added_by=row.added_by,
+        archive=archive,
     )

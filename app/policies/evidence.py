@@ -21,7 +21,9 @@ from app.policies.plan import PlannedRule
 NEWEST_SIGHTINGS = 5000
 SHOWN_FILES = 20
 VENDOR_ARCHIVE = "vendor archive"
-"""How the source of a file begins that the server hashed itself, out of an archive with a verified checksum."""
+"""What speaks for a file that the server hashed itself, out of an archive with a verified checksum."""
+
+IN_BASELINE = "in baseline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +38,7 @@ class ReportedFile:
 
     @property
     def words(self) -> str:
-        if self.times == 1:
-            return "seen once"
-        return (
-            f"reported by {self.hosts:,} host{'s' * (self.hosts != 1)} of {self.users:,} user{'s' * (self.users != 1)}"
-        )
+        return rank_words(self.hosts, self.users, self.times)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +99,24 @@ def evidence_for(
 
 def trusted_evidence(file: TrustedFile) -> Evidence:
     """Why a file of the baseline is trusted."""
-    what = VENDOR_ARCHIVE if file.source.lower().startswith(VENDOR_ARCHIVE) else "in baseline"
     named = f"{file.name} {file.version}" if file.version else file.name
-    return Evidence(what=what, detail=f"{named}: {file.source}, by {file.added_by}", is_ground=True)
+    return Evidence(what=ground_of(file), detail=f"{named}: {file.source}, by {file.added_by}", is_ground=True)
+
+
+def ground_of(file: TrustedFile) -> str:
+    """In a word or two why a file is trusted; no text that somebody typed decides."""
+    return VENDOR_ARCHIVE if file.archive is not None else IN_BASELINE
+
+
+def rank_words(hosts: int, users: int, times: int) -> str:
+    """How common a file is by what hosts report: a rank, never a ground.
+
+    >>> rank_words(1, 1, 1), rank_words(2, 1, 5)
+    ('seen once', 'reported by 2 hosts of 1 user')
+    """
+    if times == 1:
+        return "seen once"
+    return f"reported by {hosts:,} host{'s' * (hosts != 1)} of {users:,} user{'s' * (users != 1)}"
 
 
 def untrusted(reported: Mapping[str, ReportedFile], baseline: Sequence[TrustedFile]) -> tuple[ReportedFile, ...]:
