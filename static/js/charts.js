@@ -8,7 +8,7 @@
     const series = [["works", data.open, "--wl-open"], ["unknown", data.unknown, "--wl-unknown"], ["blocked", data.blocked, "--wl-blocked"]];
     return {
       animation: false,
-      grid: { left: 8, right: 16, top: 40, bottom: 4, containLabel: true },
+      grid: { left: 8, right: 28, top: 40, bottom: 4, containLabel: true },
       textStyle: { fontFamily: "inherit" },
       aria: { decal: { show: true } },
       legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 14, itemHeight: 10, textStyle: { color: color("--wl-ink") } },
