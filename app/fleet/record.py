@@ -322,7 +322,8 @@ def _record_one(
         row.group_id,
     )
     live.touched = True
-    work.uses += report.rule_uses
+    if report.rule_uses and row.state == HostState.ACTIVE:
+        work.uses += report.rule_uses
     for sighting in report.sightings:
         work.sightings.setdefault(
             (report.host_id, sighting.at, sighting.channel, sighting.record),

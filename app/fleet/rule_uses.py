@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, func, select, tuple_
+from sqlalchemy import Connection, bindparam, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -21,12 +21,18 @@ from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
 
 DAY_MS = 86_400_000
 KEPT_DAYS = 30
-"""So long it is kept which host used a rule; agents keep their counts as long."""
+"""So long agents keep what they count; and so many days pages show where nothing else is said."""
+
+TOLD_DAYS = KEPT_DAYS + 1
+"""Days may be told for so long: they are the agent's, and its clock is not ours."""
 
 MAX_RULES_A_DAY = 500
 """So many rules a host may tell of one day; what comes beyond is left out."""
 
 ANY_RULE = ""
+UseKey = tuple[int, int, str]
+"""Host, day since 1970, rule."""
+
 SOME = 5_000
 """So many rules, or hosts and days, are asked for in one statement."""
 EPOCH = date(1970, 1, 1)
@@ -79,45 +85,102 @@ class RuleUses:
 
 
 def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
-    """Stores totals in the transaction that is open, the larger where one is known."""
-    wanted: dict[tuple[int, int, str], int] = {}
+    """Stores totals in the transaction that is open, the larger where one is known, and adds what is new to the days.
+
+    Locks are taken in the order of the keys, hosts' rows before days', so that writers wait for each other in no ring.
+    """
+    wanted: dict[UseKey, int] = {}
     for row in rows:
         key = (row.host_id, row.day, row.rule_id)
         wanted[key] = max(row.uses, wanted.get(key, 0))
-    if not wanted:
-        return
-    days = sorted({key[:2] for key in wanted})
-    known: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+    more: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
+    while wanted:
+        known = _lock_known(connection, sorted({key[:2] for key in wanted}))
+        grown = {key: uses for key, uses in wanted.items() if uses > known[key[:2]].get(key[2], uses)}
+        new = _within_bounds({key: uses for key, uses in wanted.items() if key[2] not in known[key[:2]]}, known)
+        made = _insert_new(connection, new)
+        _update_grown(connection, grown)
+        for key in (*made, *grown):
+            before = known[key[:2]].get(key[2])
+            for rule_id in (key[2], ANY_RULE):
+                more[rule_id, key[1]][0] += wanted[key] - (before or 0)
+            more[key[2], key[1]][1] += before is None
+        for host_day in {key[:2] for key in made if not known[key[:2]]}:
+            more[ANY_RULE, host_day[1]][1] += 1
+        # What another writer made meanwhile is there now, and may be smaller.
+        wanted = {key: new[key] for key in new.keys() - made}
+    _add_to_days(connection, more)
+
+
+def _lock_known(connection: Connection, days: list[tuple[int, int]]) -> defaultdict[tuple[int, int], dict[str, int]]:
+    known: defaultdict[tuple[int, int], dict[str, int]] = defaultdict(dict)
     for begin in range(0, len(days), SOME):
-        for host_id, day, rule_id in connection.execute(
-            select(RuleUse.host_id, RuleUse.day, RuleUse.rule_id).where(
-                tuple_(RuleUse.host_id, RuleUse.day).in_(days[begin : begin + SOME])
-            )
+        for host_id, day, rule_id, uses in connection.execute(
+            select(RuleUse.host_id, RuleUse.day, RuleUse.rule_id, RuleUse.uses)
+            .where(tuple_(RuleUse.host_id, RuleUse.day).in_(days[begin : begin + SOME]))
+            .order_by(RuleUse.host_id, RuleUse.day, RuleUse.rule_id)
+            .with_for_update()
         ):
-            known[host_id, day].add(rule_id)
-    values = []
-    for host_id, day, rule_id in sorted(wanted):
-        rules = known[host_id, day]
-        if rule_id not in rules and len(rules) >= MAX_RULES_A_DAY:
-            continue
-        rules.add(rule_id)
-        values.append(UseRow(host_id, day, rule_id, wanted[host_id, day, rule_id])._asdict())
-    if not values:
+            known[host_id, day][rule_id] = uses
+    return known
+
+
+def _within_bounds(new: Mapping[UseKey, int], known: Mapping[tuple[int, int], Mapping[str, int]]) -> dict[UseKey, int]:
+    room = {host_day: MAX_RULES_A_DAY - len(rules) for host_day, rules in known.items()}
+    kept: dict[UseKey, int] = {}
+    for key in sorted(new):
+        left = room.get(key[:2], MAX_RULES_A_DAY)
+        if left > 0:
+            kept[key], room[key[:2]] = new[key], left - 1
+    return kept
+
+
+def _insert_new(connection: Connection, new: Mapping[UseKey, int]) -> set[UseKey]:
+    """Those that were not there: another writer may have been faster."""
+    if not new:
+        return set()
+    made = (
+        insert_into(connection, RuleUse)
+        .on_conflict_do_nothing(index_elements=[RuleUse.host_id, RuleUse.day, RuleUse.rule_id])
+        .returning(RuleUse.host_id, RuleUse.day, RuleUse.rule_id)
+    )
+    values = [UseRow(*key, uses)._asdict() for key, uses in sorted(new.items())]
+    return {(host_id, day, rule_id) for host_id, day, rule_id in connection.execute(made, values)}
+
+
+def _update_grown(connection: Connection, grown: Mapping[UseKey, int]) -> None:
+    if not grown:
         return
-    # In the order of the key, so that two writers wait for each other in no ring.
-    made = insert_into(connection, RuleUse)
+    connection.execute(
+        update(RuleUse)
+        .where(
+            RuleUse.host_id == bindparam("of_host"),
+            RuleUse.day == bindparam("of_day"),
+            RuleUse.rule_id == bindparam("of_rule"),
+        )
+        .values(uses=bindparam("more")),
+        [{"of_host": key[0], "of_day": key[1], "of_rule": key[2], "more": uses} for key, uses in sorted(grown.items())],
+    )
+
+
+def _add_to_days(connection: Connection, more: Mapping[tuple[str, int], list[int]]) -> None:
+    if not more:
+        return
+    made = insert_into(connection, RuleDay)
     connection.execute(
         made.on_conflict_do_update(
-            index_elements=[RuleUse.host_id, RuleUse.day, RuleUse.rule_id],
-            set_={"uses": made.excluded.uses},
-            where=made.excluded.uses > RuleUse.uses,
+            index_elements=[RuleDay.rule_id, RuleDay.day],
+            set_={"uses": RuleDay.uses + made.excluded.uses, "hosts": RuleDay.hosts + made.excluded.hosts},
         ),
-        values,
+        [
+            {"rule_id": rule_id, "day": day, "uses": uses, "hosts": hosts}
+            for (rule_id, day), (uses, hosts) in sorted(more.items())
+        ],
     )
 
 
 def read_rule_uses(session: Session, rule_ids: Collection[str], *, at: datetime, days: int = KEPT_DAYS) -> RuleUses:
-    """Of some rules how often they were used in the last `days` before `at`, as counted by the hour."""
+    """Of some rules how often they were used in the last `days` before `at`; where they are counted, by the hour."""
     today = to_ms(at) // DAY_MS
     wanted = sorted({rule_id.strip("{}").lower() for rule_id in rule_ids})
     by_rule: dict[str, Used] = {}

@@ -19,7 +19,7 @@ from app.errors import InvalidError, MalformedError, TooLargeError, Unauthentica
 from app.fleet.facts import HostColumns, read_host, read_set
 from app.fleet.record import Incoming
 from app.fleet.rows import NewSet, SightingRow
-from app.fleet.rule_uses import DAY_MS, KEPT_DAYS, UseRow
+from app.fleet.rule_uses import DAY_MS, TOLD_DAYS, UseRow
 from app.fleet.tables import KIND_NUMBERS
 from app.ingest.keys import ServerKeys
 
@@ -161,8 +161,7 @@ def _read_use(one: _RuleUse, index: int, *, host_id: int, now_ms: int) -> UseRow
     except ValueError as error:
         raise InvalidError("Not a day like `2026-01-31`.", field=f"rule_uses.{index}.day") from error
     today = now_ms // DAY_MS
-    # A day more than is kept on either side: days are the agent's, and its clock is not ours.
-    if not today - KEPT_DAYS - 1 <= day <= today + 1:
+    if not today - TOLD_DAYS <= day <= today + 1:
         raise InvalidError("Not a day of the last month.", field=f"rule_uses.{index}.day")
     return UseRow(host_id, day, one["rule_id"].lower(), one["count"])
 

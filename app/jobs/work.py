@@ -159,7 +159,7 @@ JOBS = (
     ),
     Job(
         name="count-rule-uses",
-        title="Count how often rules were used, forget after 30 days on which hosts",
+        title="Look on which hosts uses of rules are counted, forget after a month which host used what",
         every=HOUR,
         first_after=MINUTE,
         run=_count_rule_uses,

@@ -1,4 +1,4 @@
-"""Counts what hosts told of rules' uses for the pages: by day for the whole fleet, and where a rule is counted at all.
+"""What is done by the hour about uses of rules: forgetting, and counting on which hosts a rule is counted at all.
 
 Which host used a rule is forgotten after a month. Counts by day name no host, and stay for a year, so that one can ask
 which rules nothing used in half a year.
@@ -11,10 +11,10 @@ import re
 from collections import Counter
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, literal, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from app.db.base import to_ms
-from app.fleet.rule_uses import ANY_RULE, DAY_MS, KEPT_DAYS, insert_into
+from app.fleet.rule_uses import ANY_RULE, DAY_MS, TOLD_DAYS, insert_into
 from app.fleet.standing import HostState
 from app.fleet.tables import FactSet, Host, Subject
 from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
@@ -22,7 +22,7 @@ from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
 COUNTED_COLLECTIONS = ("Exe", "Dll", "Script", "Msi")
 COUNTS_KEPT_DAYS = 400
 MAX_RULES_SHOWN = 5_000
-"""So many rules of one day are counted for the pages, those on most hosts first: forged ids fill no table."""
+"""Of so many rules a day's count is kept, those on most hosts first: forged ids fill no table."""
 
 _ID = re.compile(r"\bId\s*=\s*[\"']\{?([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\}?[\"']")
 _DENIES = re.compile(r"\bAction\s*=\s*[\"']Deny[\"']")
@@ -32,17 +32,36 @@ MAX_POLICIES = 500
 
 
 def count_rule_uses(connection: Connection, at: datetime) -> int:
-    """Forgets which hosts used what more than a month ago, counts the rest anew; how many hosts count. Commits."""
+    """Forgets what was kept for long enough, and counts where rules are counted; how many hosts count. Commits."""
     today = to_ms(at) // DAY_MS
+    # Nothing that may still be told again: it would be added once more.
     with connection.begin():
-        connection.execute(delete(RuleUse).where(RuleUse.day < today - KEPT_DAYS))
-        connection.execute(delete(RuleDay).where(RuleDay.day < today - COUNTS_KEPT_DAYS))
-    # Agents tell days that are over, up to a month late; a clock may be a day ahead.
-    for day in range(today - KEPT_DAYS, today + 2):
+        over = connection.scalars(select(RuleUse.day).where(RuleUse.day < today - TOLD_DAYS - 1).distinct()).all()
+    for day in over:
         with connection.begin():
-            _count_day(connection, day)
+            connection.execute(delete(RuleUse).where(RuleUse.day == day))
+    with connection.begin():
+        connection.execute(delete(RuleDay).where(RuleDay.day < today - COUNTS_KEPT_DAYS))
+        _forget_forged(connection, today)
     with connection.begin():
         return _count_hosts(connection, today)
+
+
+def _forget_forged(connection: Connection, today: int) -> None:
+    crowded = (
+        select(RuleDay.day)
+        .where(RuleDay.day >= today - TOLD_DAYS, RuleDay.uses > 0)
+        .group_by(RuleDay.day)
+        .having(func.count() > MAX_RULES_SHOWN + 1)
+    )
+    for day in connection.scalars(crowded).all():
+        of_most = (
+            select(RuleDay.rule_id)
+            .where(RuleDay.day == day, RuleDay.uses > 0)
+            .order_by(RuleDay.hosts.desc(), RuleDay.rule_id)
+            .limit(MAX_RULES_SHOWN + 1)  # any rule is one of them
+        )
+        connection.execute(delete(RuleDay).where(RuleDay.day == day, RuleDay.uses > 0, RuleDay.rule_id.not_in(of_most)))
 
 
 def find_countable(body: str) -> set[str]:
@@ -60,34 +79,6 @@ def find_countable(body: str) -> set[str]:
         for rule in collection.get("rules", ())
         if (found := _ID.search(rule)) is not None and not _DENIES.search(rule)
     }
-
-
-def _count_day(connection: Connection, day: int) -> None:
-    of_day = (RuleUse.day == day, Host.state == HostState.ACTIVE.value)
-    uses, hosts = func.sum(RuleUse.uses), func.count(RuleUse.host_id.distinct())
-    columns = ["rule_id", "day", "uses", "hosts"]
-    # What was only looked at stays as it is: since when, could not be counted again.
-    connection.execute(delete(RuleDay).where(RuleDay.day == day, RuleDay.uses > 0))
-    any_rule = (
-        select(literal(ANY_RULE), literal(day), uses, hosts).join(Host, Host.id == RuleUse.host_id).where(*of_day)
-    )
-    connection.execute(insert(RuleDay).from_select(columns, any_rule.having(func.count() > 0)))
-    # A host has one row of a rule and day.
-    by_rule = (
-        select(RuleUse.rule_id, literal(day), uses, func.count().label("hosts"))
-        .join(Host, Host.id == RuleUse.host_id)
-        .where(*of_day)
-        .group_by(RuleUse.rule_id)
-        .order_by(func.count().desc(), RuleUse.rule_id)
-        .limit(MAX_RULES_SHOWN)
-    )
-    made = insert_into(connection, RuleDay).from_select(columns, by_rule)
-    connection.execute(
-        made.on_conflict_do_update(
-            index_elements=[RuleDay.rule_id, RuleDay.day],
-            set_={"uses": made.excluded.uses, "hosts": made.excluded.hosts},
-        )
-    )
 
 
 def _count_hosts(connection: Connection, today: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -217,16 +218,25 @@ def test_a_rule_that_goes_away_is_no_unused_rule(workstation: Workstation, serve
 
 
 def test_only_hosts_that_count_as_the_fleet_are_counted(workstation: Workstation, server: FastAPI) -> None:
-    """Not those that wait for approval, nor those that are gone."""
-    others = [enrolled(workstation.client, server, name) for name in ("PC-2", "PC-3")]
-    for one in (workstation, *others):
+    """Not those that wait for approval; those that are gone no more."""
+    waits, goes = (enrolled(workstation.client, server, name) for name in ("PC-2", "PC-3"))
+    states = {2: HostState.QUARANTINED, 3: HostState.ACTIVE}
+
+    def put_states() -> None:
+        with session_scope(server.state.engine) as session:
+            for host_id, state in states.items():
+                session.execute(update(Host).where(Host.id == host_id).values(state=state.value))
+
+    put_states()
+    for one in (workstation, waits, goes):
         one.put(in_force(RULE))
         assert one.send(rule_uses=[use()]).status_code == 200
-    with session_scope(server.state.engine) as session:
-        for host_id, state in ((2, HostState.QUARANTINED), (3, HostState.REVOKED)):
-            session.execute(update(Host).where(Host.id == host_id).values(state=state.value))
+    states = {2: HostState.ACTIVE, 3: HostState.REVOKED}
+    put_states()
     found = read(server.state.engine, RULE)
-    assert (found.reporting, found.by_rule[RULE].uses, found.counted_on) == (1, 3, {RULE: 1})
+    assert (found.reporting, found.by_rule[RULE].uses, found.counted_on) == (1, 6, {RULE: 1})
+    waits.send(rule_uses=[use(OTHER, 0, 1)])
+    assert read(server.state.engine, RULE).reporting == 2
 
 
 def test_which_host_used_a_rule_is_forgotten_after_a_month(workstation: Workstation, server: FastAPI) -> None:
@@ -234,11 +244,11 @@ def test_which_host_used_a_rule_is_forgotten_after_a_month(workstation: Workstat
     workstation.put(in_force(RULE))
     workstation.send(rule_uses=[use(ago=1), use(ago=KEPT_DAYS)])
     read(engine, RULE)
-    later = now() + timedelta(days=KEPT_DAYS - 1)
+    later = now() + timedelta(days=KEPT_DAYS)
     found = read(engine, RULE, days=2 * KEPT_DAYS, at=later)
     assert set(stored(engine)) == {(1, RULE, day(1))}
     assert found.by_rule[RULE].uses == 6, "the fleet's counts name no host and stay"
-    over = read(engine, RULE, at=later + timedelta(days=3))
+    over = read(engine, RULE, at=later + timedelta(days=4))
     assert (over.reporting, over.counted_on, len(over.by_rule), len(over.unused)) == (0, {RULE: 0}, 0, 0)
     assert stored(engine) == {}
     read(engine, RULE, at=later + timedelta(days=COUNTS_KEPT_DAYS + 1))
@@ -254,7 +264,8 @@ def test_a_host_that_is_erased_takes_its_counts_along(workstation: Workstation, 
     with session_scope(server.state.engine) as session:
         forget_host(session, 1, actor=COMMAND_LINE)
     assert set(stored(server.state.engine)) == {(2, RULE, day(1))}
-    assert read(server.state.engine, RULE).by_rule[RULE].hosts == 1
+    found = read(server.state.engine, RULE)
+    assert (found.reporting, found.by_rule[RULE].uses) == (1, 6), "the fleet's counts name nobody, and stay"
 
 
 def test_thousands_of_rules_are_read_in_few_statements(database: Engine) -> None:
@@ -273,18 +284,32 @@ def test_thousands_of_rules_are_read_in_few_statements(database: Engine) -> None
     assert sum(one.startswith("SELECT") for one in said) == 4
 
 
-def test_two_writers_of_the_same_days_keep_the_larger(workstation: Workstation, server: FastAPI) -> None:
+def test_two_writers_of_the_same_days_keep_the_larger_and_add_once(workstation: Workstation, server: FastAPI) -> None:
+    """Users of one host whose reports come to two processes at the same time."""
     workstation.send()
     today = int(now().timestamp()) // 86_400
-    rows = [UseRow(1, today, f"{one:08x}{RULE[8:]}", one + 1) for one in range(300)]
-    with server.state.engine.begin() as connection:
-        write_uses(connection, rows)
-        write_uses(connection, [row._replace(uses=row.uses * 2 if row.uses % 2 else 1) for row in reversed(rows)])
-    with session_scope(server.state.engine, writes=False) as session:
-        found = {one.rule_id: one.uses for one in session.scalars(select(RuleUse))}
-    assert found == {row.rule_id: row.uses * 2 if row.uses % 2 else row.uses for row in rows}
-    with session_scope(server.state.engine, writes=False) as session:
-        assert session.scalar(select(func.count()).select_from(Host)) == 1
+    engine = server.state.engine
+    sets = [
+        [UseRow(1, today, f"{one:08x}{RULE[8:]}", factor * (one + 1)) for one in range(offset, offset + 60)]
+        for offset, factor in ((0, 1), (30, 3), (0, 2), (50, 1))
+    ]
+
+    def write(rows: list[UseRow]) -> None:
+        for begin in range(0, len(rows), 20):
+            with engine.begin() as connection:
+                write_uses(connection, rows[begin : begin + 20])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, sets))
+    true: dict[str, int] = {}
+    for row in (row for rows in sets for row in rows):
+        true[row.rule_id] = max(row.uses, true.get(row.rule_id, 0))
+    with session_scope(engine, writes=False) as session:
+        assert {one.rule_id: one.uses for one in session.scalars(select(RuleUse))} == true
+        days = {one.rule_id: (one.uses, one.hosts) for one in session.scalars(select(RuleDay))}
+    total, _hosts = days.pop("")
+    assert total == sum(true.values())
+    assert days == {rule: (uses, 1) for rule, uses in true.items()}
 
 
 def test_rules_whose_use_no_agent_can_see_are_not_called_unused(workstation: Workstation, server: FastAPI) -> None:
