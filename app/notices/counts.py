@@ -19,6 +19,7 @@ from app.fleet.tables import KIND_NUMBERS, FactSet, PatternTally, Tally, Workflo
 from app.fleet.workflows import CLOSED_OUTCOMES, OPEN_OUTCOMES
 from app.policies.arrival import rules_in_force
 from app.policies.tables import ExportRule
+from app.policies.tables_rule_sets import RuleSetExport, RuleSetRow
 
 FLEET = 0
 MOST_RULES = 2_000
@@ -95,7 +96,11 @@ def _rules(session: Session, remembered: Remembered) -> dict[Key, Count]:
         return {}
     users_of = policy_users(session)
     learn_rules(session, users_of, remembered)
-    wanted = frozenset(ours)
+    # What a rule set was exported for to take out is to vanish.
+    leaving = session.scalars(
+        select(RuleSetRow.removes).where(RuleSetRow.id.in_(select(RuleSetExport.rule_set_id))).limit(500)
+    )
+    wanted = frozenset(ours) - {one["id"] for removes in leaving for one in removes}
     having: defaultdict[str, int] = defaultdict(int)
     readable = 0
     for set_id, users in users_of.items():
@@ -105,7 +110,9 @@ def _rules(session: Session, remembered: Remembered) -> dict[Key, Count]:
         readable += users
         for rule_id in rules & wanted:
             having[rule_id] += users
-    return {Key(FLEET, "rule", rule_id): Count(having[rule_id], readable - having[rule_id]) for rule_id in ours}
+    return {
+        Key(FLEET, "rule", rule_id): Count(having[rule_id], readable - having[rule_id]) for rule_id in sorted(wanted)
+    }
 
 
 def policy_users(session: Session) -> dict[int, int]:

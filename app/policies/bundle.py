@@ -36,6 +36,11 @@ _MORE_FILES = {
         "they name first, so that only administrators can write there, and install uv's Pythons and tools into them.",
         "Intune has no such preferences: set the variables with a platform script.",
     ),
+    "remove.ps1": (
+        "remove.ps1 takes the rules of this package out of a policy and leaves all others. It refuses where a",
+        "collection would be left without rules. On a machine with the AppLocker cmdlets, with -WhatIf first:",
+        "    .\\remove.ps1 -GpoGuid <id of the object>        or, for one machine's own policy:  .\\remove.ps1 -Local",
+    ),
     "wdac-supplemental.xml": (
         "wdac-supplemental.xml is a supplemental policy of App Control for the base that was named. App Control knows",
         "no users, so it holds for everybody. wdac-notes.txt says what could not be carried over. Convert it with",
@@ -43,7 +48,7 @@ _MORE_FILES = {
     ),
 }
 _OMA_URI = "./Vendor/MSFT/AppLocker/ApplicationLaunchRestrictions"
-_OMA_NAMES = {"Exe": "EXE", "Dll": "DLL", "Script": "Script", "Msi": "MSI", "Appx": "StoreApps"}
+OMA_NAMES = {"Exe": "EXE", "Dll": "DLL", "Script": "Script", "Msi": "MSI", "Appx": "StoreApps"}
 
 
 class Delivery(StrEnum):
@@ -110,6 +115,11 @@ def build_bundle(
     return Bundle(
         file_name=f"wayleave-{delivery.value}-{export.sha256[:8]}.zip", content=content, sha256=sha256, files=digests
     )
+
+
+def removal_script(rule_ids: Sequence[str]) -> bytes:
+    """The script that takes the rules of these ids out of a policy, and leaves all others."""
+    return _filled(_script("rollback.ps1"), {"RULE_IDS": _quoted(list(rule_ids))})
 
 
 def policy_state(policy: Policy) -> str:
@@ -216,7 +226,7 @@ def _intune_files(export: Export, base_ids: Mapping[str, Sequence[str]]) -> dict
                 f"The {collection.type} collection has {len(text)} bytes; Intune takes {MAX_INTUNE_BYTES}.",
                 field="delivery",
             )
-        files[f"intune/{_OMA_NAMES[collection.type]}.xml"] = text
+        files[f"intune/{OMA_NAMES[collection.type]}.xml"] = text
     files["check-machine.ps1"] = _filled(_script("check-intune.ps1"), _rules_in_words(export, base_ids))
     return files
 
@@ -270,7 +280,7 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
             "   SAME grouping (String (XML file), UTF-8):",
             *(
                 f"   {_OMA_URI}/<grouping>/{name}/Policy  =  intune/{name}.xml"
-                for name in sorted({_OMA_NAMES[rule.collection] for rule in export.added})
+                for name in sorted({OMA_NAMES[rule.collection] for rule in export.added})
             ),
             "A new grouping would not add these rules to the old one: a file must be allowed by every grouping.",
             "check-machine.ps1, run as SYSTEM (a remediation's detection script, say), refuses a machine without it.",
@@ -281,7 +291,7 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
     unverified = (
         "The scripts are written for Windows PowerShell 5.1 and were not yet run on a real domain or a managed machine."
     )
-    lines = [heading, "", *(steps[delivery] if export.added else ["No rule has to be added: the settings do it."]), ""]
+    lines = [heading, "", *(steps[delivery] if export.added else _without_rules_to_add(delivery, names)), ""]
     for name, told in _MORE_FILES.items():
         lines += [*told, ""] if name in names else []
     lines += [export.effect_on_empty_machine, ""] if export.added else []
@@ -289,6 +299,23 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
         lines.append(unverified)
     lines.append("Check the files with: sha256sum -c SHA256SUMS")
     return "\r\n".join(lines) + "\r\n"
+
+
+def _without_rules_to_add(delivery: Delivery, names: frozenset[str]) -> list[str]:
+    if delivery is Delivery.INTUNE and any(name.startswith("intune/") for name in names):
+        return [
+            "No rule is added. In the custom profile whose policy was the base, replace the value of each of these",
+            "settings, in the SAME grouping (String (XML file), UTF-8): they are without the rules to take out.",
+            *(
+                f"   {_OMA_URI}/<grouping>/{name.removeprefix('intune/').removesuffix('.xml')}/Policy  =  {name}"
+                for name in sorted(names)
+                if name.startswith("intune/")
+            ),
+            "Keep the old values: they are the way back.",
+        ]
+    if "remove.ps1" in names:
+        return ["No rule is added: remove.ps1 takes rules out."]
+    return ["No rule has to be added: the settings do it."]
 
 
 def _manifest(export: Export, delivery: Delivery, digests: Mapping[str, str], key: Ed25519PrivateKey) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from agent.catalogue import Catalogue
 from agent.catalogue import load as load_catalogue
 from app.applocker.export import added_rules
-from app.applocker.write import render_policy
+from app.applocker.write import render_policy, render_rule
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
 from app.policies.choices import PatternChoice
@@ -46,7 +46,8 @@ class Draft:
     """What a rule set comes to.
 
     `missing`: what has to be said first; `export`: the rules for the groups, None if there are none; `pilot`: the same
-    rules for the pilot's groups; `left_out`: patterns without a rule and why; `left_closed`: patterns left as they are.
+    rules for the pilot's groups; `left_out`: patterns without a rule and why; `left_closed`: patterns left as they are;
+    `removed`: rules of ours that are taken out.
     """
 
     missing: tuple[str, ...]
@@ -56,6 +57,7 @@ class Draft:
     left_closed: tuple[str, ...]
     settings: tuple[Setting, ...]
     sha256: str
+    removed: tuple[PlannedRule, ...] = ()
 
     @property
     def rules(self) -> tuple[PlannedRule, ...]:
@@ -67,8 +69,8 @@ class Draft:
 
     @property
     def is_ready(self) -> bool:
-        """Whether there is something to review: rules to add, or folders to move."""
-        return not self.missing and bool(self.added or self.settings)
+        """Whether there is something to review: rules to add or to take out, or folders to move."""
+        return not self.missing and bool(self.added or self.settings or self.removed)
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -83,9 +85,10 @@ def build_draft(rule_set: RuleSet, baseline: Sequence[TrustedFile], *, catalogue
     missing = []
     if rule_set.base is None:
         missing.append("base")
-    if not rule_set.groups:
+    only_removes = bool(rule_set.removes) and not rule_set.items
+    if not rule_set.groups and not only_removes:
         missing.append("groups")
-    if not any(item.kind != "leave" for item in rule_set.items):
+    if not any(item.kind != "leave" for item in rule_set.items) and not only_removes:
         missing.append("patterns")
     roots = roots_of(rule_set.items, rule_set.roots, catalogue)
     choices = [choice for item in rule_set.items if (choice := choice_of(item, catalogue)) is not None]
@@ -107,6 +110,7 @@ def build_draft(rule_set: RuleSet, baseline: Sequence[TrustedFile], *, catalogue
         left_closed=tuple(item.pattern for item in rule_set.items if item.kind == "leave"),
         settings=settings,
         sha256=_digest(rule_set, export, pilot, settings),
+        removed=rule_set.removes,
     )
 
 
@@ -226,6 +230,8 @@ def _digest(rule_set: RuleSet, export: Export | None, pilot: Export | None, sett
         "rules": [_written(one) for one in (export, pilot)],
         "settings": [[one.name, one.value] for one in settings],
     }
+    if rule_set.removes:
+        said["removes"] = sorted([one.collection, one.id.lower(), render_rule(one.rule)] for one in rule_set.removes)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

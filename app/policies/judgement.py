@@ -32,7 +32,8 @@ class Masks:
     """What becomes of patterns for subjects of one kind, as bits.
 
     `before`, `after`: any file there may start; `builds`: at least one that the draft names may; `opened_by`: per
-    pattern the draft's rules that allow it; `closed_by`: per pattern why it stays closed, in words.
+    pattern the draft's rules that allow it; `closed_by`: per pattern why it stays closed, in words; `lost`: a
+    file that a rule taken out names may start there before and not after.
     """
 
     before: int = 0
@@ -40,6 +41,7 @@ class Masks:
     builds: int = 0
     opened_by: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     closed_by: Mapping[int, str] = field(default_factory=dict)
+    lost: int = 0
 
 
 class Judge:
@@ -50,8 +52,9 @@ class Judge:
         self.rules = rules
         self.place_of = {rule.id: place for place, rule in enumerate(rules)}
         self.groups = frozenset(groups)
-        self.named = frozenset(rule.sid.upper() for layer in layers for _, rule in layer.after.policy.rules())
         self.told_by_policy = frozenset(rule.sid.upper() for layer in layers for _, rule in layer.before.policy.rules())
+        after = frozenset(rule.sid.upper() for layer in layers for _, rule in layer.after.policy.rules())
+        self.named = after | self.told_by_policy
         self.judgements = 0
         self._decided: dict[tuple[File, str, frozenset[str], frozenset[str]], tuple[bool, bool, tuple[Decision, ...]]]
         self._decided = {}
@@ -73,8 +76,13 @@ class Judge:
         builds: dict[int, dict[str, bool]] = defaultdict(dict)
         opened_by: dict[int, dict[int, None]] = defaultdict(dict)
         closed_by: dict[int, str] = {}
+        lost: set[int] = set()
         for one in specimens:
             was, will, decisions = self._decide(one.file, one.collection, token)
+            if one.rule is not None and one.rule >= len(self.rules):
+                if was and not will:
+                    lost.add(one.pattern)
+                continue
             if one.rule is None:
                 before[one.pattern] = before.get(one.pattern, True) and was
                 after[one.pattern] = after.get(one.pattern, True) and will
@@ -95,6 +103,7 @@ class Judge:
             builds=_bits(pattern for pattern, collections in builds.items() if all(collections.values())),
             opened_by={pattern: tuple(sorted(places)) for pattern, places in opened_by.items()},
             closed_by=closed_by,
+            lost=_bits(lost),
         )
 
     def allows(self, file: File, collection: str, token: Token) -> tuple[bool, bool, tuple[Decision, ...]]:
@@ -143,16 +152,33 @@ def with_rules(policy: Policy, rules: Iterable[PlannedRule]) -> Policy:
     return replace(policy, collections=tuple(collections.values()))
 
 
+def without_rules(policy: Policy, rules: Iterable[PlannedRule]) -> Policy:
+    """The policy without the rules of these ids, wherever they are."""
+    ids = {rule.id.lower() for rule in rules}
+    if not ids:
+        return policy
+    collections = tuple(
+        replace(one, rules=tuple(rule for rule in one.rules if rule.id.lower() not in ids))
+        for one in policy.collections
+    )
+    return replace(policy, collections=collections)
+
+
 def layers_for(
-    reported: Policy, rules: Sequence[PlannedRule], *, intune_base: Policy | None = None
+    reported: Policy,
+    rules: Sequence[PlannedRule],
+    *,
+    intune_base: Policy | None = None,
+    removed: Sequence[PlannedRule] = (),
 ) -> tuple[Layer, ...]:
     """The policies that must allow a file: Group Policy's with the draft, or beside Intune's with the draft."""
     if intune_base is None:
-        return (Layer(compile_policy(reported), compile_policy(with_rules(reported, rules))),)
+        after = with_rules(without_rules(reported, removed), rules)
+        return (Layer(compile_policy(reported), compile_policy(after)),)
     group_policy = compile_policy(reported)
     return (
         Layer(group_policy, group_policy),
-        Layer(compile_policy(intune_base), compile_policy(with_rules(intune_base, rules))),
+        Layer(compile_policy(intune_base), compile_policy(with_rules(without_rules(intune_base, removed), rules))),
     )
 
 

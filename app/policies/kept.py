@@ -20,7 +20,7 @@ _REACH_FIELDS = ("admits", "users_can_write", "writable", "lasts", "risk", "narr
 def to_kept(export: Export) -> dict[str, Any]:
     """What the file's text does not say of an export, as JSON values."""
     return {
-        "rules": [_kept_rule(rule) for rule in export.rules],
+        "rules": [kept_rule(rule) for rule in export.rules],
         "left_out": [[one.pattern, one.collection, one.reason] for one in export.left_out],
         "stays_closed": [[one.pattern, one.collection, one.path, list(one.deny_rules)] for one in export.stays_closed],
         "also_opens": [[one.pattern, one.path] for one in export.also_opens],
@@ -39,7 +39,7 @@ def from_kept(
     """The export of which `to_kept` kept these values and whose file is `xml`."""
     policy = parse_policy(xml)
     return Export(
-        rules=tuple(_planned_rule(rule) for rule in kept["rules"]),
+        rules=tuple(planned_rule(rule) for rule in kept["rules"]),
         left_out=tuple(
             LeftOut(pattern=pattern, collection=collection, reason=reason)
             for pattern, collection, reason in kept["left_out"]
@@ -64,7 +64,7 @@ def from_kept(
     )
 
 
-def _kept_rule(rule: PlannedRule) -> dict[str, Any]:
+def kept_rule(rule: PlannedRule) -> dict[str, Any]:
     return {
         "collection": rule.collection,
         "kind": rule.kind,
@@ -77,7 +77,7 @@ def _kept_rule(rule: PlannedRule) -> dict[str, Any]:
     }
 
 
-def _planned_rule(kept: dict[str, Any]) -> PlannedRule:
+def planned_rule(kept: dict[str, Any]) -> PlannedRule:
     # By itself, because a base may have the same rule under another id.
     collection = kept["collection"]
     (read,) = parse_policy(f'<RuleCollection Type="{collection}">{kept["xml"]}</RuleCollection>').collections

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from app.applocker.export import added_rules
 from app.applocker.model import AppLockerError, Policy
+from app.applocker.read import parse_policy
 from app.applocker.wdac import render_supplemental
 from app.applocker.write import render_policy
 from app.audit.record import Actor, record
@@ -29,10 +30,12 @@ from app.policies.bundle import Bundle, Delivery, build_bundle
 from app.policies.describe import STYLE
 from app.policies.drafts import Setting
 from app.policies.export import Export, digest_of
+from app.policies.kept import kept_rule, planned_rule
 from app.policies.preferences import render_preferences
 from app.policies.queries_exports import get_kept_export
 from app.policies.queries_rule_sets import RuleSet, get_rule_set
 from app.policies.record_export import record_export
+from app.policies.removal import removal_files
 from app.policies.review import held_approval, review_of
 from app.policies.rule_sets import Group, State, lock_rule_set, stored_now
 from app.policies.tables import ExportRow
@@ -97,6 +100,8 @@ def export_rule_set(
             "Export for the pilot first and see it arrive, or say that the pilot is to be skipped.", field="ring"
         )
     groups = rule_set.pilot if ring == "pilot" else rule_set.groups
+    if draft.removed:
+        groups = tuple(Group(sid=sid, name="") for sid in dict.fromkeys(rule.rule.sid for rule in draft.removed))
     export = (draft.pilot if ring == "pilot" else draft.export) or _without_rules(rule_set, groups)
     kept = {
         "id": rule_set_id,
@@ -125,6 +130,9 @@ def export_rule_set(
         ],
         "wdac_base_id": wdac_base_id.strip(),
     }
+    if draft.removed:
+        kept["removes"] = [{**kept_rule(one), "id": one.id.lower()} for one in draft.removed]
+        kept["base_xml"] = rule_set.base.content if rule_set.base and kind is Delivery.INTUNE else None
     _package(export, kind, kept, None)  # what cannot be packed is refused now
     recorded = record_export(session, export, actor=actor)
     stored = session.get(ExportRow, recorded.id)
@@ -214,6 +222,10 @@ def _package(export: Export, delivery: Delivery, kept: Mapping[str, Any], key: E
     if settings:
         changed_at = datetime.fromisoformat(kept["approval"]["at"])
         more["environment.xml"] = render_preferences(settings, changed_at=changed_at).encode()
+    if kept.get("removes"):
+        base = parse_policy(kept["base_xml"]) if kept["base_xml"] else None
+        removed = [planned_rule(one) for one in kept["removes"]]
+        more |= removal_files(removed, base, intune=delivery is Delivery.INTUNE)
     if kept["wdac_base_id"]:
         more |= _wdac_files(export, kept["wdac_base_id"], kept["name"])
     seen_base = (kept["base"] or {}).get("rules")  # exports of before this was kept have none
@@ -295,7 +307,11 @@ def _without_rules(rule_set: RuleSet, groups: tuple[Group, ...]) -> Export:
         policy=Policy(),
         xml=xml,
         comment="",
-        notes=("No rule has to be added: moved folders are allowed by the base already.",),
+        notes=(
+            "Rules are taken out, and none is added."
+            if rule_set.removes
+            else "No rule has to be added: moved folders are allowed by the base already.",
+        ),
         effect_on_empty_machine="No rule is added, so AppLocker does what it did before.",
         file_name=f"wayleave-settings-{sha256[:8]}.xml",
         sha256=sha256,

@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotFoundError
 from app.policies.base_policies import BasePolicy, get_base_policy
+from app.policies.kept import planned_rule
+from app.policies.plan import PlannedRule
 from app.policies.rule_sets import Group, State
 from app.policies.tables_rule_sets import (
     RuleSetApproval,
@@ -111,7 +113,7 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleSet:
-    """One rule set with what it is made of."""
+    """One rule set with what it is made of. `removes`: rules of ours that it takes out."""
 
     id: int
     name: str
@@ -132,6 +134,7 @@ class RuleSet:
     created_by: str
     updated_at: datetime
     items: tuple[Item, ...]
+    removes: tuple[PlannedRule, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -230,6 +233,7 @@ def get_rule_set(session: Session, rule_set_id: int) -> RuleSet:
         created_at=row.created_at,
         created_by=row.created_by,
         updated_at=row.updated_at,
+        removes=tuple(planned_rule(kept) for kept in row.removes),
         items=tuple(
             Item(
                 pattern=item.pattern,

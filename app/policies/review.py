@@ -16,11 +16,13 @@ from app.applocker.compare import Change, compare
 from app.applocker.export import add
 from app.applocker.findings import Finding
 from app.applocker.lint import lint
+from app.applocker.model import Policy
 from app.audit.record import Actor, record
 from app.db.tables import find_setting, put_setting
 from app.errors import ConflictError, ForbiddenError, InvalidError
 from app.policies.baselines import list_baseline_files
 from app.policies.drafts import Draft, build_draft
+from app.policies.judgement import without_rules
 from app.policies.queries_rule_sets import RuleSet, Simulation, find_simulation, get_rule_set
 from app.policies.rule_sets import State, checked_text, lock_rule_set, stored_now, void_approvals
 from app.policies.tables_rule_sets import RuleSetApproval, RuleSetComment, RuleSetRow
@@ -171,20 +173,24 @@ def let_authors_approve(session: Session, allowed: bool, *, actor: Actor) -> Non
 
 
 def _findings(rule_set: RuleSet, draft: Draft) -> Findings:
-    if rule_set.base is None or draft.export is None:
+    if rule_set.base is None or (draft.export is None and not draft.removed):
         return Findings(new=(), of_base=0)
     before = lint(rule_set.base.policy)
     known = {(one.code, one.collection, one.rule.id if one.rule else None) for one in before}
-    after = lint(add(rule_set.base.policy, [rule.suggestion for rule in draft.added]).policy)
+    after = lint(_after(rule_set.base.policy, draft))
     new = [one for one in after if (one.code, one.collection, one.rule.id if one.rule else None) not in known]
     return Findings(new=tuple(new), of_base=len(before))
 
 
 def _changes(rule_set: RuleSet, draft: Draft) -> tuple[Change, ...]:
-    if rule_set.base is None or draft.export is None:
+    if rule_set.base is None or (draft.export is None and not draft.removed):
         return ()
-    after = add(rule_set.base.policy, [rule.suggestion for rule in draft.added]).policy
-    return tuple(compare(rule_set.base.policy, after))
+    return tuple(compare(rule_set.base.policy, _after(rule_set.base.policy, draft)))
+
+
+def _after(base: Policy, draft: Draft) -> Policy:
+    """The base with what the draft takes out gone, and with what it adds."""
+    return add(without_rules(base, draft.removed), [rule.suggestion for rule in draft.added]).policy
 
 
 def _move(session: Session, row: RuleSetRow, state: State, actor: Actor, action: str, **detail: str) -> None:

@@ -29,6 +29,7 @@ MAX_NAME_LETTERS = 200
 MAX_PURPOSE_LETTERS = 4000
 MAX_SIDS = 8
 MAX_ITEMS = 100
+MAX_REMOVED = 200
 
 
 class State(StrEnum):
@@ -128,6 +129,8 @@ def add_to_rule_set(
         row = create_rule_set(session, name=name or _name_for(catalogue, list(wanted), workflows), actor=actor)
     else:
         row = lock_rule_set(session, rule_set_id)
+    if row.removes:
+        raise ConflictError("This rule set takes rules out; make another one to add rules.")
     items = {item.pattern: item for item in items_of(session, row.id)}
     added, known, refused = [], [], []
     for pattern, origins in wanted.items():
@@ -232,6 +235,40 @@ def set_terms(
         project_roots=row.project_roots,
         roots=row.roots,
     )
+
+
+def remove_rules(
+    session: Session,
+    rules: Sequence[Mapping[str, Any]],
+    *,
+    name: str,
+    purpose: str = "",
+    base_id: int | None = None,
+    actor: Actor,
+) -> int:
+    """A new draft that takes rules of ours out; its id. `rules`: as `kept.kept_rule` gives them, with their ids.
+
+    raises: InvalidError about `name` or `rules`; NotFoundError for a base there is not.
+    """
+    if not rules:
+        raise InvalidError("Choose at least one rule to take out.", field="rules")
+    if len(rules) > MAX_REMOVED:
+        raise InvalidError(f"A rule set takes out at most {MAX_REMOVED} rules.", field="rules")
+    row = create_rule_set(session, name=name, purpose=purpose, base_id=base_id, actor=actor)
+    row.removes = [dict(one) for one in rules]
+    note_change(session, row, actor, "rule_set.rules_to_remove", rules=[one["id"] for one in rules][:MAX_REMOVED])
+    session.flush()
+    return row.id
+
+
+def keep_rule(session: Session, rule_set_id: int, rule_id: str, *, actor: Actor) -> None:
+    """Let a rule stay that a draft was to take out. raises: NotFoundError, ConflictError"""
+    row = lock_rule_set(session, rule_set_id)
+    left = [one for one in row.removes if one["id"].lower() != rule_id.lower()]
+    if len(left) == len(row.removes):
+        raise NotFoundError(f"This rule set does not take out a rule {rule_id[:40]!a}.")
+    row.removes = left
+    note_change(session, row, actor, "rule_set.rule_kept", rule=rule_id[:36])
 
 
 def set_details(

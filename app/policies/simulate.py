@@ -62,6 +62,7 @@ class Simulator:
         self.draft = draft
         self.catalogue = catalogue or load_catalogue()
         self.rules = draft.added
+        self.removed = draft.removed
         self.groups = [group.sid for group in rule_set.groups]
         self.is_intune = rule_set.base is not None and rule_set.base.origin == "intune"
         self.bodies = policies_in_use(session)
@@ -105,13 +106,20 @@ class Simulator:
                     for judge in judges:
                         for layer in judge.layers:
                             found |= layer.after.sids_that_matter(one.file, one.collection)
+                            if self.removed:
+                                found |= layer.before.sids_that_matter(one.file, one.collection)
         return tuple(sorted(found - STANDARD_USER.sids))
 
     def _specimens_at(self, places: Places) -> list[Specimen]:
         specimens = self._specimens.get(places)
         if specimens is None:
             specimens = self._specimens[places] = specimens_of(
-                self.catalogue, places, self.rule_set.project_roots, self.rules, self._covered, self._paths
+                self.catalogue,
+                places,
+                self.rule_set.project_roots,
+                (*self.rules, *self.removed),
+                self._covered,
+                self._paths,
             )
         return specimens
 
@@ -125,12 +133,16 @@ class Simulator:
         policy: Policy | None
         if self.is_intune and base is not None and has_intune_policy(body):
             policy = group_policy_of(body)
-            layers = None if policy is None else layers_for(policy, self.rules, intune_base=base.policy)
+            layers = (
+                None
+                if policy is None
+                else layers_for(policy, self.rules, intune_base=base.policy, removed=self.removed)
+            )
         elif self.is_intune:
             policy, layers = reported_policy(body), None  # Intune's policy is not in force there
         else:
             policy = reported_policy(body)
-            layers = None if policy is None else layers_for(policy, self.rules)
+            layers = None if policy is None else layers_for(policy, self.rules, removed=self.removed)
         self.policies[policy_id] = policy
         self.judges[policy_id] = None if layers is None else Judge(layers, self.rules, self.groups)
 
@@ -142,7 +154,7 @@ def categories(masks: Masks, told: Told) -> tuple[int, ...]:
     newly_builds = refused & masks.builds & ~masks.after & ~masks.before
     unexplained = refused & masks.before
     still = refused & ~newly & ~newly_builds & ~unexplained
-    newly_blocked = seen_open & masks.before & ~masks.after
+    newly_blocked = seen_open & (masks.before & ~masks.after | masks.lost)
     return newly, newly_builds, still, told.others, newly_blocked, seen_open & ~newly_blocked, unexplained
 
 

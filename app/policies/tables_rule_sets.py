@@ -34,7 +34,7 @@ class RuleSetRow(Base):
     """A draft of rules for one base policy and some groups. `revision` counts its changes; `authors` made them.
 
     `sids`: [SID, name] pairs; `pilot_sids`: the groups that get the rules first; `roots`: where uv's
-    directories will be moved to; `slider`: the last plan's, per cent.
+    directories will be moved to; `slider`: the last plan's, per cent; `removes`: rules of ours to take out, as kept.
     """
 
     __tablename__ = "rule_set"
@@ -56,6 +56,7 @@ class RuleSetRow(Base):
     change_number: Mapped[str] = mapped_column(String(80))
     review_by: Mapped[datetime | None]
     slider: Mapped[int] = mapped_column(Integer)
+    removes: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list, server_default="[]")
     revision: Mapped[int] = mapped_column(Integer)
     authors: Mapped[list[str]] = mapped_column(JSON)
     created_at: Mapped[datetime]
