@@ -17,7 +17,9 @@ from app.web.pages import (
     accounts,
     agents,
     api,
+    api_rules,
     audit,
+    baseline,
     blocked,
     codes,
     export,
@@ -78,6 +80,8 @@ ROUTERS = (
     workflows.router,
     workflows.api_router,
     policies.router,
+    baseline.router,
+    baseline.api_router,
     rule_sets.router,
     rule_sets_plan.router,
     rule_sets_export.router,
@@ -103,6 +107,7 @@ ROUTERS = (
     health.router,
     audit.router,
     api.router,
+    api_rules.router,
 )
 
 

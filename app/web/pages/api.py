@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 
 from agent.catalogue import load as load_catalogue
 from app.audit.queries import EntryPage, list_entries
@@ -35,6 +35,7 @@ from app.policies.record_export import RecordedExport, list_exports
 from app.policies.rule_counts import COUNTS_KEPT_DAYS
 from app.policies.used_rules import UsedRule, list_used_rules
 from app.web.guards import ApiManageSettings, ApiViewAudit, ApiViewFleet, ApiViewSightings
+from app.web.pages.hosts import read_filter
 from app.web.pages.sightings import MOST_DAYS, USUAL_DAYS
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"])
@@ -116,27 +117,17 @@ def get_pattern(
 def get_hosts(
     caller: ApiViewFleet,  # noqa: ARG001 - the guard
     session: SessionDep,
+    wanted: Annotated[HostFilter, Depends(read_filter)],
     name: Annotated[str, Query(max_length=255)] = "",
-    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
-    pattern: Annotated[str | None, Query(max_length=80)] = None,
-    outcome: Annotated[str, Query(max_length=20)] = "blocked",
-    version: Annotated[str | None, Query(max_length=64)] = None,
     standing: Annotated[str | None, Query(max_length=20)] = None,
     cursor: Annotated[str | None, Query(max_length=800)] = None,
     rows: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 50,
 ) -> HostPage:
-    """Hosts by name, filtered. `name`: how it begins; `version`: empty for hosts without a uv."""
+    """Hosts by name, by the same filters as the page. `name` or `q`: how it begins; `version`: empty for hosts without
+    a uv."""
     if standing is not None and standing.upper() not in Standing.__members__:
         raise InvalidError(f"Choose one of {', '.join(Standing.__members__).lower()}.", field="standing")
-    wanted = HostFilter(
-        name=name,
-        group_id=group,
-        pattern=pattern,
-        outcome=outcome,
-        version=version,
-        standing=None if standing is None else Standing[standing.upper()],
-    )
-    page = list_hosts(session, wanted, cursor, rows)
+    page = list_hosts(session, replace(wanted, name=name.strip() or wanted.name), cursor, rows)
     return HostPage(hosts=page.rows, next_cursor=page.next_cursor)
 
 
