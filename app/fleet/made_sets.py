@@ -70,6 +70,15 @@ _PILOT_RULE = (
     "</Conditions></FileHashRule>"
 )
 
+_SCRIPT_IDS = {
+    "921cc481-6e17-4653-8f75-050b80acca20": "06dce67b-934c-454f-a263-2515c8796a5d",
+    "a61c8b2c-a319-4cd0-9690-d2177cad7b51": "9428c672-5fc3-47f4-808a-a0011f36dd2c",
+    "fd686d83-a829-4351-8ff4-27c7de5755d2": "ed97d0cb-15ff-430f-b82c-8d7832957725",
+    "5f1f4c52-7c53-5a0c-9f7e-2f3f6f0f7f11": "5f1f4c52-7c53-5a0c-9f7e-2f3f6f0f7f12",
+    "0d3b6a0e-6f43-5b0c-8d0b-3a1f9f6f2c10": "0d3b6a0e-6f43-5b0c-8d0b-3a1f9f6f2c11",
+}
+"""The same rules among the scripts: in a policy no two rules have one id, and Windows' own have these."""
+
 POLICIES = ("defaults", "pilot", "engineers", "audit")
 
 
@@ -87,11 +96,20 @@ def policy_set(policy: str) -> NewSet:
     added = {"engineers": (_ENGINEERS_RULE,), "pilot": (_PILOT_RULE,)}
     rules = (*_DEFAULT_RULES, *added.get(policy, ()))
     mode = "AuditOnly" if policy == "audit" else "Enabled"
+    by_collection = {"Exe": rules, "Script": tuple(_as_script_rule(rule) for rule in rules)}
     return stored(
         PolicySet(
-            collections={name: CollectionInForce(mode=mode, rules=tuple(sorted(rules))) for name in ("Exe", "Script")}
+            collections={
+                name: CollectionInForce(mode=mode, rules=tuple(sorted(some))) for name, some in by_collection.items()
+            }
         )
     )
+
+
+def _as_script_rule(rule: str) -> str:
+    for id_of_program, id_of_script in _SCRIPT_IDS.items():
+        rule = rule.replace(id_of_program, id_of_script)
+    return rule
 
 
 @cache

@@ -15,7 +15,7 @@ from enum import StrEnum
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.applocker.model import Policy
+from app.applocker.model import AppLockerError, Policy
 from app.applocker.read import parse_policy
 from app.applocker.write import render_policy
 from app.applocker.xmltree import decode
@@ -110,9 +110,18 @@ def take_seen_policy(session: Session, set_id: int, *, actor: Actor) -> BasePoli
     if not any(collection.rules for collection in policy.collections):
         raise InvalidError("This policy has no rules: everything runs there, nothing has to be opened.", field="base")
     short = bytes(row.digest).hex()[:8]
+    text = render_policy(policy)
+    try:
+        parse_policy(text)
+    except AppLockerError as error:
+        # A registry holds each collection by itself; a file of all of them may not have an id twice, for instance.
+        raise InvalidError(
+            f"This policy as hosts hold it makes no valid file ({error.problems[0]}). Upload the policy instead.",
+            field="base",
+        ) from error
     return _kept(
         session,
-        render_policy(policy),
+        text,
         policy,
         name=f"Seen in force, {short}",
         origin=Origin.SEEN,

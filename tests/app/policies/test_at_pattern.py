@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import Engine
 
 from agent.catalogue import load as load_catalogue
 from agent.contract.facts import CollectionInForce, PolicySet
 from app.audit.record import Actor
 from app.db.session import session_scope
+from app.errors import InvalidError
 from app.policies.at_pattern import MOST_POLICIES, read_at_pattern
+from app.policies.base_policies import list_base_policies, take_seen_policy
+from app.policies.in_force import list_policies
 from app.policies.rule_sets import add_to_rule_set, choose_for_item, retire_rule_set
 
 ADA = Actor(kind="account", name="ada@example.com")
@@ -81,3 +85,15 @@ def test_rule_sets_that_hold_it(database: Engine) -> None:
     with session_scope(database, writes=False) as session:
         found = read_at_pattern(session, load_catalogue().pattern(PATTERN)).rule_sets
     assert {(one.id, one.name, one.leaves_it) for one in found} == {(first, "Pythons", False), (second, "Closed", True)}
+
+
+def test_a_seen_policy_that_makes_no_valid_file_is_no_base(database: Engine, make_fleet: type) -> None:
+    """A registry may hold one rule id in two collections; a rule set on such a base could not be opened again."""
+    one = CollectionInForce(mode="Enabled", rules=(rule("Windows", "%WINDIR%\\*"),))
+    with session_scope(database) as session:
+        make_fleet(session).add(PolicySet(collections={"Exe": one, "Script": one}))
+    with session_scope(database) as session:
+        (seen,) = list_policies(session)
+        with pytest.raises(InvalidError, match="used twice"):
+            take_seen_policy(session, seen.id, actor=ADA)
+        assert list_base_policies(session) == ()
