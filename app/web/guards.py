@@ -20,6 +20,7 @@ from app.accounts.tokens import TokenBearer, find_bearer, touch_token
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, find_setting
 from app.errors import AppError, ForbiddenError, UnauthenticatedError
+from app.fleet.attestation import UnattestedLately
 from app.web.transport import is_https
 
 logger = logging.getLogger("wayleave.web")
@@ -100,6 +101,8 @@ def signed_in_person(request: Request) -> Person | None:
     with session_scope(engine, writes=False) as session:
         person = find_person(session, token, address=client_address(request))
         request.state.is_made_fleet = find_setting(session, FLEET_ORIGIN) is not None
+        if person is not None and request.url.path.split("/")[1] in SAY_UNATTESTED:
+            request.state.unattested = unattested_of(request).read(session)
     if person is not None and person.is_due_for_touch:
         try:
             with session_scope(engine) as session:
@@ -107,6 +110,33 @@ def signed_in_person(request: Request) -> Person | None:
         except OperationalError:
             logger.warning("could not note that a session is in use; the next request will", exc_info=True)
     return person
+
+
+SAY_UNATTESTED = frozenset(
+    (
+        "notices",
+        "workflows",
+        "versions",
+        "sightings",
+        "policies",
+        "rule-sets",
+        "preflight",
+        "relocation",
+        "exports",
+        "groups",
+        "search",
+    )
+)
+"""The pages with figures of the fleet that do not mark each host, or count those of one group, by themselves."""
+
+
+def unattested_of(request: Request) -> UnattestedLately:
+    """What this process last counted of hosts whose users run the agent."""
+    state = request.app.state
+    if not hasattr(state, "unattested"):
+        state.unattested = UnattestedLately()
+    found: UnattestedLately = state.unattested
+    return found
 
 
 def token_bearer(request: Request, token: str) -> TokenBearer | None:

@@ -87,6 +87,7 @@ def render(
         "request": request,
         "person": getattr(request.state, "person", None),
         "is_made_fleet": getattr(request.state, "is_made_fleet", False),
+        "unattested_fleet": getattr(request.state, "unattested", None),
         "rendered_at": _now(),
         **context,
     }

@@ -168,7 +168,7 @@ def test_statements_do_not_grow_with_exports(
             record_export(session, plan_export([pattern], SID))
     statements.clear()
     client.get("/exports")
-    assert len(statements) <= 6
+    assert len(statements) <= 7
     statements.clear()
     client.get("/exports/2")
     assert len(statements) <= 11

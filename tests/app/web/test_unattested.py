@@ -10,7 +10,7 @@ from sqlalchemy import Engine, update
 from starlette.testclient import TestClient
 
 from app.db.session import session_scope
-from app.fleet.attestation import MANY, Unattested, count_unattested
+from app.fleet.attestation import ABOUT_S, MANY, Unattested, UnattestedLately, count_unattested
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.standing import HostState
 from app.fleet.tables import Host
@@ -73,3 +73,35 @@ def test_beyond_many_they_are_not_counted_one_by_one(
     monkeypatch.setattr("app.fleet.attestation.MANY", 1)
     with session_scope(engine, writes=False) as session:
         assert count_unattested(session) == Unattested(hosts=1, is_more=True)
+
+
+def test_every_page_with_the_fleets_figures_says_how_many_there_are(person: TestClient) -> None:
+    for path in (
+        "/notices",
+        "/workflows",
+        "/versions",
+        "/policies",
+        "/rule-sets",
+        "/preflight",
+        "/relocation",
+        "/exports",
+        "/groups",
+        "/search?q=PC",
+    ):
+        answer = person.get(path)
+        assert answer.status_code == 200, path
+        assert answer.text.count(NOTE) == 1, path
+    for path in ("/hosts", "/hosts/2", "/account", "/verified"):
+        assert NOTE not in person.get(path).text, path
+
+
+def test_it_is_not_counted_for_each_page(engine: Engine, person: TestClient) -> None:
+    lately, now = UnattestedLately(), [100.0]
+    with session_scope(engine) as session:
+        assert lately.read(session, clock=lambda: now[0]) == Unattested(hosts=1)
+        session.execute(update(Host).values(attested=True))
+        now[0] += ABOUT_S
+        assert lately.read(session, clock=lambda: now[0]) == Unattested(hosts=1)
+        now[0] += 1
+        assert lately.read(session, clock=lambda: now[0]) == Unattested(hosts=0)
+        session.rollback()
