@@ -16,6 +16,7 @@ class Permission(StrEnum):
     VIEW_AUDIT = "view_audit"
     VIEW_SIGHTINGS = "view_sightings"
     MANAGE_AGENTS = "manage_agents"
+    MANAGE_BASELINE = "manage_baseline"
     MANAGE_ACCOUNTS = "manage_accounts"
     MANAGE_SETTINGS = "manage_settings"
 
@@ -51,7 +52,7 @@ DESCRIPTIONS: dict[Role, str] = {
     Role.APPROVER: (
         "Also approves rules, answers requests for access, reads the audit log and may look up who ran what on a host."
     ),
-    Role.ADMINISTRATOR: "Also manages agents, accounts and settings.",
+    Role.ADMINISTRATOR: "Also manages agents, trusted files, accounts and settings.",
 }
 
 

@@ -7,7 +7,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_FORM_BYTES = 4 * 1024 * 1024
-RECEIVED_ELSEWHERE = frozenset({"/imports"})
+RECEIVED_ELSEWHERE = frozenset({"/imports", "/baseline/lists", "/baseline/archives"})
 """Pages that take files as a stream, to disk, with a limit of their own (see `uploads`)."""
 
 

@@ -11,7 +11,9 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from agent.baseline import take_baseline
 from agent.pe import identify
+from agent.pe.listing import encode_listing
 from app.audit.record import Actor
 from app.audit.tables import AuditEntry
 from app.cli.baseline import command
@@ -123,3 +125,28 @@ def test_command_without_a_database_says_what_to_do(tmp_path: Path, monkeypatch:
     failed = CliRunner().invoke(command, ["list"])
     assert failed.exit_code == 1
     assert "wayleave db upgrade" in failed.stderr
+
+
+def test_command_adds_a_list_from_a_trusted_machine(run: CliRunner, tmp_path: Path) -> None:
+    (tmp_path / "Scripts").mkdir()
+    (tmp_path / "Scripts" / "activate.bat").write_bytes(b"@echo off")
+    listing = take_baseline([tmp_path / "Scripts"], source="golden image")
+    (tmp_path / "F.json").write_bytes(encode_listing(listing))
+    added = run.invoke(command, ["add", str(tmp_path / "F.json")])
+    assert added.exit_code == 0, added.output
+    (row,) = json.loads(run.invoke(command, ["list", "--json"]).stdout)
+    assert (row["name"], row["source"]) == (
+        "activate.bat",
+        f"golden image (list F.json, sha256:{listing.sha256})",
+    )
+    (tmp_path / "F.json").write_bytes(encode_listing(listing).replace(b"activate", b"deactive"))
+    refused = run.invoke(command, ["add", str(tmp_path / "F.json")])
+    assert (refused.exit_code, "was changed" in refused.stderr) == (2, True)
+
+
+def test_many_files_at_once_have_one_entry_for_all(session: Session) -> None:
+    many = [identify(b"rem %d" % number, name=f"{number}.bat") for number in range(250)]
+    add_baseline_files(session, many, source="golden image", actor=ADMINISTRATOR)
+    actions = [action for _, action, _ in audited(session)]
+    assert (actions.count("baseline.added"), actions.count("baseline.many_added")) == (200, 1)
+    assert len(list_baseline_files(session)) == 250
