@@ -31,6 +31,15 @@ def survey(places: Places, program_directory: Path) -> Ground:
     )
 
 
+def secret_rights(file: Path) -> str | None:
+    """Who may read the secret's file, in the terms of Windows; None if it cannot be told."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return None
+    return "O:S-1-5-18D:(A;;FA;;;S-1-5-18)" + ("(A;;FR;;;S-1-1-0)" if mode & 0o044 else "")
+
+
 def carry_out(step: Step, places: Places, _environment: Mapping[str, str]) -> None:
     """Make one folder. raises: CannotInstall, OSError"""
     if not isinstance(step, Folder):

@@ -50,6 +50,11 @@ def survey(places: Places, program_directory: Path) -> Ground:
     )
 
 
+def secret_rights(file: Path) -> str | None:
+    """Who may do what with the secret's file; None if it cannot be told."""
+    return _sddl(file)
+
+
 def carry_out(step: Step, places: Places, environment: Mapping[str, str]) -> None:
     """Do one step. raises: CannotInstall, OSError"""
     if isinstance(step, Folder):

@@ -97,6 +97,11 @@ def _install(parsed: argparse.Namespace, options: Options) -> int:
     try:
         secret = read_secret(parsed.secret_file) if parsed.server else ""
         ground = doing.survey(places, directory)
+        if parsed.secret_file is not None:
+            file = parsed.secret_file.absolute()
+            warning = planning.warn_of_secret(str(file), doing.secret_rights(file), ground.installer)
+            if warning:
+                print(f"warning: {warning}", file=sys.stderr)
         with_tasks = not parsed.no_tasks and PLATFORM == "windows"
         for step in planning.plan_install(ground, with_tasks=with_tasks):
             doing.carry_out(step, places, os.environ)

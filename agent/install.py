@@ -15,8 +15,11 @@ from pathlib import PureWindowsPath
 from xml.etree import ElementTree
 
 from agent.rights import BASE_RIGHTS, INBOX_RIGHTS, MACHINE_RIGHTS, ORDERS_RIGHTS, TRUSTED_OWNERS
-from agent.sddl import find_changers, read_owner_of
+from agent.sddl import find_changers, find_readers, read_owner_of
 from agent.tasks import MACHINE_TASK, NAMESPACE, PROGRAM, USER_TASK, machine_task_xml, user_task_xml
+
+_COMPUTERS = re.compile(r"S-1-5-21-[0-9-]+-51[56]")
+"""A domain's computers and controllers, by their well-known numbers."""
 
 
 class CannotInstall(Exception):
@@ -110,6 +113,20 @@ def _check_program(ground: Ground) -> None:
 def _ancestors(ground: Ground) -> tuple[tuple[str, str], ...]:
     above = [str(place) for place in PureWindowsPath(ground.program_directory).parents if place.name]
     return tuple(zip(above, ground.program_ancestors, strict=False))
+
+
+def warn_of_secret(file: str, sddl: str | None, installer: str) -> str:
+    """What to say if others than administrators may read the secret's file; nothing if all is well.
+
+    Computers may: a share from which they install is read by their accounts.
+    """
+    readers = [sid for sid in find_readers(sddl or "", TRUSTED_OWNERS | {installer}) if not _COMPUTERS.fullmatch(sid)]
+    if sddl is None or not readers:
+        return ""
+    return (
+        f"{file} may be read by {', '.join(readers)}: whoever reads it can enrol machines. Remove the file, and next "
+        f'time close it first: icacls "{file}" /inheritance:r /grant *S-1-5-18:R *S-1-5-32-544:F'
+    )
 
 
 def plan_uninstall() -> tuple[str, ...]:

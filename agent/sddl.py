@@ -35,6 +35,9 @@ _RIGHTS = {
 }
 # Write and append data, write attributes, delete a child, delete, change the access list or the owner, all, write.
 _CHANGING = 0x2 | 0x4 | 0x40 | 0x100 | 0x10000 | 0x40000 | 0x80000 | 0x10000000 | 0x40000000
+_READING = 0x1 | 0x10000000 | 0x80000000
+"""Read data, all, read."""
+
 _NAMES = {
     "SY": "S-1-5-18",
     "BA": "S-1-5-32-544",
@@ -103,6 +106,19 @@ def find_changers(sddl: str, trusted: frozenset[str]) -> tuple[str, ...]:
         found.add("S-1-1-0")
     else:
         found |= {entry.sid for entry in entries if entry.allows and not entry.inherit_only and entry.mask & _CHANGING}
+    return tuple(sorted(found - trusted))
+
+
+def find_readers(sddl: str, trusted: frozenset[str]) -> tuple[str, ...]:
+    """The SIDs, besides the trusted ones, that may read an object. A missing access list counts as everybody.
+
+    >>> find_readers("O:BAD:AI(A;ID;FA;;;SY)(A;ID;0x1200a9;;;BU)", frozenset({"S-1-5-18"}))
+    ('S-1-5-32-545',)
+    """
+    entries = read_entries(sddl)
+    if entries is None:
+        return ("S-1-1-0",)
+    found = {entry.sid for entry in entries if entry.allows and not entry.inherit_only and entry.mask & _READING}
     return tuple(sorted(found - trusted))
 
 

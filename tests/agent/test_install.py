@@ -21,6 +21,7 @@ from agent.install import (
     judge_task,
     plan_install,
     plan_uninstall,
+    warn_of_secret,
 )
 from agent.places import Places
 from agent.rights import BASE_RIGHTS, INBOX_RIGHTS, MACHINE_RIGHTS, TRUSTED_OWNERS, inbox_rights
@@ -258,6 +259,47 @@ def test_a_bad_address_or_secret_is_wrong_use(base: Path, tmp_path: Path, capsys
     assert main(["install", "--server", "https://a.example.com", "--secret-file", str(empty)]) == 2
     assert "secret" in capsys.readouterr().err
     assert not base.exists()
+
+
+@pytest.mark.parametrize(
+    ("sddl", "readers"),
+    [
+        ("O:BAD:PAI(A;;FA;;;SY)(A;;FA;;;BA)", ""),
+        # On a share: computers alone.
+        ("O:BAD:PAI(A;;FA;;;SY)(A;;FA;;;BA)(A;;0x1200a9;;;S-1-5-21-1-2-3-515)", ""),
+        (f"O:BAD:PAI(A;;FA;;;BA)(A;;FA;;;{GROUND.installer})", ""),
+        # A new file on C:, in ProgramData, below Windows\\Temp; made open to all.
+        (NEW_FOLDER_ON_C, "S-1-5-11, S-1-5-32-545"),
+        ("O:BAD:AI(A;ID;FA;;;SY)(A;ID;FA;;;BA)(A;ID;0x1200a9;;;BU)", "S-1-5-32-545"),
+        ("O:BAD:P(A;;FA;;;BA)(A;;FR;;;WD)", "S-1-1-0"),
+        ("O:BAD:P(A;;FA;;;BA)(A;;GR;;;IU)", "S-1-5-4"),
+        ("O:BAD:P(A;;FA;;;BA)(A;;CC;;;S-1-5-21-1-2-3-1001)", "S-1-5-21-1-2-3-1001"),
+        ("O:BAD:P(A;;FA;;;BA)(A;;FR;;;S-1-5-21-1-2-3-513)", "S-1-5-21-1-2-3-513"),
+        ("O:BAD:NO_ACCESS_CONTROL", "S-1-1-0"),
+        ("O:BA", "S-1-1-0"),
+        # Who may only list or is shut out does not read.
+        ("O:BAD:P(A;;FA;;;BA)(D;;FR;;;BU)(A;OICIIO;GA;;;BU)(A;;RC;;;BU)", ""),
+        (None, ""),
+    ],
+)
+def test_a_secret_that_others_can_read_is_told(sddl: str | None, readers: str) -> None:
+    warning = warn_of_secret("C:\\secret.txt", sddl, GROUND.installer)
+    if readers:
+        assert f"may be read by {readers}: whoever reads it can enrol" in warning
+        assert 'icacls "C:\\secret.txt" /inheritance:r' in warning
+    else:
+        assert warning == ""
+
+
+def test_installing_warns_of_an_open_secret_and_goes_on(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("wle_" + "a" * 40)
+    for mode, warned in ((0o644, True), (0o600, False)):
+        secret.chmod(mode)
+        main(["install", "--server", "https://a.example.com", "--secret-file", str(secret)])
+        assert ("warning: " in capsys.readouterr().err) == warned
 
 
 def test_the_commands_are_in_the_help() -> None:
