@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from app.accounts.credentials import hash_token, new_token
 from app.accounts.roles import PERMISSIONS, Permission, Role
 from app.accounts.tables import Account, WebSession
-from app.audit.record import Actor
+from app.audit.record import Actor, record
+from app.errors import NotFoundError
 
 IDLE_LIMIT = timedelta(hours=4)
 ABSOLUTE_LIMIT = timedelta(hours=16)
@@ -93,3 +94,15 @@ def touch_session(session: Session, session_id: int) -> None:
 def end_session(session: Session, session_id: int) -> None:
     """End one session; its cookie is worthless from now on."""
     session.execute(delete(WebSession).where(WebSession.id == session_id))
+
+
+def end_session_of(session: Session, account_id: int, session_id: int, *, actor: Actor) -> None:
+    """End one of an account's sessions, as somebody does who left a browser signed in. raises: NotFoundError"""
+    ended = session.scalar(
+        delete(WebSession)
+        .where(WebSession.id == session_id, WebSession.account_id == account_id)
+        .returning(WebSession.id)
+    )
+    if ended is None:
+        raise NotFoundError("You have no such session: it may have ended already.", field="session")
+    record(session, actor, "session.ended", actor.name, number=session_id)

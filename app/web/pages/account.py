@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Path, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.accounts.create import change_password
@@ -12,6 +12,7 @@ from app.accounts.errors import AccountError
 from app.accounts.queries import is_by_sso, list_sessions
 from app.accounts.roles import DESCRIPTIONS
 from app.accounts.second_factor import count_recovery_codes
+from app.accounts.sessions import end_session_of
 from app.db.session import SessionDep
 from app.web.guards import OwnAccount
 from app.web.templating import render
@@ -44,6 +45,15 @@ def set_password(
     except AccountError as error:
         return _page(person, request, session, problems={error.field or "password": str(error)}, status=422)
     return RedirectResponse("/account?changed=true", status_code=303)
+
+
+@router.post("/account/sessions/{session_id}/end")
+def end_own_session(
+    person: OwnAccount, session: SessionDep, session_id: Annotated[int, Path(ge=1, le=2**62)]
+) -> Response:
+    """Only one's own; whoever ends the one they use is led to the login."""
+    end_session_of(session, person.account_id, session_id, actor=person.actor)
+    return RedirectResponse("/account", status_code=303)
 
 
 def _page(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -34,6 +35,25 @@ def test_changes_the_password_and_ends_other_sessions(
         entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "account.password_changed")).one()
         assert entry.actor == "viewer@example.com"
         assert entry.detail == {"sessions_ended": 1}
+
+
+def test_one_session_is_ended_and_only_ones_own(
+    app: FastAPI, signed_in: Callable[[str], TestClient], engine: Engine
+) -> None:
+    client, other = signed_in("viewer"), signed_in("analyst")
+    elsewhere = TestClient(app, base_url=str(client.base_url), follow_redirects=False)
+    elsewhere.post("/login", data={"email": "viewer@example.com", "password": PASSWORD})
+    (path,) = re.findall(r'action="(/account/sessions/\d+/end)"', client.get("/account").text)
+    assert other.post(path).status_code == 404
+    assert elsewhere.get("/account").status_code == 200
+    answer = client.post(path)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/account")
+    assert elsewhere.get("/account").status_code == 303
+    assert client.get("/account").status_code == 200
+    assert client.post(path).status_code == 404
+    with session_scope(engine, writes=False) as session:
+        entry = session.scalars(select(AuditEntry).where(AuditEntry.action == "session.ended")).one()
+        assert entry.actor == "viewer@example.com"
 
 
 @pytest.mark.parametrize(
