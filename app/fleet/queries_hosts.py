@@ -81,6 +81,10 @@ class SubjectDetail:
     patterns: tuple[PatternFact, ...]
     sets: dict[str, Any]
     """Kind -> the body as it was reported (probes, uv, environment, policy, token)."""
+    policy_id: int | None
+    """The set in force, as the pages about policies know it."""
+    sequence: int
+    """The number of the newest report."""
     timeline: tuple[Change, ...]
 
 
@@ -232,6 +236,8 @@ def _subjects_of(session: Session, host_id: int) -> tuple[SubjectDetail, ...]:
                 missed=pulse.missed,
                 patterns=read_set(*probes).patterns if probes else (),
                 sets=sets,
+                policy_id=subject.policy_id,
+                sequence=pulse.sequence,
                 timeline=tuple(_change(row, bodies) for row in history[subject.id]),
             )
         )

@@ -77,16 +77,18 @@ class PolicyDetail:
     findings: tuple[Finding, ...]
 
 
-def list_policies(session: Session) -> tuple[PolicyLine, ...]:
-    """The policies of most subjects first, at most fifty."""
+def list_policies(session: Session, *, only: int | None = None) -> tuple[PolicyLine, ...]:
+    """The policies of most subjects first, at most fifty; or `only` this one."""
     subjects_of: defaultdict[int, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
-    rows = session.execute(
+    query = (
         select(Tally.set_id, Tally.group_id, func.sum(Tally.subjects))
         .join(FactSet, FactSet.id == Tally.set_id)
         .where(FactSet.kind == KIND_NUMBERS["policy"], Tally.standing.in_(_SHOWN), Tally.subjects > 0)
         .group_by(Tally.set_id, Tally.group_id)
     )
-    for set_id, group_id, subjects in rows:
+    if only is not None:
+        query = query.where(Tally.set_id == only)
+    for set_id, group_id, subjects in session.execute(query):
         subjects_of[set_id][group_id] += int(subjects)
     most = sorted(subjects_of, key=lambda set_id: (-sum(subjects_of[set_id].values()), set_id))[:MAX_POLICIES]
     names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416
@@ -105,9 +107,10 @@ def list_policies(session: Session) -> tuple[PolicyLine, ...]:
 
 def get_policy(session: Session, policy_id: int) -> PolicyDetail:
     """One policy. raises: NotFoundError"""
-    line = next((one for one in list_policies(session) if one.id == policy_id), None)
-    if line is None:
+    lines = list_policies(session, only=policy_id)
+    if not lines:
         raise NotFoundError("No host reports this policy any more.")
+    line = lines[0]
     policy, findings = _judged(_body(session, policy_id))
     ours = _our_rules(session)
     rules: tuple[RuleLine, ...] = ()

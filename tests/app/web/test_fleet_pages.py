@@ -177,6 +177,14 @@ def test_a_review_says_what_the_rules_would_change(viewer: TestClient, signed_in
     assert "in force for 25 users" in text
 
 
+def test_one_host_leads_to_its_policy_and_tells_its_last_report(viewer: TestClient) -> None:
+    page = viewer.get("/hosts/1").text
+    policy = re.search(r'href="(/policies/\d+)"', page)
+    assert policy is not None
+    assert "This policy is in force for" in viewer.get(policy[1]).text
+    assert re.search(r"1 report, the newest is number \d+; facts changed", words(page))
+
+
 def test_what_hosts_say_is_text(app: FastAPI, signed_in: Callable[[str], TestClient]) -> None:
     hostile = '<img src=x onerror="alert(1)">{{ 7 * 7 }}'
     machine = small_fleet.Machine(name=hostile, group="<b>Lab</b>", version="<i>1</i>", blocked=small_fleet.CACHE)
