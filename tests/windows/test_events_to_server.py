@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from agent.canary import WINDOWS_AUTHENTICODE_SHA256
+from app.db.base import now
+from app.db.engine import open_url
+from app.policies.rule_counts import count_rule_uses
 from tests.windows.bench.agent import forget_state, install_agent, run_agent
 from tests.windows.bench.events import (
     APPLICATION,
@@ -20,6 +24,7 @@ from tests.windows.bench.events import (
     write_channel,
 )
 from tests.windows.bench.places import LOCAL_APPDATA
+from tests.windows.bench.policy import enforce
 from tests.windows.bench.run import Finished
 from tests.windows.bench.server import Server, parse, running_server
 
@@ -172,3 +177,64 @@ def test_hundreds_of_events_come_in_several_reports(server: Server, sid: str) ->
     assert "200 events told" in cycle().output
     assert "more waits for the next cycle" in host_page(server)
     assert "100 events told" in cycle().output
+
+
+USED, UNUSED = "921cc481-6e17-4653-8f75-050b80acca20", "a61c8b2c-a319-4cd0-9690-d2177cad7b51"
+
+
+def allowed(record: int, user: str, rule: str, day: str, event_id: int = 8002) -> str:
+    secret = r"C:\Users\alice\Zx81Quokka\game.exe"
+    return (
+        applocker(record, user, event_id=event_id, path=secret)
+        .replace("2026-11-18", day)
+        .replace("<FileHash>", f"<RuleId>{{{rule.upper()}}}</RuleId><FileHash>")
+    )
+
+
+def counting(**more: str) -> dict[str, object]:
+    """One report of an agent that counts; and what it sent, as it is kept until the next."""
+    variables = {"WAYLEAVE_AGENT_PROBING": "false", "WAYLEAVE_AGENT_COUNT_RULE_USES": "true", **more}
+    finished = run_agent("probe", variables=variables)
+    assert finished.code == 0, finished
+    report: dict[str, object] = json.loads(finished.output[finished.output.index("{") :])
+    sent = run_agent("once", "--force", variables=variables)
+    assert sent.code == 0, sent
+    return report
+
+
+def test_allowed_starts_are_counted_by_rule_and_day_where_that_is_switched_on(
+    server: Server, sid: str, default_rules: str
+) -> None:
+    enforce(default_rules)
+    yesterday = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
+    write_channel(APPLOCKER_EXE, [allowed(900, sid, USED, yesterday)])
+    write_channel(APPLOCKER_SCRIPT, [])
+    cycle()
+    assert "8002" not in json.dumps(status()), "it is off unless somebody switched it on"
+    assert "rule_uses" not in counting(), "and begins with what comes after that"
+    write_channel(
+        APPLOCKER_EXE,
+        [
+            allowed(900, sid, USED, yesterday),
+            *(allowed(record, sid, USED, yesterday) for record in range(901, 1051)),
+            allowed(1051, "S-1-5-21-9-9-9-9999", USED, yesterday),
+            allowed(1052, sid, "22222222-6e17-4653-8f75-050b80acca20", yesterday),
+        ],
+    )
+    write_channel(APPLOCKER_SCRIPT, [allowed(7, sid, "06dce67b-934c-454f-a263-2515c8796a5d", yesterday, 8005)])
+    told = counting()["rule_uses"]
+    assert told == [
+        {"rule_id": "06dce67b-934c-454f-a263-2515c8796a5d", "day": yesterday, "count": 1},
+        {"rule_id": USED, "day": yesterday, "count": 150},
+    ]
+    assert "rule_uses" not in counting(), "it was told"
+    assert "Allowed starts, EXE and DLL" in host_page(server)
+    database = open_url(f"sqlite:///{server.environment['WAYLEAVE_DATA_DIR']}/wayleave.sqlite")
+    with database.connect() as connection:
+        assert count_rule_uses(connection, now()) == 1
+    database.dispose()
+    [link] = set(parse(server.page("/policies")).xpath("//tbody//a[starts-with(@href, '/policies/')]/@href"))
+    rules = {one["id"].lower(): one for one in json.loads(server.page(f"/api/v1{link}/rules"))}
+    assert "150 times" in server.page(link)
+    assert (rules[USED]["uses"], rules[USED]["counted_on"], rules[UNUSED]["uses"]) == (150, 1, 0)
+    assert "Zx81Quokka" not in host_page(server) + tried_page(server)
