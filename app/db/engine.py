@@ -34,7 +34,7 @@ def open_url(url: str, *, pool_size: int = 10) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -42,6 +42,14 @@ def open_url(url: str, *, pool_size: int = 10) -> Engine:
         pool_pre_ping=True,
         connect_args={"connect_timeout": 10, "application_name": "wayleave"},
     )
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    # To compile a statement takes longer than nearly all of ours run.
+    connection.execute("SET jit = off").close()
+    connection.commit()
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

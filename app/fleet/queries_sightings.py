@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Subquery, func, select, union_all
+from sqlalchemy import Integer, Subquery, func, select, union_all
 from sqlalchemy.orm import Session
 
 from app.audit.record import Actor, record
@@ -20,6 +20,8 @@ BLOCKED_EVENTS = (8004, 8007, 3077, 865, 866, 867, 868, 882)
 
 NEWEST_OF_PATTERN = 1000
 """So many of a pattern's sightings in the time are looked at for paths and identities; the newest."""
+NEWEST_OF_ALL = 8000
+"""And so many of all patterns together."""
 MOST_PATTERNS = 40
 MOST_KINDS = 200
 
@@ -152,20 +154,33 @@ def read_seen_kinds(
     if not patterns:
         return SeenKinds(kinds=(), looked_at=0, of=of)
     newest = _newest(patterns, from_ms(_number(first) * DAY_MS), from_ms((_number(last) + 1) * DAY_MS))
-    kind: tuple[Any, ...] = (newest.c.pattern, newest.c.collection)
-    kind += (newest.c.path,) if by == "path" else (newest.c.sha256, newest.c.fqbn)
+    names = ("pattern", "collection", "path") if by == "path" else ("pattern", "collection", "sha256", "fqbn")
     is_blocked = newest.c.event_id.in_(BLOCKED_EVENTS)
-    last_at = func.max(newest.c.at, type_=newest.c.at.type)
+    # By host first, then hosts are rows to count: distinct ones would have all sightings sorted by their texts.
+    by_host = (
+        select(
+            *(newest.c[name] for name in names),
+            func.count().filter(is_blocked).label("blocked"),
+            func.count().label("times"),
+            func.max(newest.c.at, type_=newest.c.at.type).label("last_at"),
+        )
+        .group_by(*(newest.c[name] for name in names), newest.c.host_id)
+        .subquery("by_host")
+    )
+    kind = tuple(by_host.c[name] for name in names)
+    times, last_at = func.sum(by_host.c.times), func.max(by_host.c.last_at, type_=newest.c.at.type)
     rows = session.execute(
         select(
             *kind,
-            func.count().filter(is_blocked).label("blocked"),
-            func.count().label("times"),
-            func.count(newest.c.host_id.distinct()).label("hosts"),
+            func.sum(by_host.c.blocked).cast(Integer).label("blocked"),
+            times.cast(Integer).label("times"),
+            func.count().label("hosts"),
             last_at.label("last_at"),
+            func.sum(times).over().cast(Integer).label("looked_at"),
         )
         .group_by(*kind)
-        .order_by(func.count().desc(), last_at.desc())
+        .order_by(times.desc(), last_at.desc())
+        .limit(MOST_KINDS)
     ).all()
     kinds = tuple(
         SeenKind(
@@ -179,9 +194,9 @@ def read_seen_kinds(
             hosts=row.hosts,
             last_at=row.last_at,
         )
-        for row in rows[:MOST_KINDS]
+        for row in rows
     )
-    return SeenKinds(kinds=kinds, looked_at=sum(row.times for row in rows), of=of)
+    return SeenKinds(kinds=kinds, looked_at=rows[0].looked_at if rows else 0, of=of)
 
 
 def _newest(patterns: Sequence[str], start: datetime, end: datetime) -> Subquery:
@@ -202,7 +217,7 @@ def _newest(patterns: Sequence[str], start: datetime, end: datetime) -> Subquery
             select(*columns)
             .where(Sighting.pattern == name, Sighting.at >= start, Sighting.at < end)
             .order_by(Sighting.at.desc())
-            .limit(NEWEST_OF_PATTERN)
+            .limit(min(NEWEST_OF_PATTERN, NEWEST_OF_ALL // len(patterns)))
             .subquery()
         )
         parts.append(select(part))
