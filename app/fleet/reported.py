@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,12 +37,16 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundUv:
-    """One uv that was found on the host. `path` is templated."""
+    """One uv that was found on the host. `path` is templated.
+
+    `distrust`: the number that Windows gave for not trusting its signature: to AppLocker such a file is unsigned.
+    """
 
     path: str
     version: str | None
     publisher: str | None
     is_preferred: bool
+    distrust: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +117,7 @@ _KINDS = (
     ("%osdrive%\\users\\*", "another folder of the profile"),
     ("%", "another folder of the system drive"),
 )
+_NUMBER = re.compile(r"0x[0-9a-f]{8}")
 _JUDGED = frozenset({"blocked", "denied", "allowed", "audited"})
 _WORST_FIRST = ("blocked", "denied", "audited", "error", "unknown", "allowed")
 
@@ -227,9 +233,17 @@ def _found(body: Mapping[str, Any]) -> tuple[FoundUv, ...]:
             version=one.get("version"),
             publisher=str(one["publisher"]) if one.get("publisher") else None,
             is_preferred=one.get("path") == body.get("preferred"),
+            distrust=_distrust(one.get("trust")),
         )
         for one in body.get("found", ())
     )
+
+
+def _distrust(trust: object) -> str | None:
+    # A Windows answers `trusted` or a number; another system says nothing, and is not taken for either.
+    if not isinstance(trust, str) or trust == "trusted":
+        return None
+    return trust if _NUMBER.fullmatch(trust) else "for a reason that is not understood"
 
 
 def _policy(body: Mapping[str, Any]) -> PolicyInForce:

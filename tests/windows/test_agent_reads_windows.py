@@ -110,3 +110,18 @@ def test_a_folder_is_opened_and_told_by_its_final_path(clean_bench: None) -> Non
     assert r"\not\there" in lines[0].replace("\\\\", "\\")
     assert r"\\?\c:\windows" in lines[1].replace("\\\\", "\\").lower()
     assert lines[-1].lower() == r"c:\program files\uv c:\nothing~1\x"
+
+
+def test_the_service_manager_is_asked_as_any_user_may(agent_installed: None, clean_bench: None) -> None:
+    """Wine has no AppIDSvc: that it is absent, and that services of its own run, is what can be shown here."""
+    code = (
+        "from agent._platform import query_service\n"
+        "from agent.service import service_word\n"
+        "for name in ('AppIDSvc', 'RpcSs', 'no such service'):\n"
+        "    print(service_word(query_service(name)))"
+    )
+    finished = run([PYTHON, "-I", "-c", code])
+    words = finished.output.split()
+    assert words[0] == words[2] == "absent", finished
+    assert words[1].partition("-")[0] in ("running", "stopped"), finished
+    assert words[1].partition("-")[2] in ("automatic", "manual", "disabled"), finished

@@ -82,6 +82,23 @@ def test_what_could_not_be_read_is_never_taken_for_no_policy(facts: PolicySet, e
 
 
 @pytest.mark.parametrize(
+    ("trust", "distrust"),
+    [
+        ("trusted", None),
+        (None, None),
+        ("0x800b0109", "0x800b0109"),
+        ("0x800b0100", "0x800b0100"),
+        ("<b>", "for a reason that is not understood"),
+        (5, None),
+    ],
+)
+def test_a_signature_that_windows_does_not_trust_is_no_signature(trust: object, distrust: str | None) -> None:
+    body = {"found": [{"path": "uv.exe", "version": "0.13.8", "publisher": "O=X", "trust": trust}]}
+    (found,) = read_reported({"uv": body}).found
+    assert found.distrust == distrust
+
+
+@pytest.mark.parametrize(
     ("place", "kind"),
     [
         ("\\\\*\\*\\*\\uv\\cache", "a share"),

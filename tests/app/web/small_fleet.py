@@ -53,6 +53,8 @@ class Machine:
     enforcing: bool = True
     roots: Mapping[str, str] = field(default_factory=dict)
     appid_service: str = ""
+    publisher: str | None = None
+    trust: str | None = None
     sightings: tuple[Sighting, ...] = ()
     token: str = ""
     sequence: int = 0
@@ -74,7 +76,10 @@ class Machine:
             if pattern.id in (*CACHE, *PYTHON, "uv-exe-standalone", "cache-script-env-python")
         )
         path = "%USERPROFILE%\\.local\\bin\\uv.exe"
-        found = (FoundUv(path=path, pattern="uv-exe-standalone", version=self.version),) if self.version else ()
+        found_uv = FoundUv(
+            path=path, pattern="uv-exe-standalone", version=self.version, publisher=self.publisher, trust=self.trust
+        )
+        found = (found_uv,) if self.version else ()
         rules = ('<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20"/>',) if self.enforcing else ()
         return [
             ProbeSet(catalogue=load().etag, probes=probes),

@@ -14,8 +14,12 @@ from app.fleet.reported import USUAL_ROOTS
 from tests.app.web import small_fleet
 
 
-def page_of(app: FastAPI, signed_in: Callable[[str], TestClient], roots: Mapping[str, str], service: str = "") -> str:
-    machine = small_fleet.Machine(name="PC-1", group="Lab", roots=roots, appid_service=service)
+def page_of(
+    app: FastAPI, signed_in: Callable[[str], TestClient], roots: Mapping[str, str], service: str = "", trust: str = ""
+) -> str:
+    machine = small_fleet.Machine(
+        name="PC-1", group="Lab", roots=roots, appid_service=service, publisher="O=EXAMPLE", trust=trust or None
+    )
     with TestClient(app, base_url="http://wayleave.example") as agents:
         small_fleet.report_all(app, agents, [machine])
     page = signed_in("viewer").get("/hosts/1")
@@ -54,3 +58,15 @@ def test_how_the_service_stands_is_told(
 @pytest.mark.parametrize("word", ["", "<i>stopped</i>", "stopped-manual "])
 def test_a_word_that_nobody_knows_says_nothing(app: FastAPI, signed_in: Callable[[str], TestClient], word: str) -> None:
     assert "Application Identity service" not in page_of(app, signed_in, {}, word)
+
+
+def test_a_signature_that_is_not_trusted_is_not_shown_as_one(
+    app: FastAPI, signed_in: Callable[[str], TestClient]
+) -> None:
+    text = page_of(app, signed_in, {}, trust="0x800b0109")
+    assert "unsigned to AppLocker : Windows does not trust the signature of O=EXAMPLE (0x800b0109)" in text
+    assert "signed: O=EXAMPLE" not in text
+
+
+def test_a_signature_that_is_trusted_is(app: FastAPI, signed_in: Callable[[str], TestClient]) -> None:
+    assert "signed: O=EXAMPLE" in page_of(app, signed_in, {}, trust="trusted")
