@@ -12,6 +12,8 @@ from starlette.responses import Response
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
 from app.fleet.queries_sightings import read_seen, read_seen_kinds
+from app.policies.baselines import find_grounds
+from app.policies.evidence import ground_of
 from app.web.guards import ViewFleet
 from app.web.templating import address, render
 
@@ -51,6 +53,8 @@ def show_sightings(
     wanted = pattern if pattern in patterns else None
     grouped = cast("By", by if by in get_args(By) else "pattern")
     seen = read_seen(session, time.first, time.last, pattern=wanted)
+    kinds = None if grouped == "pattern" else read_seen_kinds(session, seen, time.first, time.last, by=grouped)
+    hashes = [one.sha256 for one in kinds.kinds if one.sha256] if kinds else []
     kept = {"by": grouped if grouped != "pattern" else "", "pattern": wanted or ""}
     in_time = {"from": time.first.isoformat(), "to": time.last.isoformat()}
     return render(
@@ -64,7 +68,8 @@ def show_sightings(
         pattern=wanted,
         patterns=patterns,
         seen=seen,
-        kinds=None if grouped == "pattern" else read_seen_kinds(session, seen, time.first, time.last, by=grouped),
+        kinds=kinds,
+        grounds={digest: ground_of(file) for digest, file in find_grounds(session, hashes).items()} if hashes else {},
         chart={
             "days": [one.day.isoformat() for one in seen.days],
             "blocked": [one.blocked for one in seen.days],

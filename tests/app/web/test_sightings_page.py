@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
@@ -11,9 +12,12 @@ import pytest
 from sqlalchemy import Engine, insert
 from starlette.testclient import TestClient
 
+from agent.pe import identify
+from app.db.session import session_scope
 from app.fleet.queries_sightings import NEWEST_OF_PATTERN
 from app.fleet.sighting_days import count_sightings
 from app.fleet.tables import Sighting
+from app.policies.baselines import add_baseline_files
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=30, second=0, microsecond=0)
 HASH = "ab" * 32
@@ -87,7 +91,17 @@ def test_by_path_and_by_identity(seen: TestClient) -> None:
     assert "O=EXAMPLE\\UV\\UV.EXE\\0.13.8.0" in by_identity
     assert HASH[:8] in by_identity
     assert "the event named none" in by_identity
+    assert "seen once" in by_identity
+    assert "vendor archive" not in by_identity
     assert "tool-bin-exe" not in by_identity
+
+
+def test_a_trusted_file_is_told_from_a_common_one(seen: TestClient, engine: Engine) -> None:
+    identity = replace(identify(b"exit", name="python.bat"), sha256=HASH.lower())
+    with session_scope(engine) as session:
+        add_baseline_files(session, [identity], source="golden image")
+    by_identity = text_of(seen.get("/sightings?by=identity&pattern=venv-python").text)
+    assert "in baseline · seen once" in by_identity
 
 
 def test_hostile_words_stay_words(seen: TestClient) -> None:
@@ -131,7 +145,7 @@ def test_nothing_seen_says_what_will_be(signed_in: Callable[[str], TestClient]) 
 
 def test_few_statements_however_many_sightings(seen: TestClient, statements: list[str]) -> None:
     seen.get("/sightings?by=identity")
-    assert len(statements) <= 7
+    assert len(statements) <= 8
 
 
 def test_anonymous_people_sign_in_first(anonymous: TestClient) -> None:
