@@ -1,8 +1,10 @@
 """Benchmark of simulations: a draft against a million workstations, in a process that has just started.
 
 The fleet is `diverse`, and harder than that: policies of 500 rules that name many groups, tokens in ever other
-combinations of them, so that 50,000 profiles stay distinct after projection. The naive way, one user after another
-with policies read and judged from the start, is timed on 1,000 random users, and must say the same of each of them.
+combinations of them. How many profiles (tuples of policy, environment, probes and token) are distinct as reported is
+printed, at least 50,000 of a million hosts, and how many stay so when tokens are seen as the rules see them. The naive
+way, one user after another with policies read and judged from the start, is timed on 1,000 random users, and must say
+the same of each of them.
 
 Prints JSON lines; exits with 1 if the simulation takes longer than 2 s or differs. Usage: whatif.py [HOSTS]
 """
@@ -51,6 +53,7 @@ HOSTS = 1_000_000
 RULES = 500
 GROUPS = tuple(f"S-1-5-21-1004336348-1177238915-682003330-{number}" for number in (5120, 7001, 7002, 7003, 7004, 7005))
 TARGET_S = 2.0
+LEAST_PROFILES = 50_000
 COMPARED = 1000
 BENCH = Actor(kind="system", name="benchmark")
 WORKFLOWS = ("sync-build", "uvx", "run-with", "run-script")
@@ -188,6 +191,15 @@ def _measure(engine: Engine, url: str, rule_set_id: int, hosts: int) -> bool:
         best = took_s if best is None else min(best, took_s)
     assert best is not None
     base, profiles, judgements, policies, _ = done.stdout.split()
+    assert reported is not None
+    emit(
+        "whatif_distinct_profiles",
+        reported,
+        "profiles",
+        least=LEAST_PROFILES if hosts >= HOSTS else None,
+        as_rules_tell_them=int(profiles),
+        hosts=hosts,
+    )
     emit(
         "whatif_cold",
         best,
@@ -201,7 +213,7 @@ def _measure(engine: Engine, url: str, rule_set_id: int, hosts: int) -> bool:
         policies=int(policies),
         rules_in_each=RULES,
     )
-    return best <= TARGET_S or hosts < HOSTS
+    return hosts < HOSTS or (best <= TARGET_S and reported >= LEAST_PROFILES)
 
 
 def _compare(engine: Engine, rule_set_id: int) -> bool:
