@@ -79,6 +79,8 @@ class Judge:
         lost: set[int] = set()
         for one in specimens:
             was, will, decisions = self._decide(one.file, one.collection, token)
+            if one.moved is not None:
+                _, will, decisions = self._decide(one.moved, one.collection, token)
             if one.rule is not None and one.rule >= len(self.rules):
                 if was and not will:
                     lost.add(one.pattern)
@@ -132,7 +134,9 @@ class Judge:
         if denied:
             return f"the Deny rule {denied[0]!a}"
         if not self.groups <= token.sids:
-            _, as_member, _ = self._decide(one.file, one.collection, replace(token, sids=token.sids | self.groups))
+            _, as_member, _ = self._decide(
+                one.file_after, one.collection, replace(token, sids=token.sids | self.groups)
+            )
             if as_member:
                 return "the user is not in the rules' group"
         if len(self.layers) > 1 and sum(each.verdict in _ALLOWED for each in decisions):

@@ -327,18 +327,42 @@ def _fitting(
         if missing:
             raise InvalidError(f"No baseline file {missing[0]} fits {choice.pattern}.", field="files")
         return tuple(by_id[number] for number in choice.files)
-    names = {template.rpartition("\\")[2].lower() for template in source.templates}
-    # `*.exe` says nothing about which file: such a pattern takes hashes only of files that were chosen.
-    telling = [name for name in names if not name.startswith("*")]
     # Pythons that uv downloads are not signed: a signed python.exe of the baseline is another build than theirs.
     # source: python-build-standalone #89; the catalogue's `signed` of managed-python-exe
     unsigned_only = source.group == "managed-python"
-    return tuple(
-        file
-        for file in usable
-        if not (unsigned_only and file.publisher)
-        and any(fnmatch.fnmatchcase(_LAUNCHERS.get(file.name.lower(), file.name.lower()), name) for name in telling)
-    )
+    return tuple(file for file in usable if not (unsigned_only and file.publisher) and may_be_called(file.name, source))
+
+
+def may_be_called(name: str, source: Pattern) -> bool:
+    """Whether a pattern's templates name a file. `*.exe` says nothing about which: such a pattern names none."""
+    names = {template.rpartition("\\")[2].lower() for template in source.templates}
+    called = _LAUNCHERS.get(name.lower(), name.lower())
+    return any(fnmatch.fnmatchcase(called, one) for one in names if not one.startswith("*"))
+
+
+def also_stands_at(rule: PlannedRule, catalogue: Catalogue) -> frozenset[str]:
+    """The patterns beside its own at which the very files of a rule stand too: a hash or a publisher knows no place.
+
+    A launcher is copied into environments of every kind; a program's other places are those of its group; what leads
+    to a pattern through a junction is that pattern.
+    """
+    own = set(rule.patterns)
+    condition = rule.rule.condition
+    found = {one.id for one in catalogue.patterns if one.covered_by in own}
+    if isinstance(condition, HashCondition):
+        if own & LAUNCHER_PATTERNS:
+            found |= LAUNCHER_PATTERNS
+        names = [one.source_name for one in condition.hashes if one.source_name]
+        groups = {catalogue.pattern(name).group for name in own}
+        found |= {
+            one.id
+            for one in catalogue.patterns
+            if one.group in groups and any(may_be_called(name, one) for name in names)
+        }
+    elif isinstance(condition, PublisherCondition):
+        signers = {one.id for one in catalogue.signers if one.publisher.upper() == condition.publisher.upper()}
+        found |= {one.id for one in catalogue.patterns if one.signer in signers}
+    return frozenset(found - own)
 
 
 def _signed(files: Iterable[TrustedFile]) -> tuple[TrustedFile, ...]:

@@ -33,7 +33,7 @@ from app.policies.profiles import (
 )
 from app.policies.queries_rule_sets import RuleSet
 from app.policies.roots import Places, read_places
-from app.policies.specimens import Specimen, covered_patterns, specimens_of
+from app.policies.specimens import Specimen, covered_patterns, moves_of, specimens_of
 from app.policies.tried import judge_sightings
 from app.policies.whatif import reported_policy
 
@@ -62,6 +62,7 @@ class Simulator:
         self.draft = draft
         self.catalogue = catalogue or load_catalogue()
         self.rules = draft.added
+        self.moves = moves_of(draft.settings)
         self.removed = draft.removed
         self.groups = [group.sid for group in rule_set.groups]
         self.is_intune = rule_set.base is not None and rule_set.base.origin == "intune"
@@ -101,13 +102,14 @@ class Simulator:
         known: set[tuple[File, str]] = set()
         for places in dict.fromkeys(self.places.values()):
             for one in self._specimens_at(places):
-                if (one.file, one.collection) not in known:
-                    known.add((one.file, one.collection))
-                    for judge in judges:
-                        for layer in judge.layers:
-                            found |= layer.after.sids_that_matter(one.file, one.collection)
-                            if self.removed:
-                                found |= layer.before.sids_that_matter(one.file, one.collection)
+                for file in dict.fromkeys((one.file, one.file_after)):
+                    if (file, one.collection) not in known:
+                        known.add((file, one.collection))
+                        for judge in judges:
+                            for layer in judge.layers:
+                                found |= layer.after.sids_that_matter(file, one.collection)
+                                if self.removed:
+                                    found |= layer.before.sids_that_matter(file, one.collection)
         return tuple(sorted(found - STANDARD_USER.sids))
 
     def _specimens_at(self, places: Places) -> list[Specimen]:
@@ -120,6 +122,7 @@ class Simulator:
                 (*self.rules, *self.removed),
                 self._covered,
                 self._paths,
+                self.moves,
             )
         return specimens
 

@@ -7,8 +7,8 @@ to judge, never what a rule says.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from agent.catalogue import Catalogue, Machine, Pattern, canary_paths, expand
@@ -21,7 +21,9 @@ from app.applocker.model import (
     parse_version,
 )
 from app.policies.coverage import TYPICAL_ENVIRONMENT, example_of
-from app.policies.plan import PlannedRule
+from app.policies.drafts import Setting
+from app.policies.plan import PlannedRule, also_stands_at
+from app.policies.reach import shown
 from app.policies.roots import Places, file_at, machine_at
 
 _CANARY_TOKEN = "wlv000"  # noqa: S105 - part of a file name
@@ -46,15 +48,42 @@ _MOVED_BY = {
 }
 """What of a workstation's places moves a template's root."""
 
+_ANSWER_OF_VARIABLE = {
+    "UV_CACHE_DIR": "cache_dir",
+    "UV_PYTHON_INSTALL_DIR": "python_dir",
+    "UV_PYTHON_BIN_DIR": "python_bin_dir",
+    "UV_TOOL_DIR": "tool_dir",
+    "UV_TOOL_BIN_DIR": "tool_bin_dir",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """A file at a pattern. `rule`: the place of the draft's rule that names its identity, None for any file there."""
+    """A file at a pattern. `rule`: the place of the draft's rule that names its identity, None for any file there.
+
+    `moved`: the same where the draft's settings move it; None if it stays.
+    """
 
     pattern: int
     collection: str
     file: File
     rule: int | None = None
+    moved: File | None = None
+
+    @property
+    def file_after(self) -> File:
+        return self.moved or self.file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """Where settings move things: uv's answers about its directories, and per pattern of uv itself its folder."""
+
+    answers: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING_MOVED = Moves()
 
 
 def specimens_of(
@@ -64,33 +93,54 @@ def specimens_of(
     rules: Sequence[PlannedRule],
     covered: Mapping[str, Pattern],
     known: dict[tuple[str, Places], list[tuple[str, str]]],
+    moves: Moves = NOTHING_MOVED,
 ) -> list[Specimen]:
     """Per pattern: any file where probes try, and the files that hash and publisher rules of the draft name there.
 
-    `known` remembers the paths of a pattern for those places that move it.
+    `known` remembers the paths of a pattern for those places that move it; `moves`: where the draft's settings do.
     """
-    machine = machine_at(places, project_roots)
     named: dict[str, list[tuple[int, PlannedRule]]] = {}
     for place, rule in enumerate(rules):
         if not isinstance(rule.rule.condition, PathCondition):
-            for name in rule.patterns:
+            for name in (*rule.patterns, *sorted(also_stands_at(rule, catalogue))):
                 named.setdefault(name, []).append((place, rule))
+    later = tuple(sorted({**dict(places), **moves.answers}.items()))
+
+    def paths_at(pattern: Pattern, source: Pattern, where: Places) -> dict[str, str]:
+        key = (pattern.id, tuple(one for one in where if one[0] in _moved_by(source)))
+        if key not in known:
+            known[key] = paths_of(source, pattern.collections, machine_at(where, project_roots))
+        return dict(known[key])
+
     found = []
     for number, pattern in enumerate(catalogue.patterns):
         if not pattern.is_executed or not pattern.collections:
             continue
         source = covered.get(pattern.id, pattern)
-        key = (pattern.id, tuple(one for one in places if one[0] in _moved_by(source)))
-        paths = known.get(key)
-        if paths is None:
-            paths = known[key] = paths_of(source, pattern.collections, machine)
-        found += [Specimen(number, collection, file_at(path)) for collection, path in paths]
-        by_collection = dict(paths)
-        for place, rule in named.get(pattern.id, ()):
-            path = by_collection.get(rule.collection)
-            if path is not None:
-                found.append(Specimen(number, rule.collection, with_identity(rule, path), place))
+        before = paths_at(pattern, source, places)
+        after = paths_at(pattern, source, later) if moves.answers else before
+        folder = moves.folders.get(pattern.id)
+        for collection, path in before.items():
+            new = after.get(collection, path) if folder is None else folder + path[path.rindex("\\") :]
+            found.append(Specimen(number, collection, file_at(path), None, None if new == path else file_at(new)))
+            for place, rule in named.get(pattern.id, ()):
+                if rule.collection == collection:
+                    moved = None if new == path else with_identity(rule, new)
+                    found.append(Specimen(number, collection, with_identity(rule, path), place, moved))
     return found
+
+
+def moves_of(settings: Iterable[Setting]) -> Moves:
+    """Where a draft's variables move uv's directories to, and uv itself."""
+    answers: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for one in settings:
+        folder = shown(one.value).replace("\\Users\\*", "\\Users\\anyone")
+        if one.name in _ANSWER_OF_VARIABLE:
+            answers[_ANSWER_OF_VARIABLE[one.name]] = folder
+        elif one.name == "UV_INSTALL_DIR":
+            folders |= dict.fromkeys(one.patterns, folder)
+    return Moves(answers=answers, folders=folders)
 
 
 def paths_of(pattern: Pattern, collections: Sequence[str], machine: Machine) -> list[tuple[str, str]]:

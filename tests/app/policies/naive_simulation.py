@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
-from agent.catalogue import Machine, canary_paths, expand
+from agent.catalogue import Machine, Pattern, canary_paths, expand
 from agent.catalogue import load as load_catalogue
 from app.applocker.evaluate import collection_of, compile_policy
 from app.applocker.model import (
@@ -28,9 +28,17 @@ from app.fleet.facts import read_set
 from app.fleet.tables import FactSet, Subject
 from app.policies.coverage import TYPICAL_ENVIRONMENT, example_of
 from app.policies.drafts import Draft
+from app.policies.plan import also_stands_at
 from app.policies.queries_rule_sets import RuleSet
 from app.policies.whatif import reported_policy
 
+ANSWERS = {
+    "UV_CACHE_DIR": "cache_dir",
+    "UV_PYTHON_INSTALL_DIR": "python_dir",
+    "UV_PYTHON_BIN_DIR": "python_bin_dir",
+    "UV_TOOL_DIR": "tool_dir",
+    "UV_TOOL_BIN_DIR": "tool_bin_dir",
+}
 OPEN = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
 
 
@@ -54,6 +62,14 @@ def judge_naively(session: Session, subject: Subject, rule_set: RuleSet, draft: 
     )
     before, after = compile_policy(policy), compile_policy(_added(policy, draft))
     catalogue = load_catalogue()
+    folders = {one.name: one.value.replace("%PROGRAMFILES%", "C:\\Program Files") for one in draft.settings}
+    answers_after = {ANSWERS[name]: folder for name, folder in folders.items() if name in ANSWERS}
+    uv_itself = {
+        name: folders["UV_INSTALL_DIR"]
+        for one in draft.settings
+        if one.name == "UV_INSTALL_DIR"
+        for name in one.patterns
+    }
     found: dict[str, str] = {}
     for fact in read_set("probes", _body(session, subject.probes_id) or "{}").patterns:
         if fact.outcome not in ("allowed", "blocked", "audited", "denied"):
@@ -63,24 +79,22 @@ def judge_naively(session: Session, subject: Subject, rule_set: RuleSet, draft: 
             continue
         pattern = catalogue.pattern(fact.pattern)
         source = catalogue.pattern(pattern.covered_by) if pattern.covered_by else pattern
-        files: dict[str, str] = {}
-        forms = [example_of(form) for form in expand(source, machine)]
-        for path in (*canary_paths(source, machine, "wlv000"), *forms):
-            collection = collection_of(path)
-            if collection in pattern.collections and collection not in files:
-                files[collection] = path
-        if not files and forms and pattern.collections:
-            files[pattern.collections[0]] = forms[0]
+        files = _files(pattern, source, machine)
+        moved = _files(pattern, source, replace(machine, answers={**machine.answers, **answers_after}))
         was = will = builds = bool(files)
         for collection, path in files.items():
-            plain = on_drive(File(path=path))
-            was = was and before.decide(plain, token, collection).verdict in OPEN
-            opens = after.decide(plain, token, collection).verdict in OPEN
+            path_after = moved.get(collection, path)
+            if fact.pattern in uv_itself:
+                path_after = uv_itself[fact.pattern] + "\\" + path.rpartition("\\")[2]
+            was = was and before.decide(on_drive(File(path=path)), token, collection).verdict in OPEN
+            opens = after.decide(on_drive(File(path=path_after)), token, collection).verdict in OPEN
             will = will and opens
             for rule in draft.added:
-                if opens or rule.collection != collection or fact.pattern not in rule.patterns:
+                stands_here = fact.pattern in {*rule.patterns, *also_stands_at(rule, catalogue)}
+                if opens or rule.collection != collection or not stands_here:
                     continue
-                opens = after.decide(on_drive(_named(rule.rule.condition, path)), token, collection).verdict in OPEN
+                named = on_drive(_named(rule.rule.condition, path_after))
+                opens = after.decide(named, token, collection).verdict in OPEN
             builds = builds and opens
         refused = fact.outcome == "blocked"
         if refused:
@@ -93,6 +107,19 @@ def judge_naively(session: Session, subject: Subject, rule_set: RuleSet, draft: 
         else:
             found[fact.pattern] = "newly_blocked" if was and not will else "open"
     return found
+
+
+def _files(pattern: Pattern, source: Pattern, machine: Machine) -> dict[str, str]:
+    """Where a probe tries a pattern on a machine: a path for each collection."""
+    files: dict[str, str] = {}
+    forms = [example_of(form) for form in expand(source, machine)]
+    for path in (*canary_paths(source, machine, "wlv000"), *forms):
+        collection = collection_of(path)
+        if collection in pattern.collections and collection not in files:
+            files[collection] = path
+    if not files and forms and pattern.collections:
+        files[pattern.collections[0]] = forms[0]
+    return files
 
 
 NO_LETTER = "\\\\?\\Volume{*}"
