@@ -22,9 +22,13 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, 
 from app.accounts.create import count_accounts, create_account
 from app.all_tables import metadata
 from app.audit.record import Actor
+from app.db.base import now
 from app.db.session import session_scope
 from app.fleet.make import make_fleet
+from app.imports.model import Given
+from app.imports.uploads import accept_upload, uploads_dir
 from app.main import create_app
+from app.notices.record import Found, open_notice
 from app.policies.base_policies import add_base_policy
 from app.policies.export import plan_export
 from app.policies.package import export_rule_set
@@ -160,6 +164,36 @@ def make_rule_set(app: FastAPI) -> None:
         export_rule_set(session, made, delivery="same-gpo", ring="pilot", actor=analyst)
 
 
+def make_import(app: FastAPI, folder: Path) -> None:
+    """Import 1: a list of events of which none is of uv, and one line that is none; the server reads it."""
+    file = folder / "events.csv"
+    lines = (r"2026-11-20T08:00:00Z,PC-1,8004,C:\Tools\x.exe", r"yesterday,PC-1,8004,C:\Tools\y.exe")
+    file.write_text("\n".join(("TimeGenerated,Computer,EventID,FilePath", *lines)) + "\n")
+    given = Given(computer="", event_type="", at=1_763_683_200_000)
+    who = Actor(kind="account", name=EMAIL)
+    uploads_dir(app.state.settings.data_dir).mkdir(exist_ok=True)
+    assert accept_upload(app.state.engine, app.state.settings, file, name=file.name, given=given, actor=who) == 1
+
+
+def make_notice(app: FastAPI) -> None:
+    """Notice 1: a policy that closed a command for two groups."""
+    change = {"what": "policy", "before": "5f1c09aa", "after": "e20b7d41", "users": 18, "before_id": 1, "after_id": 2}
+    groups = [
+        {"id": 2, "name": "Sales", "users": 14, "closed": 17, "of": 40},
+        {"id": 3, "name": "Finance", "users": 6, "closed": 6, "of": 31},
+    ]
+    detail = {
+        "workflows": ["sync-wheels", "run-python"],
+        "patterns": ["venv-python"],
+        "groups": groups,
+        "evidence": {"looked_at": 20, "users": 20, "hosts": 19, "changes": [change], "kinds": [["policy", 18]]},
+    }
+    title = "uv run python, uv sync are blocked for 20 users for whom they were open: the policy in force changed"
+    found = Found(kind="regression", key="regression:policy", title=title, users=20, detail=detail)
+    with session_scope(app.state.engine) as session:
+        open_notice(session, found, now(), ways=("email",))
+
+
 @pytest.fixture(scope="session")
 def fleet_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory, fleet: ModuleType) -> Iterator[Site]:
     """A server to which a small fleet has reported; tests only look at it."""
@@ -168,6 +202,8 @@ def fleet_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory, flee
         with session_scope(site.app.state.engine) as session:
             record_export(session, plan_export(["venv-python", "uv-exe-standalone"], SID))
         make_rule_set(site.app)
+        make_notice(site.app)
+        make_import(site.app, tmp_path_factory.mktemp("import"))
         yield site
 
 
