@@ -15,6 +15,7 @@ from agent.catalogue.changes import read_version
 from app.applocker.evaluate import CompiledPolicy, collection_of
 from app.applocker.model import File, HashCondition, Policy, Token, Verdict, parse_version
 from app.policies.coverage import example_of, typical_machine
+from app.policies.roots import Places, file_at, machine_at
 
 _ALLOWED = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
 _NUMBERED = re.compile(r"\\([a-z]+(?:-[a-z]+)*)-v[*?]\\")
@@ -50,11 +51,14 @@ class Break:
 
 
 def files_of_release(
-    catalogue: Catalogue, version: str, *, project_roots: Iterable[str] = ()
+    catalogue: Catalogue, version: str, *, project_roots: Iterable[str] = (), where: Places = ()
 ) -> dict[tuple[str, str], ReleaseFile]:
-    """The files that a release runs, on a typical machine, by pattern and form. raises: ValueError for no version"""
+    """The files that a release runs, on a typical machine, by pattern and form. `where`: folders that lie elsewhere.
+
+    raises: ValueError for no version
+    """
     at = read_version(version)
-    machine = typical_machine(project_roots, {})
+    machine = machine_at(where) if where else typical_machine(project_roots, {})
     found: dict[tuple[str, str], ReleaseFile] = {}
     for pattern in catalogue.patterns:
         if not pattern.is_executed or not _is_at(pattern.since, pattern.until, at):
@@ -66,7 +70,7 @@ def files_of_release(
             collection = collection_of(path)
             if collection is None or collection not in pattern.collections:
                 continue
-            file = File(path=path)
+            file = file_at(path)
             if pattern.signer and _is_at(catalogue.signer(pattern.signer).since, None, at):
                 signer = catalogue.signer(pattern.signer)
                 file = replace(file, publisher=signer.publisher, version=parse_version("1.0.0.0"))

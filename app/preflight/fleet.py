@@ -32,11 +32,15 @@ from app.policies.drafts import build_draft
 from app.policies.queries_exports import get_kept_export
 from app.policies.queries_rule_sets import get_rule_set, list_open_rule_sets
 from app.policies.record_export import list_exports
+from app.policies.roots import Places, read_places
 from app.policies.whatif import reported_policy
-from app.preflight.compare import Break, files_of_release, find_breaks
+from app.preflight.compare import Break, ReleaseFile, files_of_release, find_breaks
 
 MAX_EXPORTS = 30
 MAX_RULE_SETS = 30
+MAX_PLACES = 100
+"""So many ways in which folders lie elsewhere are judged, those of most users; others as on most machines."""
+
 _SETS_AT_ONCE = 500
 _UV_FILE = re.compile(r"(?i)uv[xw]?\.exe")
 
@@ -151,12 +155,12 @@ def check_upgrade(
     catalogue = catalogue or load_catalogue()
     check_versions(before, after)
     changes = compare_versions(catalogue, before, after)
-    old, new = files_of_release(catalogue, before), files_of_release(catalogue, after)
     by_policy = _profiles(session, before)
     bodies = _bodies(
         session,
-        {one for policy, classes in by_policy.items() for one in (policy, *(token for token, _group in classes))},
+        {one for policy, classes in by_policy.items() for one in (policy, *(token for token, *_ in classes))},
     )
+    releases: dict[Places, tuple[dict[tuple[str, str], ReleaseFile], dict[tuple[str, str], ReleaseFile]]] = {}
     patterns: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     groups: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
     users = unreadable = broken = judgements = policies = 0
@@ -167,20 +171,26 @@ def check_upgrade(
         compiled = compile_policy(policy) if policy is not None else None
         policies += compiled is not None
         named = {rule.sid.upper() for _, rule in policy.rules()} if policy is not None else set()
-        known: dict[frozenset[str], tuple[Break, ...]] = {}
-        for (token_id, group_id), subjects in classes.items():
+        known: dict[tuple[frozenset[str], Places], tuple[Break, ...]] = {}
+        for (token_id, group_id, where), subjects in classes.items():
             users += subjects
             groups[group_id][0] += subjects
             if compiled is None:
                 unreadable += subjects
                 continue
             sids = _sids(bodies.get(token_id)) & (named | STANDARD_USER.sids)
-            if sids not in known:
-                known[sids] = find_breaks(old, new, compiled, Token(sids=sids), catalogue.workflows)
+            if (sids, where) not in known:
+                if where not in releases:
+                    releases[where] = (
+                        files_of_release(catalogue, before, where=where),
+                        files_of_release(catalogue, after, where=where),
+                    )
+                old, new = releases[where]
+                known[sids, where] = find_breaks(old, new, compiled, Token(sids=sids), catalogue.workflows)
                 judgements += len(old) + len(new)
-            for one in known[sids]:
+            for one in known[sids, where]:
                 patterns[one.pattern, one.kind, one.path] += subjects
-            if any(one.kind != "later" for one in known[sids]):
+            if any(one.kind != "later" for one in known[sids, where]):
                 broken += subjects
                 groups[group_id][1] += subjects
     exports, rule_sets, rules = _rules(session, catalogue, before, after)
@@ -266,18 +276,26 @@ def _breaks_of(
     return find_breaks(old, new, compile_policy(policy), token, ())
 
 
-def _profiles(session: Session, version: str) -> dict[int | None, dict[tuple[int | None, int], int]]:
-    """Users who count and run a version: policy -> (token, group) -> how many."""
+def _profiles(session: Session, version: str) -> dict[int | None, dict[tuple[int | None, int, Places], int]]:
+    """Users who count and run a version: policy -> (token, group, what lies elsewhere) -> how many."""
     sets = select(FactSet.id).where(FactSet.kind == KIND_NUMBERS["uv"], _has_mark(session, version_mark(version)))
+    columns = (Subject.policy_id, Subject.token_id, Subject.group_id, Subject.environment_id)
     query = (
-        select(Subject.policy_id, Subject.token_id, Subject.group_id, func.count())
+        select(*columns, func.count())
         .where(Subject.standing == Standing.COUNTED.value, Subject.uv_id.in_(sets))
-        .group_by(Subject.policy_id, Subject.token_id, Subject.group_id)
+        .group_by(*columns)
     )
-    found: defaultdict[int | None, dict[tuple[int | None, int], int]] = defaultdict(dict)
-    for policy_id, token_id, group_id, subjects in session.execute(query):
-        found[policy_id][token_id, group_id] = subjects
-    return found
+    places = read_places(session)
+    rows = [(*row[:3], places.get(row[3], ()), row[4]) for row in session.execute(query)]
+    users_at: defaultdict[Places, int] = defaultdict(int)
+    for *_, where, subjects in rows:
+        users_at[where] += subjects
+    judged = set(sorted(users_at, key=lambda where: (-users_at[where], where))[:MAX_PLACES])
+    found: defaultdict[int | None, defaultdict[tuple[int | None, int, Places], int]]
+    found = defaultdict(lambda: defaultdict(int))
+    for policy_id, token_id, group_id, where, subjects in rows:
+        found[policy_id][token_id, group_id, where if where in judged else ()] += subjects
+    return {policy_id: dict(classes) for policy_id, classes in found.items()}
 
 
 def _has_mark(session: Session, number: int) -> ColumnElement[bool]:

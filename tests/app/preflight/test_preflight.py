@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, update
 
 from agent.catalogue import load
+from agent.contract.facts import CollectionInForce, EnvironmentSet, PolicySet, UvSet
 from app.applocker.evaluate import compile_policy
 from app.applocker.model import STANDARD_USER, Token
 from app.applocker.read import parse_policy
+from app.db.base import now
 from app.db.session import session_scope
 from app.errors import InvalidError
+from app.fleet.facts import version_mark
 from app.fleet.make import make_fleet
+from app.fleet.tables import KIND_NUMBERS, FactSet, Subject
 from app.policies.export import plan_export
 from app.policies.record_export import record_export
 from app.preflight.compare import Break, files_of_release, find_breaks
 from app.preflight.fleet import check_upgrade, default_versions
+from tests.app.policies.conftest import Fleet
 
 CATALOGUE = load()
 SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
@@ -126,6 +131,38 @@ def test_a_fleet_by_distinct_policies(database: Engine) -> None:
             with pytest.raises(InvalidError) as refused:
                 check_upgrade(session, before, after)
             assert refused.value.field == field
+
+
+def test_users_are_judged_where_their_folders_really_are(database: Engine) -> None:
+    """A rule for the old number of a folder on D: breaks those whose profiles lie there, and nobody else."""
+    cache = r"Users\*\AppData\Local\uv\cache"
+    rules = (
+        '<FilePathRule Id="00000000-0000-4000-8000-000000000001" Name="rule" Description="" UserOrGroupSid="S-1-1-0" '
+        rf'Action="Allow"><Conditions><FilePathCondition Path="D:\{cache}\sdists-v9\*"/></Conditions></FilePathRule>'
+    )
+    in_force = PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=(rules,))})
+    with session_scope(database) as session:
+        fleet = Fleet(session)
+        for drive, users in (("D:", 3), ("%OSDRIVE%", 2), ("\\\\*\\*", 1)):
+            for _ in range(users):
+                fleet.add(in_force, environment=EnvironmentSet(roots={"cache": f"{drive}\\{cache}"}))
+        row = FactSet(
+            kind=KIND_NUMBERS["uv"],
+            digest=b"uv",
+            body=UvSet(found=()).body(),
+            flags=0,
+            facts=[version_mark("0.12.24")],
+            created_at=now(),
+        )
+        session.add(row)
+        session.flush()
+        session.execute(update(Subject).values(uv_id=row.id))
+    with session_scope(database, writes=False) as session:
+        found = check_upgrade(session, "0.12.24", "0.13.0")
+    assert (found.users, found.broken) == (6, 3)
+    moved = [one for one in found.patterns if one.kind == "moved"]
+    assert {one.users for one in moved} == {3}
+    assert all(one.path.startswith("D:\\Users\\x\\AppData\\Local\\uv\\cache\\sdists-v10") for one in moved)
 
 
 def test_an_export_for_old_folders_is_named(database: Engine) -> None:
