@@ -13,6 +13,7 @@ from app.audit.queries import EntryPage, list_entries
 from app.db.base import now
 from app.db.session import SessionDep
 from app.errors import InvalidError
+from app.fleet.installs import Installs, read_installs
 from app.fleet.queries import (
     GroupCount,
     HeatMap,
@@ -189,6 +190,16 @@ def get_versions(
 ) -> VersionTrend:
     """Users by uv version and day (UTC)."""
     return read_version_trend(session, days=days, until=datetime.now(UTC), most=50)
+
+
+@router.get("/installs")
+def get_installs(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+) -> Installs:
+    """Users by how uv was installed: the pattern of the place that it runs from."""
+    return read_installs(session, group)
 
 
 @router.get("/groups")

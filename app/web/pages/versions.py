@@ -14,6 +14,7 @@ from agent.catalogue import Catalogue, Pattern
 from agent.catalogue import load as load_catalogue
 from agent.catalogue.changes import compare_versions
 from app.db.session import SessionDep
+from app.fleet.installs import read_installs
 from app.fleet.queries_trend import read_version_trend
 from app.web.guards import ViewFleet
 from app.web.pages.overview import read_shown_overview
@@ -61,6 +62,8 @@ def show_versions(
         signed_since=signed_since,
         is_signed=lambda version: bool(version and signed_since and version_key(version) >= version_key(signed_since)),
         behind=behind,
+        installs=read_installs(session, None if overview.group is None else overview.group.id),
+        patterns={one.id: one for one in catalogue.patterns},
         added=added_by([one.version for one in versions], catalogue),
         days=shown_days,
         trend_days=TREND_DAYS,
