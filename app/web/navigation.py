@@ -158,6 +158,14 @@ SECTIONS = (
         heading="Rules",
     ),
     Section(
+        key="removals",
+        title="Rules to take out",
+        path="/removals",
+        icon="trash",
+        permission=Permission.VIEW_FLEET,
+        heading="Rules",
+    ),
+    Section(
         key="requests",
         title="Requests",
         path="/requests",
