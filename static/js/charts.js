@@ -9,7 +9,7 @@
     return {
       animation: false,
       grid: { left: 8, right: 28, top: 40, bottom: 4, containLabel: true },
-      textStyle: { fontFamily: "inherit" },
+      textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
       aria: { decal: { show: true } },
       legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 14, itemHeight: 10, textStyle: { color: color("--wl-ink") } },
       tooltip: {
@@ -54,8 +54,6 @@
     const options = trend({ ...data, open: [], unknown: [], marks: [] });
     const series = [["refused", data.blocked, "--wl-blocked"], ["would have been", data.audited, "--wl-partly"]];
     options.xAxis.boundaryGap = true;
-    options.brush = { xAxisIndex: 0, brushType: "lineX", throttleType: "debounce", throttleDelay: 200, brushStyle: { color: "rgba(80,120,180,0.2)", borderColor: color("--wl-accent") } };
-    options.toolbox = { show: false };
     options.series = series.map(([name, values, tone]) => ({
       name, type: "bar", stack: "times", data: values, barMaxWidth: 32, itemStyle: { color: color(tone) },
     }));
@@ -66,15 +64,35 @@
   function dragRange(place, chart, data) {
     const form = document.getElementById(place.dataset.rangeForm);
     if (!form) return;
-    chart.dispatchAction({ type: "takeGlobalCursor", key: "brush", brushOption: { brushType: "lineX", brushMode: "single" } });
-    chart.on("brushEnd", (event) => {
-      const range = event.areas[0]?.coordRange;
-      if (!range) return;
-      const [first, last] = range.map((at) => Math.min(Math.max(at, 0), data.days.length - 1));
-      form.elements.from.value = data.days[first];
-      form.elements.to.value = data.days[last];
+    const surface = chart.getZr();
+    let from = null;
+    let to = null;
+    const dayAt = (x) => data.days[Math.min(Math.max(Math.round(chart.convertFromPixel({ xAxisIndex: 0 }, x)), 0), data.days.length - 1)];
+    const show = () => {
+      const top = 40;
+      const shape = { x: Math.min(from, to), y: top, width: Math.abs(to - from), height: chart.convertToPixel({ yAxisIndex: 0 }, 0) - top };
+      chart.setOption({ graphic: [{ id: "range", type: "rect", silent: true, z: 100, shape, style: { fill: "rgba(80,120,180,0.2)", stroke: color("--wl-accent") } }] });
+    };
+    const end = () => {
+      if (from === null) return;
+      const [left, right] = [Math.min(from, to), Math.max(from, to)];
+      from = null;
+      if (right - left < 4) return; // a click
+      form.elements.from.value = dayAt(left);
+      form.elements.to.value = dayAt(right);
       form.requestSubmit();
+    };
+    surface.on("mousedown", (event) => {
+      if (!chart.containPixel({ gridIndex: 0 }, [event.offsetX, event.offsetY])) return;
+      from = to = event.offsetX;
+      document.addEventListener("mouseup", end, { once: true });
     });
+    surface.on("mousemove", (event) => {
+      if (from === null) return;
+      to = event.offsetX;
+      show();
+    });
+    surface.on("mouseup", end);
   }
 
   function drawAll() {

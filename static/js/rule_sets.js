@@ -17,7 +17,7 @@
     chart.setOption({
       animation: false,
       grid: { left: 8, right: 24, top: 32, bottom: 32, containLabel: true },
-      textStyle: { fontFamily: "inherit" },
+      textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
       tooltip: {
         trigger: "item", renderMode: "richText", backgroundColor: color("--wl-ink"), borderWidth: 0,
         textStyle: { color: color("--wl-surface") },
