@@ -188,11 +188,15 @@ def find_elsewhere(roots: object) -> tuple[Elsewhere, ...]:
     (Elsewhere(root='cache', place='D:\\\\uv', kind='another drive'),)
     """
     told = roots if isinstance(roots, Mapping) else {}
+    home = told.get("home")
+    # Of a whole profile that is elsewhere, what lies in it as usual needs no word of its own.
+    moved = home.lower() if isinstance(home, str) else _PROFILE.lower()
     return tuple(
         Elsewhere(root=root, place=place, kind=_kind_of_place(place))
         for root, usual in USUAL_ROOTS.items()
         if isinstance(place := told.get(root), str)
         and place.lower() != usual.lower()
+        and (root == "home" or place.lower() != usual.lower().replace(_PROFILE.lower(), moved))
         and not place.startswith(("/", "%HOME%"))
     )
 

@@ -169,7 +169,7 @@ def because_help(why: Because) -> str:
         Reason.INTUNE: "Export for Intune’s grouping, too.",
         Reason.DENY_RULE: "Find that rule’s policy object, and give it an exception.",
         Reason.NOT_IN_GROUP: "Memberships count from the next sign-in on; for all others, export for their group.",
-        Reason.ELSEWHERE: "See “Really lies elsewhere” on one of these hosts; export for that folder, or move uv’s.",
+        Reason.ELSEWHERE: "See “Really lies in” on one of these hosts; export for that folder, or move uv’s.",
         Reason.SERVICE: "A hint only: while AppIDSvc is stopped, AppLocker does not take up a changed policy.",
         Reason.OTHER_FILE: (
             "A newer build, or Wayleave’s own test program where no real file stands yet: "

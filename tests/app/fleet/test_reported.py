@@ -117,6 +117,14 @@ def test_roots_that_usual_rules_do_not_reach_are_named(place: str, kind: str) ->
     assert (found.root, found.place, found.kind) == ("cache", place, kind)
 
 
+def test_of_a_whole_profile_elsewhere_one_word_is_said() -> None:
+    told = {name: place.replace(USUAL_ROOTS["home"], "\\\\*\\*\\*") for name, place in USUAL_ROOTS.items()}
+    assert [one.root for one in find_elsewhere(told)] == ["home"]
+    assert [one.root for one in find_elsewhere({**told, "cache": "D:\\uv"})] == ["cache", "home"]
+    # Who says that the profile is elsewhere and its cache is not, has a cache that lies apart from it.
+    assert [one.root for one in find_elsewhere({**told, "temp": USUAL_ROOTS["temp"]})] == ["home"]
+
+
 def test_usual_roots_are_not() -> None:
     """The usual places are those of the catalogue, as agents write them."""
     env = {
