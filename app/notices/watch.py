@@ -287,13 +287,16 @@ def _regression(cause: str, some: Sequence[tuple[Fallen, Evidence]], groups: Map
             by_group[one.key.group_id] = one
     users = sum(one.users for one in by_group.values())
     names = commands or patterns
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    verb, past = ("is", "it was") if len(names) == 1 else ("are", "they were")
+    more = [f"{len(names) - 3} more"] if len(names) > 3 else []
+    parts = [*names[:3], *more]
+    shown = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    verb, they = ("is", "it") if len(names) == 1 else ("are", "they")
+    past = f"{they} worked" if commands else f"{they} {'was' if they == 'it' else 'were'} open"
     why = _CAUSES.get(cause.partition(":")[0])
     return Found(
         kind="regression",
         key=f"regression:{cause}",
-        title=f"{shown} {verb} blocked for {_plural(users, 'user')} for whom {past} open{f': {why}' if why else ''}",
+        title=f"{shown} {verb} blocked for {_plural(users, 'user')} for whom {past}{f': {why}' if why else ''}",
         users=users,
         detail={
             "workflows": workflows,

@@ -28,7 +28,7 @@ KIND_WORDS = {
     "sharing": "facts that are not shared",
     "more": "more than is told",
 }
-STATE_WORDS = {"open": "open", "acknowledged": "looked after", "over": "over"}
+STATE_WORDS = {"open": "waits", "acknowledged": "looked after", "over": "over"}
 
 
 @router.get("/notices")

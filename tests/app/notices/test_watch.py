@@ -37,7 +37,7 @@ def test_what_closes_for_many_is_told_with_what_changed(world: Any) -> None:
     assert notice.kind == "regression"
     assert notice.users == 20
     assert notice.title.startswith("uv run")
-    assert notice.title.endswith("are blocked for 20 users for whom they were open: the policy in force changed")
+    assert notice.title.endswith("are blocked for 20 users for whom they worked: the policy in force changed")
     assert notice.detail["patterns"] == ["venv-python"]
     assert "sync-wheels" in notice.detail["workflows"]
     (group,) = notice.detail["groups"]
