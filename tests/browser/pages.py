@@ -28,6 +28,7 @@ PAGES = {
     "policy": "/policies/{policy}",
     "verified": "/verified",
     "baseline": "/baseline",
+    "trusted-files": "/baseline",
     "export": "/export?pattern=venv-python",
     "exports": "/exports",
     "kept-export": "/exports/1",
