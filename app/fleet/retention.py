@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -91,8 +92,9 @@ def retire_sets(connection: Connection, at: datetime) -> tuple[int, int]:
     look into; whether a subject points to one is read from the subjects, as those that left the counts keep theirs.
     """
     retired = deleted = 0
+    unused = _unused(connection, at)
     for kind, column in _POINTERS.items():
-        for some in _batches(_unused(connection, kind, at)):
+        for some in _batches(iter(unused[kind])):
             idle = some - _pointed_to(connection, column, some)
             retired += _change(
                 connection, idle, update(FactSet).where(FactSet.retired_at.is_(None)).values(retired_at=at)
@@ -117,23 +119,24 @@ _POINTERS = {
 _INDEXED = (Subject.probes_id, Subject.uv_id, Subject.policy_id)
 
 
-def _unused(connection: Connection, kind: int, at: datetime) -> Iterator[int]:
-    """Sets of a day and older that are in no count and not retired yet."""
+def _unused(connection: Connection, at: datetime) -> Mapping[int, list[int]]:
+    """By kind, sets of a day and older that are in no count and not retired yet."""
+    unused: defaultdict[int, list[int]] = defaultdict(list)
     for after, until in walk(connection, FactSet.id):
         # Both sides within the range: else a plan may read all counts for each range.
         counted = exists().where(Tally.set_id == FactSet.id, Tally.set_id > after, Tally.set_id <= until)
         with slice_of(connection):
-            found = connection.scalars(
-                select(FactSet.id).where(
+            for kind, set_id in connection.execute(
+                select(FactSet.kind, FactSet.id).where(
                     FactSet.id > after,
                     FactSet.id <= until,
-                    FactSet.kind == kind,
                     FactSet.retired_at.is_(None),
                     FactSet.created_at < at - RETIRED_FOR,
                     ~counted,
                 )
-            ).all()
-        yield from found
+            ):
+                unused[kind].append(set_id)
+    return unused
 
 
 def _retired(connection: Connection, kind: int) -> Iterator[int]:
