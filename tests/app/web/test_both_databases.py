@@ -41,6 +41,7 @@ PAGES = {
     "/audit?q=LOGIN": "login.succeeded",
     "/requests": "Nobody has asked yet",
     "/imports": "Nothing was imported yet",
+    "/work": "Nothing is being worked out at the moment",
     "/account": "ada@example.com",
 }
 
