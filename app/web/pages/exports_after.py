@@ -14,6 +14,7 @@ from app.policies.after import After, Because, Reason, read_after
 from app.policies.after_hosts import STAGES, STATES, AfterFilter, HostAfter, list_hosts_after
 from app.policies.arrival import Arrival, read_arrival
 from app.policies.queries_exports import get_kept_export
+from app.policies.standing import read_standing
 from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.templating import render
 from app.web.words import engine_words
@@ -48,6 +49,7 @@ def show_after(
         because_words=because_words,
         because_help=because_help,
         hosts_address=hosts_address,
+        standing=read_standing(session),
     )
 
 

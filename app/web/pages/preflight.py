@@ -11,6 +11,7 @@ from starlette.responses import Response
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep, session_scope
 from app.errors import InvalidError
+from app.policies.standing import read_standing
 from app.preflight.fleet import (
     Preflight,
     as_values,
@@ -78,6 +79,7 @@ def show_preflight(
         newest=newest,
         patterns={one.id: one for one in load_catalogue().patterns},
         kinds=KIND_WORDS,
+        standing=None if found is None else read_standing(session),
     )
 
 

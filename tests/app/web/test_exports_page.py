@@ -212,6 +212,7 @@ def test_what_became_of_it_is_a_page_a_fragment_and_an_answer_to_programs(
     assert "<!doctype html>" in client.get("/exports/1/after").text
     part = client.get("/exports/1/after", headers={"HX-Request": "true"})
     assert part.text.lstrip().startswith('<div id="after">')
+    assert "not verified on Windows" in part.text
     after = client.get("/api/v1/exports/1/after").json()
     assert (after["base"], after["open"], after["blocked"], after["arrived"]) == (2, 1, 1, 1)
     assert after["reasons"][0]["because"] == {"reason": "not-in-group", "detail": SID}

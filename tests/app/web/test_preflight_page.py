@@ -36,6 +36,7 @@ def test_of_a_large_fleet_the_answer_follows_the_page(
     assert fragment.lstrip().startswith('<div id="results">')
     assert "hx-trigger" not in fragment
     assert "What the release changes" in fragment
+    assert "not verified on Windows" in fragment
     assert "Check again" in fragment
     # The answer is the one that a small fleet would get at once.
     monkeypatch.setattr(preflight, "SOON", 1000)
