@@ -56,6 +56,7 @@ def show_preflight(
         before, after = before.strip() or older or "", after.strip() or newest
         known = versions_in_fleet(session)
         found, work, problem, is_large = _look(session, before, after)
+        standing = None if found is None else read_standing(session)
     here = address("/preflight", **{"from": before, "to": after})
     if is_large and (work is None or work.state == INTERRUPTED or (again and not work.is_under_way)):
         with session_scope(engine) as session:
@@ -79,7 +80,7 @@ def show_preflight(
         newest=newest,
         patterns={one.id: one for one in load_catalogue().patterns},
         kinds=KIND_WORDS,
-        standing=None if found is None else read_standing(session),
+        standing=standing,
     )
 
 

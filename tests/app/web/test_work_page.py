@@ -70,7 +70,7 @@ def test_nothing_yet(signed_in: Callable[[str], TestClient]) -> None:
     page = signed_in("viewer").get("/work")
     assert page.status_code == 200
     assert "Nothing is being worked out at the moment" in page.text
-    assert "hx-trigger" not in page.text
+    assert 'hx-get="/work"' not in page.text
 
 
 def test_how_far_it_is_on_a_page_and_as_a_fragment(
