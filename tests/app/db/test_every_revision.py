@@ -196,12 +196,18 @@ def test_data_of_every_state_arrives(empty: Engine, state: str, tmp_path: Path) 
 
 def test_no_revision_was_edited_after_it_landed() -> None:
     """Whoever has run the old text would not get the new one: what is wrong in a revision is put right by the next.
-    Only blank lines and the like may change."""
+    Only blank lines, comments and the first line's words may change."""
     texts: dict[str, set[str]] = {}
     for files in states().values():
         for name, content in files.items():
-            texts.setdefault(name, set()).add(ast.dump(ast.parse(content)))
+            texts.setdefault(name, set()).add(ast.dump(ast.Module(body=_statements(content), type_ignores=[])))
     assert [name for name, versions in texts.items() if len(versions) > 1] == []
+
+
+def _statements(content: str) -> list[ast.stmt]:
+    """What a revision does: all but its docstring."""
+    tree = ast.parse(content)
+    return tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
 
 
 def test_there_is_one_line_of_revisions() -> None:
