@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
+from pathlib import Path
 
 import lief
 import pytest
 
+from agent.pe import identify
 from tests.windows.bench.commands import decisions, refused
-from tests.windows.bench.places import PYTHON, SHIM_POLICY, UV, UV_BEFORE_SIGNING, on_disk
+from tests.windows.bench.places import LAUNCHER, PYTHON, SHIM_POLICY, UV, UV_BEFORE_SIGNING, on_disk
 from tests.windows.bench.run import Finished, run_under_policy
+from tests.windows.signing import Signer, make_signer
 
 pytestmark = pytest.mark.windows
 
@@ -116,19 +121,44 @@ def test_libraries_have_their_own_collection(programs: None) -> None:
     assert try_starts((*BASE, *libraries, opened), r"C:\src\shim\_socket.pyd", r"C:\src\shim\a.exe") == [0, 1260]
 
 
-@pytest.mark.parametrize("program", [UV, UV_BEFORE_SIGNING, PYTHON, r"C:\bench\launch.exe"])
-def test_a_hash_rule_holds_the_authenticode_hash(programs: None, program: str) -> None:
-    parsed = lief.PE.parse(str(on_disk(program)))
-    assert parsed is not None
-    digest = bytes(parsed.authentihash(lief.PE.ALGORITHMS.SHA_256)).hex()
-    copy, changed = on_disk(r"C:\src\shim\copy.exe"), on_disk(r"C:\src\shim\changed.exe")
-    data = on_disk(program).read_bytes()
-    copy.write_bytes(data)
-    text_changed = bytearray(data)
-    text_changed[parsed.sections[0].offset + 100] ^= 1
-    changed.write_bytes(text_changed)
-    rule = f"exe\tallow\tsha256\t{digest}"
-    assert try_starts((*BASE, rule), r"C:\src\shim\copy.exe", r"C:\src\shim\changed.exe") == [0, 1260]
+def test_a_hash_rule_holds_the_authenticode_hash(programs: None, tmp_path: Path) -> None:
+    """The shim computes what osslsigncode, lief and the agent do: of signed and unsigned files of any size."""
+    if shutil.which("osslsigncode") is None:
+        pytest.skip("needs osslsigncode")
+    folder, signer = on_disk(r"C:\src\shim"), make_signer(tmp_path)
+    launcher = on_disk(LAUNCHER).read_bytes()
+    digests = {}
+    for size in range(9):  # what is hashed is filled up to a multiple of eight
+        plain, signed = folder / f"plain{size}.exe", folder / f"signed{size}.exe"
+        plain.write_bytes(launcher + b"overlay!"[:size])
+        shutil.copy(plain, signed)
+        signer.sign(signed)
+        digests[plain.name] = digests[signed.name] = calculated(signer, signed)
+        assert {identify(one).authenticode_sha256 for one in (plain, signed)} == {digests[plain.name]}
+    for number, program in enumerate((UV, UV_BEFORE_SIGNING, PYTHON)):
+        parsed = lief.PE.parse(str(on_disk(program)))
+        assert parsed is not None
+        digest = bytes(parsed.authentihash(lief.PE.ALGORITHMS.SHA_256)).hex()
+        copy, changed = folder / f"copy{number}.exe", folder / f"changed{number}.exe"
+        os.link(on_disk(program), copy)
+        content = bytearray(on_disk(program).read_bytes())
+        content[parsed.sections[0].offset + 100] ^= 1
+        changed.write_bytes(content)
+        digests[copy.name] = digest
+        assert identify(copy).authenticode_sha256 == digest != identify(changed).authenticode_sha256
+    rules = [f"exe\tallow\tsha256\t{digest}" for digest in dict.fromkeys(digests.values())]
+    # The hash of a file's bytes from end to end is another one, which is in no rule of AppLocker's.
+    rules.append(f"exe\tallow\tsha256\t{hashlib.sha256((folder / 'changed0.exe').read_bytes()).hexdigest()}")
+    names = [*digests, *(f"changed{number}.exe" for number in range(3))]
+    started = try_starts((*BASE, *rules), *(rf"C:\src\shim\{name}" for name in names))
+    assert started == [0] * len(digests) + [1260] * 3
+
+
+def calculated(signer: Signer, file: Path) -> str:
+    """The digest that osslsigncode calculates when it verifies."""
+    found = re.search(r"Calculated message digest\s*:\s*([0-9A-F]{64})", signer.verify(file))
+    assert found is not None
+    return found[1].lower()
 
 
 def test_children_of_children_obey_too(programs: None) -> None:
