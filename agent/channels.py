@@ -78,6 +78,20 @@ def query_of(channel: Channel, after: int) -> str:
     return f"*[System[{provider}({ids}) and (EventRecordID > {after})]]"
 
 
+def query_of_record(record: int) -> str:
+    """The XPath query for a record, whatever its event; where it is gone, for the one after it.
+
+    >>> query_of_record(41)
+    '*[System[(EventRecordID > 40)]]'
+    """
+    return f"*[System[(EventRecordID > {record - 1})]]"
+
+
+def mark_key(place: str) -> str:
+    """Under which it is kept when the last record was written, beside that record's number."""
+    return f"{place} written"
+
+
 def find_loss(known: int, read: ChannelRead) -> tuple[int, int | None]:
     """After which record to go on, given the last one known; and how many records were lost since (0: not told).
 

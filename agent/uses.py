@@ -18,12 +18,13 @@ from agent.channels import (
     explain_error,
     explain_loss,
     find_loss,
+    mark_key,
     name_state,
     query_of,
 )
 from agent.contract.messages import RuleUse
 from agent.events import MAX_RECORD, Event, Window, is_own, is_powershell_test, parse_event
-from agent.watch import BATCH, MAX_EVENTS, ReadChannel, add_counts, find_records
+from agent.watch import BATCH, MAX_EVENTS, ReadChannel, add_counts, find_records, has_begun_anew, keep_mark
 
 MAX_RULES = 500
 """So many rules are counted on one day, and so many counts told in one report."""
@@ -52,8 +53,8 @@ def record_key(channel: Channel) -> str:
 
 def without_use_records(records: Mapping[str, int]) -> dict[str, int]:
     """Where reading goes on, but for allowed starts: who switches counting on later begins with what comes then."""
-    own = {record_key(channel) for channel in USE_CHANNELS}
-    return {name: record for name, record in records.items() if name not in own}
+    own = tuple(record_key(channel) for channel in USE_CHANNELS)
+    return {name: record for name, record in records.items() if not name.startswith(own)}
 
 
 def count_uses(
@@ -94,9 +95,15 @@ def count_uses(
             after, state = None if read.error else read.newest, name_state(read.error) if read.error else "read"
             findings += [finding] if read.error and (finding := explain_error(channel, read.error)) else []
         else:
-            after, state = _count_one(read_channel, channel, known, count, left_out, findings)
+            mark = records.get(mark_key(record_key(channel)))
+            begun_anew = has_begun_anew(read_channel, channel, known, mark)
+            after, state = _count_one(read_channel, channel, known, count, left_out, findings, begun_anew=begun_anew)
+            if after == known and not begun_anew and mark is not None:
+                went_on[mark_key(record_key(channel))] = mark
         if after is not None:
-            went_on[record_key(channel)] = after
+            place = record_key(channel)
+            went_on[place] = after
+            went_on |= keep_mark(read_channel, channel, place, after, went_on.get(mark_key(place)))
         if state != "absent":
             states[channel.key] = state
     return Counting(uses=counted, records=went_on, left_out=left_out, findings=tuple(findings), states=states)
@@ -109,6 +116,8 @@ def _count_one(
     count: Callable[[Iterable[Event]], None],
     left_out: dict[str, int],
     findings: list[str],
+    *,
+    begun_anew: bool,
 ) -> tuple[int, str]:
     """After which record to go on, and how the channel stands."""
     after, state, looked_at, is_first = known, "read", 0, True
@@ -120,7 +129,7 @@ def _count_one(
             return after, name_state(read.error)
         if is_first:
             is_first = False
-            after, lost = find_loss(known, read)
+            after, lost = (0, 0) if begun_anew else find_loss(known, read)
             if lost is not None:
                 findings.append(f"{explain_loss(channel, lost)}; uses of rules are counted too low")
                 state = "overwritten" if lost else "cleared"

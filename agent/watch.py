@@ -14,8 +14,10 @@ from agent.channels import (
     explain_error,
     explain_loss,
     find_loss,
+    mark_key,
     name_state,
     query_of,
+    query_of_record,
 )
 from agent.contract.messages import Sighting
 from agent.events import Event, Person, Sorted, Window, find_person, parse_event, sort_events, sort_nobodys
@@ -25,6 +27,8 @@ MAX_EVENTS = 5_000
 """So many events of one channel are looked at in one cycle."""
 
 _RECORD = re.compile(r"<EventRecordID>\s*([0-9]{1,16})\s*<")
+
+_WRITTEN = re.compile(r"SystemTime\s*=\s*['\"]([0-9]{4}-[0-9:T.-]{6,28})Z?['\"]", re.ASCII)
 
 ReadChannel = Callable[[str, str, int], ChannelRead]
 """The channel's name, the query, and how many events at most."""
@@ -96,8 +100,11 @@ def read_sorted(read_channel: ReadChannel, records: Mapping[str, int], sort: Sor
     findings: list[str] = []
     states: dict[str, str] = {}
     for channel in CHANNELS:
-        found = _read_one(read_channel, channel, records.get(channel.name, 0), sort)
+        found = _read_one(
+            read_channel, channel, records.get(channel.name, 0), sort, mark=records.get(mark_key(channel.name))
+        )
         sightings += found.sightings
+        went_on.pop(mark_key(channel.name), None)
         went_on |= found.records
         findings += found.findings
         states |= found.states
@@ -107,8 +114,11 @@ def read_sorted(read_channel: ReadChannel, records: Mapping[str, int], sort: Sor
     )
 
 
-def _read_one(read_channel: ReadChannel, channel: Channel, known: int, sort: Sort) -> Reading:
+def _read_one(
+    read_channel: ReadChannel, channel: Channel, known: int, sort: Sort, *, mark: int | None = None
+) -> Reading:
     after, state, looked_at, is_first = known, "read", 0, True
+    begun_anew = has_begun_anew(read_channel, channel, known, mark)
     sightings: list[Sighting] = []
     left_out: dict[str, int] = {}
     findings: list[str] = []
@@ -122,7 +132,7 @@ def _read_one(read_channel: ReadChannel, channel: Channel, known: int, sort: Sor
             break
         if is_first:
             is_first = False
-            after, lost = find_loss(known, read)
+            after, lost = (0, 0) if begun_anew else find_loss(known, read)
             if lost is not None:
                 findings.append(explain_loss(channel, lost))
                 state = "overwritten" if lost else "cleared"
@@ -145,13 +155,37 @@ def _read_one(read_channel: ReadChannel, channel: Channel, known: int, sort: Sor
         if len(sightings) >= channel.most or looked_at >= MAX_EVENTS or not seen:
             state = "behind" if state == "read" else state
             break
+    if begun_anew or after != known:
+        mark = None  # of another record
+    kept = {} if read.error and mark is None else keep_mark(read_channel, channel, channel.name, after, mark)
     return Reading(
         sightings=tuple(sightings),
-        records={channel.name: after} if after != known or known else {},
+        records={channel.name: after, **kept} if kept or after != known or known else {},
         left_out=left_out,
         findings=tuple(findings),
         states={} if state == "absent" else {channel.key: state},
     )
+
+
+def has_begun_anew(read_channel: ReadChannel, channel: Channel, known: int, mark: int | None) -> bool:
+    """Whether the last record read was not written when it was: the log was cleared, and has grown past it since."""
+    if not known or mark is None:
+        return False
+    written = _find_written(read_channel, channel, known)
+    return written is not None and written != mark
+
+
+def keep_mark(read_channel: ReadChannel, channel: Channel, place: str, after: int, mark: int | None) -> dict[str, int]:
+    """What is kept beside the last record read: when it was written, if that can be read. `mark`: where it is known."""
+    written = mark if mark is not None or not after else _find_written(read_channel, channel, after)
+    return {} if written is None else {mark_key(place): written}
+
+
+def _find_written(read_channel: ReadChannel, channel: Channel, record: int) -> int | None:
+    for text in read_channel(channel.name, query_of_record(record), 1).events:
+        if find_records([text]) == [record] and (found := _WRITTEN.search(text)):
+            return int(re.sub(r"[^0-9]", "", found[1]))
+    return None
 
 
 def find_records(events: Sequence[str]) -> list[int]:

@@ -57,7 +57,7 @@ class Log:
         found = [
             text
             for record, text in sorted(self.records.items())
-            if record > int(after[1]) and any(f"<EventID>{number}</EventID>" in text for number in ids)
+            if record > int(after[1]) and (not ids or any(f"<EventID>{number}</EventID>" in text for number in ids))
         ]
         held = self.records or {0: ""}
         return ChannelRead(events=tuple(found[:limit]), oldest=min(held), newest=max(held), is_end=len(found) < limit)
@@ -71,6 +71,11 @@ def told(reading: Reading) -> list[int]:
     return [sighting.record for sighting in reading.sightings]
 
 
+def places(reading: Reading) -> dict[str, int]:
+    """How far each channel was read, without when its last record was written."""
+    return {name: record for name, record in reading.records.items() if name == EXE.name}
+
+
 def blocked(*records: int) -> dict[int, str]:
     return {record: event(record) for record in records}
 
@@ -78,10 +83,10 @@ def blocked(*records: int) -> dict[int, str]:
 def test_reading_goes_on_where_it_ended() -> None:
     log = Log(blocked(3, 4, 9))
     first = read(log)
-    assert (told(first), first.records, first.findings) == ([3, 4, 9], {EXE.name: 9}, ())
+    assert (told(first), places(first), first.findings) == ([3, 4, 9], {EXE.name: 9}, ())
     assert first.states == {"applocker-exe": "read"}
     again = read(log, first.records)
-    assert (again.sightings, again.records) == ((), {EXE.name: 9})
+    assert (again.sightings, places(again)) == ((), {EXE.name: 9})
     log.records[10] = event(10)
     assert told(read(log, again.records)) == [10]
 
@@ -118,7 +123,7 @@ def test_noise_among_them_lets_no_more_be_told_than_a_report_may_hold() -> None:
 def test_a_cycle_looks_at_a_bounded_number_of_events() -> None:
     log = Log({record: event(record, OTHER) for record in range(1, MAX_EVENTS + 500)})
     found = read(log)
-    assert found.records == {EXE.name: MAX_EVENTS}
+    assert places(found) == {EXE.name: MAX_EVENTS}
     assert found.states == {"applocker-exe": "behind"}
     assert read(log, found.records).states == {"applocker-exe": "read"}
 
@@ -141,29 +146,55 @@ def test_a_log_that_wrapped_is_told_once_and_counted() -> None:
 def test_allowed_starts_that_wrap_the_log_between_two_cycles_are_no_loss() -> None:
     log = Log(blocked(1) | {record: event(record, event_id=8002) for record in range(2, 80)})
     found = read(log)
-    assert (told(found), found.records) == ([1], {EXE.name: 79})
+    assert (told(found), places(found)) == ([1], {EXE.name: 79})
     log.records = {record: event(record, event_id=8002) for record in range(60, 140)}
     again = read(log, found.records)
-    assert (again.findings, again.records) == ((), {EXE.name: 139})
+    assert (again.findings, places(again)) == ((), {EXE.name: 139})
 
 
 def test_a_log_that_was_cleared_is_read_from_its_beginning() -> None:
     found = read(Log(blocked(1, 2)), {EXE.name: 900})
-    assert (told(found), found.records) == ([1, 2], {EXE.name: 2})
+    assert (told(found), places(found)) == ([1, 2], {EXE.name: 2})
     assert "cleared" in found.findings[0]
     assert found.states == {"applocker-exe": "cleared"}
 
 
+def at(hour: int, *records: int) -> dict[int, str]:
+    return {record: event(record).replace("T11:", f"T{hour:02}:") for record in records}
+
+
+def test_a_log_that_was_cleared_and_has_grown_past_where_reading_ended_is_a_gap_too() -> None:
+    """Windows begins again with record 1: only when the last one was written tells it."""
+    first = read(Log(at(11, 1, 2, 3)))
+    assert (told(first), first.records[EXE.name]) == ([1, 2, 3], 3)
+    anew = read(Log(at(14, 1, 2, 3, 4)), first.records)
+    assert told(anew) == [1, 2, 3, 4]
+    assert "cleared" in anew.findings[0]
+    assert anew.states == {"applocker-exe": "cleared"}
+    same = read(Log(at(14, 1, 2, 3, 4)), anew.records)
+    assert (told(same), same.findings, same.records) == ([], (), anew.records)
+    exactly = read(Log(at(16, 1, 2, 3, 4)), same.records)
+    assert told(exactly) == [1, 2, 3, 4]
+    assert told(read(Log(at(16, 1, 2, 3, 4)), exactly.records)) == []
+
+
+def test_without_a_time_to_compare_reading_goes_on_by_number() -> None:
+    again = read(Log(at(11, 1, 2, 3)), {EXE.name: 2})
+    assert (told(again), again.findings) == ([3], ())
+    wrapped = read(Log(at(11, 3, 4)), read(Log(at(11, 1, 2))).records)
+    assert (told(wrapped), wrapped.findings) == ([3, 4], ())
+
+
 def test_an_empty_log_is_nothing_at_all() -> None:
     found = read(Log({}), {EXE.name: 9})
-    assert (found.findings, found.sightings, found.records) == ((), (), {EXE.name: 9})
+    assert (found.findings, found.sightings, places(found)) == ((), (), {EXE.name: 9})
     assert find_loss(9, ChannelRead()) == (9, None)
 
 
 def test_a_missing_right_is_a_finding_with_its_cure() -> None:
     log = Log({}, error=5)
     found = read(log, {EXE.name: 9})
-    assert (found.records, log.asked) == ({EXE.name: 9}, 1)
+    assert (places(found), log.asked) == ({EXE.name: 9}, 1)
     assert "Add-LocalGroupMember -SID S-1-5-32-573" in found.findings[0]
     assert found.states == {"applocker-exe": "denied"}
 
@@ -183,7 +214,7 @@ def test_an_error_in_the_middle_keeps_what_was_read() -> None:
         return log(channel, query, limit)
 
     found = read_events(breaking, {}, machine=MACHINE, sid=SID)
-    assert (len(found.sightings), found.records) == (100, {EXE.name: 100})
+    assert (len(found.sightings), places(found)) == (100, {EXE.name: 100})
     log.asked = 0
     log.error = 0
     assert told(read(log, found.records)) == list(range(101, 151))
@@ -192,7 +223,7 @@ def test_an_error_in_the_middle_keeps_what_was_read() -> None:
 def test_events_that_cannot_be_read_are_counted_and_passed() -> None:
     cut = "<Event><System><EventID>8004</EventID><EventRecordID>41</EventRecordID>"
     found = read(Log({41: cut, 42: event(42)}))
-    assert (told(found), found.left_out, found.records) == ([42], {"unreadable": 1}, {EXE.name: 42})
+    assert (told(found), found.left_out, places(found)) == ([42], {"unreadable": 1}, {EXE.name: 42})
 
     def unrendered(channel: str, _query: str, _limit: int) -> ChannelRead:
         if channel != EXE.name:
@@ -200,7 +231,7 @@ def test_events_that_cannot_be_read_are_counted_and_passed() -> None:
         return ChannelRead(oldest=7, newest=8, unreadable=2)
 
     found = read_events(unrendered, {}, machine=MACHINE, sid=SID)
-    assert (found.left_out, found.records) == ({"unreadable": 2}, {EXE.name: 8})
+    assert (found.left_out, places(found)) == ({"unreadable": 2}, {EXE.name: 8})
 
 
 def test_a_channel_that_never_ends_does_not_hold_the_agent() -> None:
