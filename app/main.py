@@ -77,6 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             limits=Limits(new_sets=settings.new_sets_per_day, subjects=settings.subjects_per_day),
             group_reports=settings.group_reports,
             group_wait_s=settings.group_wait_ms / 1000,
+            by_bucket=settings.commit_by_bucket,
             queue_reports=settings.queue_reports,
             queue_age_s=settings.queue_age_s,
         )

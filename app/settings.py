@@ -126,6 +126,8 @@ class Settings(BaseSettings):
     """Reports committed together at most."""
     group_wait_ms: Annotated[int, Field(ge=0, le=1000)] = 10
     """How long the first report of a group waits for company."""
+    commit_by_bucket: bool = False
+    """Commits reports of one bucket of hosts at a time: for tables that Citus distributed, and slower without."""
     queue_reports: Annotated[int, Field(ge=1)] = 4000
     """Reports waiting for the writer before further ones are answered 503."""
     queue_age_s: Annotated[float, Field(gt=0)] = 10.0
@@ -147,6 +149,12 @@ class Settings(BaseSettings):
                 long_enough = False
             if not long_enough:
                 raise ValueError("WAYLEAVE_SERVER_KEY needs at least 32 hex digits")
+        return self
+
+    @model_validator(mode="after")
+    def _buckets_are_of_a_cluster(self) -> Self:
+        if self.commit_by_bucket and self.is_sqlite:
+            raise ValueError("WAYLEAVE_COMMIT_BY_BUCKET needs PostgreSQL")
         return self
 
     @model_validator(mode="after")

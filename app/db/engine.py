@@ -19,9 +19,14 @@ WRITES = "sqlite_writes"
 """Execution option: the transaction will write, so SQLite takes its lock at once (BEGIN IMMEDIATE)."""
 
 
+BY_BUCKET = "by_bucket"
+"""Execution option: the tables of hosts are distributed, and rows are locked in one bucket at a time."""
+
+
 def open_engine(settings: Settings, *, pool_size: int | None = None) -> Engine:
     """The engine of the configured database. Creates the data directory, not the tables."""
-    return open_url(settings.url, pool_size=pool_size or settings.database_pool)
+    engine = open_url(settings.url, pool_size=pool_size or settings.database_pool)
+    return engine.execution_options(**{BY_BUCKET: True}) if settings.commit_by_bucket else engine
 
 
 def open_url(url: str, *, pool_size: int = 10) -> Engine:

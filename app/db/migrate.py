@@ -58,6 +58,8 @@ def schema_drift(connection: Connection, metadata: MetaData) -> list[object]:
     def is_wanted(item: SchemaItem, name: str | None, kind: str, reflected: bool, other: SchemaItem | None) -> bool:
         if isinstance(item, Index) and not on_postgresql and _is_for_postgresql(item):
             return False
+        if "dialect" in item.info and item.info["dialect"] != connection.dialect.name:
+            return False  # another database says it in another way
         return is_declared(item, name, kind, reflected, other)
 
     context = MigrationContext.configure(

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, insert, literal, select
 
 from app.fleet.standing import Standing
-from app.fleet.tables import Absence, Pulse, Subject
+from app.fleet.tables import PULSE_OF_SUBJECT, Absence, Pulse, Subject
 
 SILENT = "silent"
 GAP = "gap"
@@ -31,7 +31,7 @@ def count_absent(connection: Connection, at: datetime) -> None:
             insert(Absence).from_select(
                 columns,
                 select(Subject.group_id, literal(GAP), func.count(), stamp)
-                .join(Pulse, Pulse.subject_id == Subject.id)
+                .join(Pulse, PULSE_OF_SUBJECT)
                 .where(
                     Pulse.missed > literal(0, literal_execute=True),
                     Subject.standing.not_in((Standing.SILENT.value, Standing.REVOKED.value)),

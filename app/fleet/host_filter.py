@@ -41,6 +41,8 @@ from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NUMBERS,
     NO_SET,
+    PULSE_OF_SUBJECT,
+    SUBJECT_OF_HOST,
     Absence,
     FactSet,
     Host,
@@ -190,7 +192,11 @@ def _tagged(session: Session, tag: str) -> ColumnElement[bool]:
     count = session.scalar(select(func.count()).select_from(some.limit(FEW_SUBJECTS + 1).subquery())) or 0
     if count <= FEW_SUBJECTS:
         return Host.id.in_(_first(some, "tagged"))
-    return exists(select(1).select_from(HostTag).where(HostTag.tag == tag, HostTag.host_id == Host.id))
+    return exists(
+        select(1)
+        .select_from(HostTag)
+        .where(HostTag.tag == tag, HostTag.host_id == Host.id, HostTag.bucket == Host.bucket)
+    )
 
 
 def _begins_with(start: str) -> ColumnElement[bool]:
@@ -239,7 +245,7 @@ def _among_few(wanted: HostFilter, conditions: list[_Condition]) -> ColumnElemen
 
 def _fits(wanted: HostFilter, conditions: list[_Condition]) -> ColumnElement[bool]:
     """Whether a host fits, asked host by host: a number, which the planner can't turn into a join with everything."""
-    fitting = select(func.count()).select_from(Subject).where(Subject.host_id == Host.id, _standing(wanted))
+    fitting = select(func.count()).select_from(Subject).where(SUBJECT_OF_HOST, _standing(wanted))
     return fitting.where(*(one.holds for one in conditions)).correlate(Host).scalar_subquery() > 0
 
 
@@ -339,7 +345,7 @@ def _seen(session: Session, wanted: HostFilter, span: str) -> _Condition:
 
 
 def _pulse(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists(select(1).select_from(Pulse).where(Pulse.subject_id == Subject.id, Pulse.received > 0, condition))
+    return exists(select(1).select_from(Pulse).where(PULSE_OF_SUBJECT, Pulse.received > 0, condition))
 
 
 def _most_at_a_pattern(session: Session, wanted: HostFilter, engine: str) -> dict[int, int]:

@@ -13,6 +13,7 @@ from app.audit.record import Actor, record
 from app.db.base import now
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.fleet import rows_postgresql, rows_sqlite
+from app.fleet.buckets import are_in, bucket_of, parts_of
 from app.fleet.record import count_move
 from app.fleet.rows import DeltaRow
 from app.fleet.standing import HostState, Standing
@@ -152,7 +153,12 @@ def lock_subjects(session: Session, *host_ids: int) -> list[int]:
         for subject_id in session.scalars(select(Subject.id).where(Subject.host_id.in_(host_ids[start : start + 500])))
     )
     locked: list[int] = []
-    for start in range(0, len(ids), 500):
-        query = select(Pulse.subject_id).where(Pulse.subject_id.in_(ids[start : start + 500]))
-        locked += session.scalars(query.order_by(Pulse.subject_id).with_for_update(of=Pulse))
-    return locked
+    mine = {bucket_of(host_id) for host_id in host_ids}
+    for bucket in parts_of(session.connection()):
+        if bucket is None or bucket in mine:
+            for start in range(0, len(ids), 500):
+                query = select(Pulse.subject_id).where(
+                    *are_in(bucket, Pulse), Pulse.subject_id.in_(ids[start : start + 500])
+                )
+                locked += session.scalars(query.order_by(Pulse.subject_id).with_for_update(of=Pulse))
+    return sorted(locked)

@@ -13,12 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, and_, case, delete, exists, func, select, text, update
+from sqlalchemy import Connection, Select, and_, case, delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.audit.record import SYSTEM, record
 from app.db.base import from_ms, now, to_ms
 from app.fleet import rows_postgresql, rows_sqlite
+from app.fleet.buckets import bucket_of
 from app.fleet.groups import DEFAULT_GROUP, get_or_make_group
 from app.fleet.rows import NewSubject, SightingRow
 from app.fleet.standing import HostState, Standing
@@ -233,29 +234,32 @@ def _insert(connection: Connection, rows: list[SightingRow]) -> int:
 
 def _merge(session: Session, old_id: int, new_id: int, group_id: int) -> None:
     """Gives a host's users and sightings to another, and removes it."""
-    theirs = {
-        bytes(row.sid_hmac): row.id
-        for row in session.execute(select(Subject.sid_hmac, Subject.id).where(Subject.host_id == new_id))
-    }
-    for subject in session.execute(select(Subject.sid_hmac, Subject.id).where(Subject.host_id == old_id)).all():
-        same = theirs.get(bytes(subject.sid_hmac))
-        if same is None:
-            session.execute(update(Subject).where(Subject.id == subject.id).values(host_id=new_id, group_id=group_id))
-        else:
+    connection = session.connection()
+    rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
+    old = {bytes(sid): one for sid, one in session.execute(_users(old_id))}
+    made = [NewSubject(new_id, sid, group_id) for sid in sorted(old)]
+    if made:
+        # Of those that the other has, nothing is made. A user stays in the bucket of their host, so none can be moved.
+        rows.insert_subjects(connection.connection.cursor(), made, Standing.IMPORTED.value, to_ms(now()))
+    for sid, new in session.execute(_users(new_id)):
+        theirs = old.get(bytes(sid))
+        if theirs is not None:
             session.execute(
-                update(Sighting)
-                .where(Sighting.host_id == old_id, Sighting.subject_id == subject.id)
-                .values(subject_id=same)
+                update(Sighting).where(Sighting.host_id == old_id, Sighting.subject_id == theirs).values(subject_id=new)
             )
-            session.execute(delete(Pulse).where(Pulse.subject_id == subject.id))
-            session.execute(delete(Subject).where(Subject.id == subject.id))
-    names = ", ".join(column.name for column in Sighting.__table__.columns if column.name != "host_id")
+    session.execute(delete(Pulse).where(Pulse.subject_id.in_(old.values())))
+    session.execute(delete(Subject).where(Subject.host_id == old_id))
+    names = ", ".join(column.name for column in Sighting.__table__.columns if column.name not in ("host_id", "bucket"))
     session.execute(
         text(
-            f"INSERT INTO sighting (host_id, {names}) SELECT :new, {names} FROM sighting WHERE host_id = :old"  # noqa: S608 - our names
-            " ON CONFLICT DO NOTHING"
+            f"INSERT INTO sighting (host_id, bucket, {names}) SELECT :new, :bucket, {names} FROM sighting"  # noqa: S608 - our names
+            " WHERE host_id = :old ON CONFLICT DO NOTHING"
         ),
-        {"new": new_id, "old": old_id},
+        {"new": new_id, "bucket": bucket_of(new_id), "old": old_id},
     )
     session.execute(delete(Sighting).where(Sighting.host_id == old_id))
     session.execute(delete(Host).where(Host.id == old_id))
+
+
+def _users(host_id: int) -> Select[bytes, int]:
+    return select(Subject.sid_hmac, Subject.id).where(Subject.host_id == host_id)

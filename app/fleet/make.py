@@ -22,6 +22,7 @@ from app.db.base import from_ms, now, to_ms
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, put_setting
 from app.fleet.absence import count_absent
+from app.fleet.buckets import bucket_of, take_host_ids
 from app.fleet.facts import HostColumns
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import get_or_make_group, make_standard_groups
@@ -196,8 +197,19 @@ def _close_days(connection: Connection, cache: ContributionCache, last_at: datet
 
 
 def _insert_hosts(engine: Engine, chunk: Sequence[MadeHost], groups: dict[str, int], began_at: datetime) -> list[int]:
-    rows = [
+    with engine.begin() as connection:
+        ids = take_host_ids(connection, len(chunk))
+        connection.execute(insert(Host), _host_rows(chunk, groups, began_at, ids))
+    return ids
+
+
+def _host_rows(
+    chunk: Sequence[MadeHost], groups: dict[str, int], began_at: datetime, ids: Sequence[int]
+) -> list[dict[str, object]]:
+    return [
         {
+            "id": host_id,
+            "bucket": bucket_of(host_id),
             "group_id": groups[host.department.name],
             "state": HostState.ACTIVE,
             # No secret has this hash: nobody can report for a made host.
@@ -206,10 +218,8 @@ def _insert_hosts(engine: Engine, chunk: Sequence[MadeHost], groups: dict[str, i
             "name": host.name,
             "platform": "windows",
         }
-        for host in chunk
+        for host_id, host in zip(ids, chunk, strict=True)
     ]
-    with engine.begin() as connection:
-        return list(connection.scalars(insert(Host).returning(Host.id, sort_by_parameter_order=True), rows))
 
 
 def _history(

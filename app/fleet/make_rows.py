@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from itertools import islice
 
+from app.fleet.buckets import bucket_of
 from app.fleet.facts import Flag
 from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set, varied_probe_set
 from app.fleet.make import MadeHost, plan_hosts
@@ -29,15 +30,15 @@ COPY_TAIL = b"\xff\xff"
 COLUMNS = {
     "fact_set": "id, kind, digest, body, flags, facts, created_at",
     "host": (
-        "id, group_id, state, token_hash, enrolled_at, multi_session, ephemeral, name, platform, os, os_build, domain,"
-        " unit, agent_version, attested, facts_digest, quota_day, new_sets_today, subjects_today"
+        "id, bucket, group_id, state, token_hash, enrolled_at, multi_session, ephemeral, name, platform, os, os_build,"
+        " domain, unit, agent_version, attested, facts_digest, quota_day, new_sets_today, subjects_today"
     ),
     "subject": (
-        "id, host_id, sid_hmac, group_id, standing, first_seen_at, changed_at, probes_id, uv_id, environment_id,"
-        " policy_id, token_id"
+        "id, bucket, host_id, sid_hmac, group_id, standing, first_seen_at, changed_at, probes_id, uv_id,"
+        " environment_id, policy_id, token_id"
     ),
-    "pulse": "subject_id, epoch, sequence, recent, said, last_seen_at, received, missed",
-    "transition": "subject_id, at, kind, old_id, new_id",
+    "pulse": "subject_id, bucket, epoch, sequence, recent, said, last_seen_at, received, missed",
+    "transition": "subject_id, bucket, at, kind, old_id, new_id",
     "tally": "group_id, standing, set_id, subjects",
 }
 """What is copied, and in this order."""
@@ -46,11 +47,11 @@ _TOKEN = KIND_NUMBERS["token"]
 _ACTIVE = int(HostState.ACTIVE)
 _PLACEHOLDER = "S-1-5-21-1004336348-1177238915-682003330-000000"
 _FACT_SET = struct.Struct(">hiqihi32si").pack
-_HOST_START = struct.Struct(">hiqiiihi").pack
+_HOST_START = struct.Struct(">hiqihiiihi").pack
 _HOST_END = struct.Struct(">i32siiiiii").pack
-_SUBJECT = struct.Struct(">hiqiqi16siiihiqiqiqiqiqiqiq").pack
-_PULSE = struct.Struct(">hiqiqiqi128si16siqiqiq").pack
-_TRANSITION = struct.Struct(">hiqiqihiqiq").pack
+_SUBJECT = struct.Struct(">hiqihiqi16siiihiqiqiqiqiqiqiq").pack
+_PULSE = struct.Struct(">hiqihiqiqi128si16siqiqiq").pack
+_TRANSITION = struct.Struct(">hiqihiqihiqiq").pack
 _TALLY = struct.Struct(">hiiihiqiq").pack
 
 # The tags of reports that nobody can send again.
@@ -215,6 +216,7 @@ def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
     ends: dict[tuple[str, bool], bytes] = {}
     for number, host in enumerate(chunk, at):
         host_id, subject_id = plan.first_host + number, plan.first_subject + number
+        bucket = bucket_of(host_id)
         group_id = groups[host.department.name]
         opened = is_opened(host)
         end = ends.get((host.department.name, host.number % 3 == 0))
@@ -228,7 +230,7 @@ def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
             secret = hashlib.sha256(voices.secret_of(host.number).encode()).digest()
         facts = hashlib.sha256(host_body(host).encode()).digest()
         hosts.append(
-            _HOST_START(19, 8, host_id, 4, group_id, 2, _ACTIVE, len(secret))
+            _HOST_START(20, 8, host_id, 2, bucket, 4, group_id, 2, _ACTIVE, len(secret))
             + secret
             + struct.pack(">iqi?i?i", 8, enrolled, 1, False, 1, False, len(name))
             + name
@@ -252,9 +254,11 @@ def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
         changed_at = policy_at if opened else first_at
         subjects.append(
             _SUBJECT(
-                12,
+                13,
                 8,
                 subject_id,
+                2,
+                bucket,
                 8,
                 host_id,
                 16,
@@ -284,9 +288,11 @@ def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
         seen_at = first_at if host.silent else plan.today_at
         pulses.append(
             _PULSE(
-                8,
+                9,
                 8,
                 subject_id,
+                2,
+                bucket,
                 8,
                 enrolled,
                 8,
@@ -308,7 +314,9 @@ def _pack(plan: Plan, sets: _Sets, chunk: list[MadeHost], at: int) -> Packed:
             for kind in range(4):
                 if before[kind] != after[kind]:
                     transitions.append(
-                        _TRANSITION(5, 8, subject_id, 8, policy_at, 2, kind + 1, 8, before[kind], 8, after[kind])
+                        _TRANSITION(
+                            6, 8, subject_id, 2, bucket, 8, policy_at, 2, kind + 1, 8, before[kind], 8, after[kind]
+                        )
                     )
     made, sets.rows = sets.rows, []
     rows = {

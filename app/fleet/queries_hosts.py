@@ -22,6 +22,7 @@ from app.fleet.probes import PatternFact
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NAMES,
+    PULSE_OF_SUBJECT,
     FactSet,
     Host,
     HostGroup,
@@ -163,7 +164,7 @@ def _host_lines(session: Session, ids: list[int]) -> tuple[HostLine, ...]:
     subjects: defaultdict[int, list[Any]] = defaultdict(list)
     query = (
         select(Subject.host_id, Subject.standing, Subject.probes_id, Subject.uv_id, Pulse.last_seen_at)
-        .join(Pulse, Pulse.subject_id == Subject.id)
+        .join(Pulse, PULSE_OF_SUBJECT)
         .where(Subject.host_id.in_(ids), Pulse.received > 0)
     )
     for row in session.execute(query):
@@ -211,7 +212,7 @@ def _host_lines(session: Session, ids: list[int]) -> tuple[HostLine, ...]:
 def _subjects_of(session: Session, host_id: int) -> tuple[SubjectDetail, ...]:
     rows = session.execute(
         select(Subject, Pulse)
-        .join(Pulse, Pulse.subject_id == Subject.id)
+        .join(Pulse, PULSE_OF_SUBJECT)
         .where(Subject.host_id == host_id, Pulse.received > 0)
         .order_by(Subject.id)
         .limit(200)

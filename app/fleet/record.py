@@ -11,11 +11,12 @@ import hmac
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
+from typing import Any
 
 from sqlalchemy import Connection
 
 from app.fleet import rows_postgresql, rows_sqlite
+from app.fleet.buckets import bucket_of
 from app.fleet.facts import Flag, HostColumns
 from app.fleet.rows import (
     DeltaRow,
@@ -39,6 +40,9 @@ from app.fleet.tables import NO_SET
 
 DAY_MS = 86_400_000
 RETRY_SOON_S = 5
+
+_Rows = Any
+"""One of the two modules of statements, or those of one bucket: `rows_postgresql.OneBucket`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,15 +154,19 @@ def record_reports(
     linux_group: int,
     limits: Limits | None = None,
     stopped: frozenset[int] = frozenset(),
+    bucket: int | None = None,
 ) -> list[Outcome]:
     """Records a group of reports and commits; the outcomes are in the order of the reports.
 
     `connection` must have no transaction open; `sets` belongs to the calling thread; `linux_group` is the group that
     Linux hosts go to; `stopped` are the groups in which nothing is to be probed (see `probing.read_stopped`).
+    In a cluster all reports are of hosts in one `bucket`.
 
     raises: the driver's errors, and then an unknown part of the group is recorded (sending it again is safe).
     """
-    rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
+    rows: _Rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
+    if bucket is not None:
+        rows = rows_postgresql.OneBucket(bucket)
     limits = limits or Limits()
     outcomes: list[Outcome] = [TRY_AGAIN] * len(reports)
     with connection.begin():
@@ -191,7 +199,7 @@ def _tell_stopped(
 
 
 def _record_round(
-    rows: ModuleType,
+    rows: _Rows,
     cursor: object,
     reports: Sequence[Incoming],
     indexes: Sequence[int],
@@ -237,9 +245,7 @@ def _record_round(
     return work
 
 
-def _load(
-    rows: ModuleType, cursor: object, changed: Iterable[Incoming], work: _Work, now_ms: int, sets: SetCache
-) -> None:
+def _load(rows: _Rows, cursor: object, changed: Iterable[Incoming], work: _Work, now_ms: int, sets: SetCache) -> None:
     """Reads what the reports that changed something need: pointers, hosts, and the ids of the sets they name."""
     by_subject = {one.row.subject_id: one for report in changed if (one := work.live.get(report.key)) is not None}
     if by_subject:
@@ -405,7 +411,7 @@ def _move(report: Incoming, live: _Live, host: HostRow, work: _Work, at: int, li
     if live.row.received:
         for number, (old_id, new_id) in enumerate(zip(old[3:], ids, strict=True), 1):
             if old_id != new_id:
-                work.transitions.append(TransitionRow(old.id, at, number, old_id, new_id))
+                work.transitions.append(TransitionRow(old.id, bucket_of(host.id), at, number, old_id, new_id))
     live.pointers = new
     live.pointed = True
 
@@ -439,7 +445,7 @@ def _host_update(host: HostRow, digest: bytes, columns: HostColumns) -> HostUpda
     )
 
 
-def _write(rows: ModuleType, cursor: object, work: _Work) -> None:
+def _write(rows: _Rows, cursor: object, work: _Work) -> None:
     touched = [one for one in work.live.values() if one.touched]
     if touched:
         rows.update_pulses(cursor, [PulseUpdate(*one.row[2:-1]) for one in touched])
@@ -464,7 +470,7 @@ def _write_if(write: Callable[[object, list[object]], None], cursor: object, wha
         write(cursor, list(what))
 
 
-def _prepare(rows: ModuleType, cursor: object, reports: Sequence[Incoming], work: _Work, now_ms: int) -> None:
+def _prepare(rows: _Rows, cursor: object, reports: Sequence[Incoming], work: _Work, now_ms: int) -> None:
     """Makes the sets and subjects that reports wait for, and counts them against their hosts' day."""
     new_sets: dict[tuple[int, bytes], NewSet] = {}
     subjects: dict[HostKey, NewSubject] = {}

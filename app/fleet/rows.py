@@ -110,6 +110,7 @@ class HostUpdate(NamedTuple):
 
 class TransitionRow(NamedTuple):
     subject_id: int
+    bucket: int
     at: int
     kind: int
     old_id: int | None

@@ -42,12 +42,13 @@ INSERT INTO fact_set (kind, digest, body, flags, facts, created_at) VALUES (?, ?
 ON CONFLICT (kind, digest) DO NOTHING
 """
 _INSERT_SUBJECT = """
-INSERT INTO subject (host_id, sid_hmac, group_id, standing, first_seen_at, changed_at) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT (host_id, sid_hmac) DO NOTHING RETURNING id
+INSERT INTO subject (host_id, sid_hmac, group_id, standing, first_seen_at, changed_at, bucket)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?1 % 256)
+ON CONFLICT (host_id, sid_hmac) DO NOTHING RETURNING id, bucket
 """
 _INSERT_PULSE = """
-INSERT INTO pulse (subject_id, epoch, sequence, recent, said, last_seen_at, received, missed)
-VALUES (?, 0, 0, x'', x'', 0, 0, 0)
+INSERT INTO pulse (subject_id, bucket, epoch, sequence, recent, said, last_seen_at, received, missed)
+VALUES (?, ?, 0, 0, x'', x'', 0, 0, 0)
 """
 _ADD_QUOTA = """
 UPDATE host SET quota_day = :day,
@@ -70,14 +71,14 @@ UPDATE host SET group_id = ?, facts_digest = ?, name = ?, platform = ?, os = ?, 
 WHERE id = ?
 """
 _INSERT_TRANSITION = """
-INSERT INTO transition (subject_id, at, kind, old_id, new_id) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+INSERT INTO transition (subject_id, bucket, at, kind, old_id, new_id) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 _INSERT_SIGHTING = """
 INSERT INTO sighting (host_id, at, channel, record, subject_id, recorded_at, event_id, pattern, path, collection,
-  rule_id, sha256, fqbn)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+  rule_id, sha256, fqbn, bucket)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?1 % 256) ON CONFLICT DO NOTHING
 """
-_INSERT_DELTA = "INSERT INTO tally_delta (group_id, standing, set_id, delta) VALUES (?, ?, ?, ?)"
+_INSERT_DELTA = "INSERT INTO tally_delta (group_id, standing, set_id, delta, bucket) VALUES (?, ?, ?, ?, 0)"
 
 
 def lock_pulses(cursor: Any, keys: Sequence[HostKey]) -> list[tuple[int, PulseRow]]:

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.db.base import Base, to_ms
+from app.fleet.buckets import are_in, bucket_of
 from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
 
 DAY_MS = 86_400_000
@@ -114,10 +115,13 @@ def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
 
 def _lock_known(connection: Connection, days: list[tuple[int, int]]) -> defaultdict[tuple[int, int], dict[str, int]]:
     known: defaultdict[tuple[int, int], dict[str, int]] = defaultdict(dict)
+    buckets = {bucket_of(host_id) for host_id, _day in days}
+    # In a cluster all are in one bucket, and only so can their rows be locked.
+    bucket = buckets.pop() if len(buckets) == 1 else None
     for begin in range(0, len(days), SOME):
         for host_id, day, rule_id, uses in connection.execute(
             select(RuleUse.host_id, RuleUse.day, RuleUse.rule_id, RuleUse.uses)
-            .where(tuple_(RuleUse.host_id, RuleUse.day).in_(days[begin : begin + SOME]))
+            .where(*are_in(bucket, RuleUse), tuple_(RuleUse.host_id, RuleUse.day).in_(days[begin : begin + SOME]))
             .order_by(RuleUse.host_id, RuleUse.day, RuleUse.rule_id)
             .with_for_update()
         ):
@@ -141,7 +145,7 @@ def _insert_new(connection: Connection, new: Mapping[UseKey, int]) -> set[UseKey
         return set()
     made = (
         insert_into(connection, RuleUse)
-        .on_conflict_do_nothing(index_elements=[RuleUse.host_id, RuleUse.day, RuleUse.rule_id])
+        .on_conflict_do_nothing()
         .returning(RuleUse.host_id, RuleUse.day, RuleUse.rule_id)
     )
     values = [UseRow(*key, uses)._asdict() for key, uses in sorted(new.items())]
@@ -155,11 +159,21 @@ def _update_grown(connection: Connection, grown: Mapping[UseKey, int]) -> None:
         update(RuleUse)
         .where(
             RuleUse.host_id == bindparam("of_host"),
+            RuleUse.bucket == bindparam("of_bucket"),
             RuleUse.day == bindparam("of_day"),
             RuleUse.rule_id == bindparam("of_rule"),
         )
         .values(uses=bindparam("more")),
-        [{"of_host": key[0], "of_day": key[1], "of_rule": key[2], "more": uses} for key, uses in sorted(grown.items())],
+        [
+            {
+                "of_host": key[0],
+                "of_bucket": bucket_of(key[0]),
+                "of_day": key[1],
+                "of_rule": key[2],
+                "more": uses,
+            }
+            for key, uses in sorted(grown.items())
+        ],
     )
 
 

@@ -10,10 +10,11 @@ from sqlalchemy import Connection, case, select, update
 from app.db.base import from_ms, to_ms
 from app.db.slices import slice_of, walk
 from app.fleet import rows_postgresql, rows_sqlite
+from app.fleet.buckets import are_in, parts_of
 from app.fleet.record import count_move
 from app.fleet.rows import DeltaRow, SubjectUpdate
 from app.fleet.standing import Standing
-from app.fleet.tables import Host, Pulse, Subject
+from app.fleet.tables import PULSE_OF_SUBJECT, SUBJECT_OF_HOST, Host, Pulse, Subject
 
 BATCH = 1000
 EPHEMERAL_HOURS = 24
@@ -22,11 +23,12 @@ EPHEMERAL_HOURS = 24
 def mark_silent(connection: Connection, at: datetime, *, days: int) -> int:
     """Takes subjects not seen for `days` (of ephemeral hosts: 24 hours) out of the counts; how many. Commits."""
     marked = 0
-    for after, until in walk(connection, Pulse.subject_id):
+    ranges = ((bucket, *one) for bucket in parts_of(connection) for one in walk(connection, Pulse.subject_id))
+    for bucket, after, until in ranges:
         last_id = after
         while True:
             with slice_of(connection):
-                ids = _lock_silent(connection, at, days, after=last_id, until=until)
+                ids = _lock_silent(connection, at, days, bucket, after=last_id, until=until)
                 if ids:
                     set_standing(connection, ids, Standing.SILENT, at)
             marked += len(ids)
@@ -36,14 +38,17 @@ def mark_silent(connection: Connection, at: datetime, *, days: int) -> int:
     return marked
 
 
-def _lock_silent(connection: Connection, at: datetime, days: int, *, after: int, until: int) -> list[int]:
+def _lock_silent(
+    connection: Connection, at: datetime, days: int, bucket: int | None, *, after: int, until: int
+) -> list[int]:
     long_ago, a_day_ago = to_ms(at - timedelta(days=days)), to_ms(at - timedelta(hours=EPHEMERAL_HOURS))
     limit = case((Host.ephemeral, a_day_ago), else_=long_ago)
     query = (
         select(Pulse.subject_id)
-        .join(Subject, Subject.id == Pulse.subject_id)
-        .join(Host, Host.id == Subject.host_id)
+        .join(Subject, PULSE_OF_SUBJECT)
+        .join(Host, SUBJECT_OF_HOST)
         .where(
+            *are_in(bucket, Pulse, Subject, Host),
             Pulse.subject_id > after,
             Pulse.subject_id <= until,
             # Said of the pulse alone: of most nothing more is looked up.

@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    and_,
     event,
     false,
     text,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import BIG_ID, BYTES, Base
+from app.fleet.buckets import bucket_of_row, key_in_bucket, number_host, one_of, refer_in_bucket
 
 KIND_NUMBERS = {"probes": 1, "uv": 2, "environment": 3, "policy": 4, "token": 5}
 """The shared kinds of fact sets and the numbers under which they are stored."""
@@ -86,6 +88,7 @@ class Host(Base):
         Index(None, "name", "id"),
         Index(None, "group_id", "name", "id"),
         Index(None, "account_hash"),
+        key_in_bucket("id"),
         Index(
             "ix_host_inactive",
             "state",
@@ -107,6 +110,7 @@ class Host(Base):
     )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    bucket: Mapped[int] = mapped_column(SmallInteger)
     group_id: Mapped[int] = mapped_column(ForeignKey("host_group.id"))
     state: Mapped[int] = mapped_column(SmallInteger)
     token_hash: Mapped[bytes] = mapped_column(BYTES)
@@ -137,11 +141,11 @@ class HostTag(Base):
     """A word that administrators gave to a host, beside its one group."""
 
     __tablename__ = "host_tag"
+    __table_args__ = (*refer_in_bucket("host_id", "host"),)
 
     tag: Mapped[str] = mapped_column(String(60), primary_key=True)
-    host_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey("host.id", ondelete="CASCADE"), primary_key=True, index=True, autoincrement=False
-    )
+    host_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, index=True, autoincrement=False)
+    bucket: Mapped[int] = mapped_column(SmallInteger, default=bucket_of_row)
 
 
 class Subject(Base):
@@ -153,7 +157,9 @@ class Subject(Base):
 
     __tablename__ = "subject"
     __table_args__ = (
-        UniqueConstraint("host_id", "sid_hmac"),
+        *one_of("host_id", "sid_hmac"),
+        *refer_in_bucket("host_id", "host"),
+        key_in_bucket("id"),
         Index(None, "probes_id"),
         Index(None, "uv_id"),
         Index(None, "policy_id"),
@@ -162,7 +168,8 @@ class Subject(Base):
     )
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
-    host_id: Mapped[int] = mapped_column(ForeignKey("host.id", ondelete="CASCADE"))
+    bucket: Mapped[int] = mapped_column(SmallInteger, default=bucket_of_row)
+    host_id: Mapped[int] = mapped_column(BIG_ID)
     sid_hmac: Mapped[bytes] = mapped_column(BYTES)
     group_id: Mapped[int] = mapped_column(Integer)
     standing: Mapped[int] = mapped_column(SmallInteger)
@@ -185,13 +192,13 @@ class Pulse(Base):
     __tablename__ = "pulse"
     __table_args__ = (
         # Reports seldom change `missed`, so an index of the few that have it spoils no update in place.
+        *refer_in_bucket("subject_id", "subject"),
         Index("ix_pulse_missed", "subject_id", postgresql_where=text("missed > 0"), sqlite_where=text("missed > 0")),
         {"postgresql_with": {"fillfactor": 50}},
     )
 
-    subject_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey("subject.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
-    )
+    subject_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    bucket: Mapped[int] = mapped_column(SmallInteger)
     epoch: Mapped[int] = mapped_column(BigInteger)
     sequence: Mapped[int] = mapped_column(BigInteger)
     recent: Mapped[bytes] = mapped_column(BYTES)
@@ -212,6 +219,7 @@ class Transition(Base):
     subject_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     at: Mapped[datetime] = mapped_column(primary_key=True)
     kind: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    bucket: Mapped[int] = mapped_column(SmallInteger)
     old_id: Mapped[int | None] = mapped_column(BigInteger)
     new_id: Mapped[int | None] = mapped_column(BigInteger)
 
@@ -231,6 +239,7 @@ class Sighting(Base):
     at: Mapped[datetime] = mapped_column(primary_key=True)
     channel: Mapped[str] = mapped_column(String(120), primary_key=True)
     record: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    bucket: Mapped[int] = mapped_column(SmallInteger, default=bucket_of_row)
     subject_id: Mapped[int] = mapped_column(BigInteger)
     recorded_at: Mapped[datetime]
     event_id: Mapped[int] = mapped_column(Integer)
@@ -260,6 +269,8 @@ class TallyDelta(Base):
     __tablename__ = "tally_delta"
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    bucket: Mapped[int] = mapped_column(SmallInteger, default=0)
+    """Of the commit that it came with, where commits are made by bucket; else 0."""
     group_id: Mapped[int] = mapped_column(Integer)
     standing: Mapped[int] = mapped_column(SmallInteger)
     set_id: Mapped[int] = mapped_column(BigInteger)
@@ -346,6 +357,12 @@ class Absence(Base):
     subjects: Mapped[int] = mapped_column(BigInteger)
     counted_at: Mapped[datetime]
 
+
+event.listen(Host, "before_insert", number_host)
+
+SUBJECT_OF_HOST = and_(Subject.host_id == Host.id, Subject.bucket == Host.bucket)
+PULSE_OF_SUBJECT = and_(Pulse.subject_id == Subject.id, Pulse.bucket == Subject.bucket)
+"""How these are joined: also by their bucket, so that a cluster need not look on every node."""
 
 PARTITIONED = ("transition", "sighting")
 """Tables kept by month on PostgreSQL."""

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String
+from sqlalchemy import BigInteger, Index, Integer, SmallInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base
+from app.fleet.buckets import bucket_of_row, key_in_bucket, refer_in_bucket
 
 
 class RuleUse(Base):
     """How often a rule let something start on a host on a day (UTC), by the host's own count. No user, no path."""
 
     __tablename__ = "rule_use"
-    __table_args__ = (Index(None, "day"),)
-
-    host_id: Mapped[int] = mapped_column(
-        BigInteger, ForeignKey("host.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    __table_args__ = (
+        *refer_in_bucket("host_id", "host"),
+        key_in_bucket("host_id", "day", "rule_id"),
+        Index(None, "day"),
     )
+
+    host_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    bucket: Mapped[int] = mapped_column(SmallInteger, default=bucket_of_row)
     day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     """Days since 1970."""
     rule_id: Mapped[str] = mapped_column(String(36), primary_key=True)

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidError
-from app.fleet.tables import Pulse, Subject
+from app.fleet.tables import PULSE_OF_SUBJECT, Pulse, Subject
 from app.ingest.generator import Station
 
 CHUNK = 500
@@ -75,7 +75,7 @@ def compare(session: Session, ledger: Sequence[LedgerLine]) -> Iterator[Mismatch
             host_id: int(count)
             for host_id, count in session.execute(
                 select(Subject.host_id, func.sum(Pulse.received))
-                .join(Pulse, Pulse.subject_id == Subject.id)
+                .join(Pulse, PULSE_OF_SUBJECT)
                 .where(Subject.host_id.in_([line.host_id for line in chunk]))
                 .group_by(Subject.host_id)
             )

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import DATA_ERRORS, DRIVER_ERRORS
+from app.fleet.buckets import bucket_of
 from app.fleet.probing import read_stopped
 from app.fleet.record import TRY_AGAIN, Incoming, Limits, Outcome, record_reports
 from app.fleet.sets import SetCache
@@ -49,6 +50,7 @@ class Writer:
         limits: Limits,
         group_reports: int,
         group_wait_s: float,
+        by_bucket: bool = False,
         queue_reports: int,
         queue_age_s: float,
     ) -> None:
@@ -57,6 +59,7 @@ class Writer:
         self._limits = limits
         self._group_reports = group_reports
         self._group_wait_s = group_wait_s
+        self._by_bucket = by_bucket
         self._queue_reports = queue_reports
         self._queue_age_s = queue_age_s
         self._queue: deque[_Member] = deque()
@@ -110,8 +113,8 @@ class Writer:
                 self._full.wait(self._group_wait_s)
             self._full.clear()
             group = self._take_group()
-            if group:
-                self._answer(group, self._write(group))
+            for part in self._parts(group):
+                self._answer(part, self._write(part))
         self._disconnect()
 
     def _take_group(self) -> list[_Member]:
@@ -127,6 +130,15 @@ class Writer:
         if expired:
             self._answer(expired, [TRY_AGAIN] * len(expired))
         return group
+
+    def _parts(self, group: list[_Member]) -> list[list[_Member]]:
+        """What of a group is committed together."""
+        if not self._by_bucket:
+            return [group] if group else []
+        parts: defaultdict[int, list[_Member]] = defaultdict(list)
+        for member in group:
+            parts[bucket_of(member.report.host_id)].append(member)
+        return list(parts.values())
 
     def _write(self, group: list[_Member]) -> list[Outcome]:
         reports = [member.report for member in group]
@@ -162,6 +174,7 @@ class Writer:
             linux_group=self._linux_group,
             limits=self._limits,
             stopped=self._stopped,
+            bucket=bucket_of(reports[0].host_id) if self._by_bucket else None,
         )
 
     def _disconnect(self) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from app.db.paging import Page, decode_cursor, encode_cursor
 from app.errors import InvalidError
 from app.fleet.standing import Standing
-from app.fleet.tables import FactSet, Host, HostGroup, Subject
+from app.fleet.tables import SUBJECT_OF_HOST, FactSet, Host, HostGroup, Subject
 from app.policies.after import AfterJudge, Because, Reason, first_reason, summed
 from app.policies.profiles import read_profiles
 
@@ -176,7 +176,7 @@ def _next_users(
             Subject.probes_id,
             Subject.token_id,
         )
-        .join(Subject, Subject.host_id == Host.id)
+        .join(Subject, SUBJECT_OF_HOST)
         .join(HostGroup, HostGroup.id == Host.group_id)
         .where(Subject.standing == Standing.COUNTED.value, *among)
         .order_by(Host.name, Host.id)

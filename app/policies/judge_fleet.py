@@ -20,10 +20,11 @@ from agent.contract.canonical import ContractError, digest
 from app.applocker.model import AppLockerError
 from app.db.base import to_ms
 from app.fleet import rows_postgresql, rows_sqlite
+from app.fleet.buckets import are_in, parts_of
 from app.fleet.facts import read_set
 from app.fleet.record import count_move
 from app.fleet.rows import DeltaRow, NewSet, PointerRow, SubjectUpdate
-from app.fleet.tables import KIND_NUMBERS, FactSet, Pulse, Subject, Transition
+from app.fleet.tables import KIND_NUMBERS, PULSE_OF_SUBJECT, FactSet, Pulse, Subject, Transition
 from app.policies.judged import judge_probes
 
 log = logging.getLogger("wayleave.jobs")
@@ -60,11 +61,15 @@ def judge_untried(connection: Connection, at: datetime, judging: Judging) -> int
     _find_open_sets(connection, judging)
     if len(judging.judged) > MAX_REMEMBERED:
         judging.judged.clear()
+    return sum(_judge_part(connection, at, judging, bucket) for bucket in parts_of(connection))
+
+
+def _judge_part(connection: Connection, at: datetime, judging: Judging, bucket: int | None) -> int:
     moved = 0
     after = 0
     while judging.open_sets:
         with connection.begin():
-            some = _lock_subjects(connection, judging, after)
+            some = _lock_subjects(connection, judging, bucket, after)
             if some:
                 moved += _move(connection, some, at, judging)
         if len(some) < BATCH:
@@ -86,7 +91,7 @@ def _find_open_sets(connection: Connection, judging: Judging) -> None:
                 judging.open_sets.add(set_id)
 
 
-def _lock_subjects(connection: Connection, judging: Judging, after: int) -> list[tuple[int, _Said]]:
+def _lock_subjects(connection: Connection, judging: Judging, bucket: int | None, after: int) -> list[tuple[int, _Said]]:
     """Subjects with open outcomes whose combination is not known to stay open, their pulses locked."""
     hopeless = [said for said, set_id in judging.judged.items() if set_id is None]
     query = (
@@ -98,8 +103,8 @@ def _lock_subjects(connection: Connection, judging: Judging, after: int) -> list
             Subject.environment_id,
             Subject.uv_id,
         )
-        .join(Pulse, Pulse.subject_id == Subject.id)
-        .where(Subject.id > after, Subject.probes_id.in_(sorted(judging.open_sets)))
+        .join(Pulse, PULSE_OF_SUBJECT)
+        .where(*are_in(bucket, Subject, Pulse), Subject.id > after, Subject.probes_id.in_(sorted(judging.open_sets)))
         .order_by(Subject.id)
         .limit(BATCH)
         .with_for_update(of=Pulse, skip_locked=True)

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from app.db.base import to_ms
 from app.fleet.rule_uses import ANY_RULE, DAY_MS, TOLD_DAYS, insert_into
@@ -84,8 +84,8 @@ def find_countable(body: str) -> set[str]:
 def _count_hosts(connection: Connection, today: int) -> int:
     """On how many hosts that count each rule is in force, by the policies that their users last reported."""
     counting = (
-        select(RuleUse.host_id)
-        .join(Host, Host.id == RuleUse.host_id)
+        select(RuleUse.host_id, RuleUse.bucket)
+        .join(Host, and_(Host.id == RuleUse.host_id, Host.bucket == RuleUse.bucket))
         .where(Host.state == HostState.ACTIVE.value)
         .distinct()
         .subquery()
@@ -93,7 +93,7 @@ def _count_hosts(connection: Connection, today: int) -> int:
     hosts = func.count(Subject.host_id.distinct())
     policies = connection.execute(
         select(Subject.policy_id, hosts)
-        .join(counting, counting.c.host_id == Subject.host_id)
+        .join(counting, and_(counting.c.host_id == Subject.host_id, counting.c.bucket == Subject.bucket))
         .where(Subject.policy_id.is_not(None))
         .group_by(Subject.policy_id)
         .order_by(hosts.desc(), Subject.policy_id)

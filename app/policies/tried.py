@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import and_, func, select, union_all
 from sqlalchemy.orm import Session
 
 from app.applocker.evaluate import collection_of
@@ -90,6 +90,7 @@ def _files(session: Session, patterns: Sequence[str]) -> list[Any]:
         Sighting.fqbn,
         Sighting.host_id,
         Sighting.subject_id,
+        Sighting.bucket,
     )
     # Pattern by pattern, as the index has them: a common pattern must not hide a rare one.
     parts = [
@@ -114,7 +115,7 @@ def _files(session: Session, patterns: Sequence[str]) -> list[Any]:
     return list(
         session.execute(
             select(*alike, hosts)
-            .join(Subject, Subject.id == newest.c.subject_id)
+            .join(Subject, and_(Subject.id == newest.c.subject_id, Subject.bucket == newest.c.bucket))
             .where(Subject.standing == Standing.COUNTED.value)
             .group_by(*alike)
             .order_by(hosts.desc(), newest.c.path)

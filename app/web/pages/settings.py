@@ -30,6 +30,7 @@ _GROUPS = {
         "database_pool",
         "group_reports",
         "group_wait_ms",
+        "commit_by_bucket",
         "queue_reports",
         "queue_age_s",
         "reports_in_flight",

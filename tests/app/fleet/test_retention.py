@@ -36,7 +36,8 @@ def history(engine: Engine, times: Sequence[datetime]) -> None:
     """A transition and a sighting at each of these times."""
     with engine.begin() as connection:
         connection.execute(
-            insert(Transition), [{"subject_id": 1, "at": at, "kind": 1, "old_id": 1, "new_id": 2} for at in times]
+            insert(Transition),
+            [{"subject_id": 1, "bucket": 1, "at": at, "kind": 1, "old_id": 1, "new_id": 2} for at in times],
         )
         connection.execute(
             insert(Sighting),
