@@ -13,6 +13,7 @@ from app.audit.queries import EntryPage, list_entries
 from app.db.base import now
 from app.db.session import SessionDep
 from app.errors import InvalidError
+from app.fleet.fold import Waiting, count_waiting
 from app.fleet.installs import Installs, read_installs
 from app.fleet.queries import (
     GroupCount,
@@ -28,6 +29,7 @@ from app.fleet.queries_hosts import HostDetail, HostFilter, HostLine, get_host, 
 from app.fleet.queries_sightings import Seen, SeenFile, look_at_sightings, read_seen
 from app.fleet.queries_trend import TrendDay, VersionTrend, read_trend, read_version_trend
 from app.fleet.rule_uses import KEPT_DAYS
+from app.fleet.sharing import Sharing, find_sharing
 from app.fleet.standing import Standing
 from app.fleet.tags import TagCount, list_tags
 from app.jobs.queries import JobLine, list_jobs
@@ -66,6 +68,14 @@ class HostPage:
 
     hosts: tuple[HostLine, ...]
     next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether the server can stay small and keeps up. `waiting`: changes that no count has yet."""
+
+    sharing: Sharing | None
+    waiting: Waiting
 
 
 @router.get("/overview")
@@ -235,6 +245,12 @@ def get_policy_rules(
 def get_jobs(caller: ApiManageSettings, session: SessionDep) -> list[JobLine]:  # noqa: ARG001 - the guard
     """What the server does by the clock, and how each last run went."""
     return list(list_jobs(session))
+
+
+@router.get("/health")
+def get_health(caller: ApiManageSettings, session: SessionDep) -> Health:  # noqa: ARG001 - the guard
+    """How well workstations share their facts (null: not measured yet), and how many changes wait to be counted."""
+    return Health(sharing=find_sharing(session), waiting=count_waiting(session))
 
 
 @router.get("/audit")

@@ -25,6 +25,7 @@ from app.policies.queries_exports import get_kept_export
 from app.policies.queries_rule_sets import RuleSet, get_rule_set, list_approvals, list_comments
 from app.policies.review import review_of
 from app.policies.simulations import find_simulating
+from app.policies.verified import Verified, list_verified
 from app.requests.queries import Group, list_groups
 from app.web.guards import ApiGuard, ApiManageAgents, ApiViewFleet
 
@@ -116,6 +117,12 @@ def get_one_export(caller: ApiViewFleet, session: SessionDep, export_id: Number)
         "rules": [_rule(one) for one in kept.export.rules],
         "arrival": asdict(read_arrival(session, export_id)),
     }
+
+
+@router.get("/verified")
+def get_verified(caller: ApiViewFleet, session: SessionDep) -> list[Verified]:  # noqa: ARG001 - the guard
+    """What real PCs did with the cases of the conformance kit, each recorded answer."""
+    return list(list_verified(session))
 
 
 @router.get("/requests")

@@ -144,3 +144,13 @@ def test_hosts_by_every_filter_of_the_page(server: FastAPI, fleet: Engine) -> No
     assert names(policy=policy) < everybody
     some = next(iter(everybody))
     assert names(name=some) == names(q=some) == {some}
+
+
+def test_health_and_what_was_verified(server: FastAPI, fleet: Engine) -> None:
+    viewer, administrator = program(server, "viewer"), program(server, "administrator")
+    assert viewer.get("/api/v1/verified").json() == []
+    assert viewer.get("/api/v1/health").status_code == 403
+    assert administrator.get("/api/v1/health").json() == {
+        "sharing": None,
+        "waiting": {"changes": 0, "is_many": False},
+    }
