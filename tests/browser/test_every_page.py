@@ -111,7 +111,7 @@ def test_pages_for_people_who_are_signed_in(
     page.get_by_role("button", name="Show the rules").click()
     page.get_by_text("is not a SID").first.wait_for()
     problems += problems_of(page, f"export-refused-{look}")
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -150,7 +150,7 @@ def test_pages_of_an_empty_server(
     page.goto("/settings")
     problems += problems_of(page, f"forbidden-{look}")
     problems += _problems_of_codes(page, look)
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 def _problems_of_codes(page: Page, look: str) -> list[str]:
