@@ -7,6 +7,7 @@ in the counts: silent and revoked ones are listed by their standing.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -33,6 +34,7 @@ from sqlalchemy.types import BigInteger, Integer
 from agent import catalogue
 from agent.contract.facts import Engine
 from app.db.base import now
+from app.db.slices import is_among
 from app.errors import InvalidError
 from app.fleet.absence import GAP, SILENT
 from app.fleet.facts import version_mark
@@ -61,6 +63,8 @@ FEW_NAMES_FROM = 5
 """So long a beginning of a name is taken to fit few hosts."""
 FEW_SUBJECTS = 4000
 """So many subjects at most are looked up one by one."""
+FEW_SEEN = 10_000
+"""So many subjects last seen at a time are named to the database; of more, hosts are walked."""
 MAX_SETS_LISTED = 5000
 """So many sets at most are named to the database."""
 MAX_GROUPS_WALKED = 40
@@ -149,6 +153,8 @@ def count_or_tally(session: Session, wanted: HostFilter, limit: int = 1000) -> t
     Nobody has counted the hosts then. The users are a good guess of how many lines a list of them has.
     """
     conditions = _conditions(session, wanted)
+    if wanted == HostFilter(seen=wanted.seen) and wanted.seen in ("week", "older") and _are_many_seen(session, wanted):
+        return limit, None
     by_tallies = not (wanted.name or wanted.state or wanted.tag or wanted.seen) and wanted.attested is None
     many = None
     if by_tallies and wanted.standing is not Standing.SILENT:
@@ -337,11 +343,42 @@ def _seen(session: Session, wanted: HostFilter, span: str) -> _Condition:
     spans = {"day": at >= day, "week": and_(at < day, at >= week), "older": at < week}
     if span not in spans:
         raise InvalidError(f"Choose one of {', '.join(spans)}.", field="seen")
+    is_narrow = wanted.standing is not None or wanted.group_id is not None
+    if span != "day" and not is_narrow:
+        few = _few_seen(session, span, spans[span])
+        if few is not None:
+            ids = [subject for subject, _group in few]
+            return _Condition(holds=is_among(session.connection(), Subject.id, ids), have=Counter(g for _, g in few))
     have = _by_group(session, wanted, select(func.sum(Tally.subjects)).where(Tally.set_id == NO_SET), Tally)
-    if span != "day":
-        # No tally knows them. Few as a rule: to look at all pulses once is quicker than to ask host by host.
+    if span != "day" and is_narrow:
+        # Few as a rule: to look at all subjects of a group once is quicker than to ask host by host.
         have = {group: min(count, FEW_SUBJECTS // len(have)) for group, count in have.items()}
     return _Condition(holds=_pulse(spans[span]), have=have)
+
+
+def _are_many_seen(session: Session, wanted: HostFilter) -> bool:
+    """Whether it was found, when the conditions were read, that many were last seen then."""
+    return wanted.seen in session.info.get("few_seen", {}) and session.info["few_seen"][wanted.seen] is None
+
+
+def _few_seen(session: Session, span: str, condition: ColumnElement[bool]) -> list[tuple[int, int]] | None:
+    """The subjects, with their groups, who were last seen then; None if they are many. Looked for once in a session.
+
+    No tally knows them and no index: reports change when somebody was seen all the time. The pulses are gone over
+    once, without anything that is joined to them.
+    """
+    known: dict[str, list[tuple[int, int]] | None] = session.info.setdefault("few_seen", {})
+    if span not in known:
+        pulses = select(Pulse.subject_id).where(Pulse.received > 0, condition)
+        chosen = pulses.cte("seen_then").prefix_with("MATERIALIZED", dialect="postgresql")
+        rows = session.execute(
+            select(Subject.id, Subject.group_id)
+            .join(chosen, chosen.c.subject_id == Subject.id)
+            .where(Subject.standing.not_in(_OUTSIDE))
+            .limit(FEW_SEEN + 1)
+        ).all()
+        known[span] = None if len(rows) > FEW_SEEN else [(row[0], row[1]) for row in rows]
+    return known[span]
 
 
 def _pulse(condition: ColumnElement[bool]) -> ColumnElement[bool]:

@@ -1,0 +1,68 @@
+"""Hosts by when they were last seen: the right ones, and all pulses are gone over once for a list and its count."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, select, update
+
+from app.db.base import now
+from app.db.session import session_scope
+from app.fleet import host_filter
+from app.fleet.host_filter import HostFilter, count_fitting
+from app.fleet.make import make_fleet
+from app.fleet.queries_hosts import list_hosts
+from app.fleet.standing import Standing
+from app.fleet.tables import Host, Pulse, Subject
+
+
+@pytest.fixture
+def long_ago(database: Engine) -> list[str]:
+    """Names of hosts that were last seen eight days ago; of the others nobody was."""
+    make_fleet(database, 60)
+    with database.begin() as connection:
+        connection.execute(update(Pulse).values(last_seen_at=now()))
+        counted = select(Subject.id, Host.name).join(Host, Host.id == Subject.host_id)
+        rows = connection.execute(
+            counted.where(Subject.standing == Standing.COUNTED.value).order_by(Host.name).limit(7)
+        ).all()
+        connection.execute(
+            update(Pulse)
+            .where(Pulse.subject_id.in_([row.id for row in rows]))
+            .values(last_seen_at=now() - timedelta(days=8))
+        )
+    return [row.name for row in rows]
+
+
+@pytest.mark.parametrize("few", [10_000, 3], ids=["few", "many"])
+def test_who_was_seen_long_ago_is_listed(
+    database: Engine, long_ago: list[str], monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(host_filter, "FEW_SEEN", few)
+    for wanted, names in (
+        (HostFilter(seen="older"), long_ago),
+        (HostFilter(seen="older", name=long_ago[0]), long_ago[:1]),
+        (HostFilter(seen="week"), []),
+    ):
+        with session_scope(database, writes=False) as session:
+            assert [line.name for line in list_hosts(session, wanted).rows] == names
+    with session_scope(database, writes=False) as session:
+        # Of many it is known at once that they are more than are counted.
+        assert count_fitting(session, HostFilter(seen="older"), limit=5) == 5
+        assert count_fitting(session, HostFilter(seen="week"), limit=5) == 0
+
+
+def test_a_list_and_its_count_look_at_all_pulses_once(database: Engine, long_ago: list[str]) -> None:
+    statements: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if "last_seen_at <" in statement:
+            statements.append(statement)
+
+    event.listen(database, "before_cursor_execute", note)
+    with session_scope(database, writes=False) as session:
+        assert len(list_hosts(session, HostFilter(seen="older")).rows) == len(long_ago)
+        assert count_fitting(session, HostFilter(seen="older")) == len(long_ago)
+    assert len(statements) == 1
