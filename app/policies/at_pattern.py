@@ -1,7 +1,7 @@
 """One pattern under the policies in force: which rule refuses or allows it, for how many, and which rule sets open it.
 
-Judged for an ordinary user at the catalogue's usual places, with Wayleave's own engine: an explanation for people. Who
-is really blocked is what probes found.
+Judged for an ordinary user, and for one in the groups that rules name, at the catalogue's usual places, with Wayleave's
+own engine: an explanation for people. Who is really blocked is what probes found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from agent.catalogue import Catalogue, Pattern
 from agent.catalogue import load as load_catalogue
 from app.applocker.evaluate import CompiledPolicy, compile_policy
-from app.applocker.model import STANDARD_USER, Decision, Effect, Verdict
+from app.applocker.model import STANDARD_USER, Decision, Effect, Token, Verdict
 from app.fleet.tables import FactSet
 from app.policies.in_force import PolicyLine, list_policies
 from app.policies.queries_rule_sets import HoldsPattern, list_rule_sets_for
@@ -29,11 +29,14 @@ _COMPILED_AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnderPolicy:
-    """What one policy in force says of a file at a pattern. `words`: the verdict; `rules`: names of what decides."""
+    """What one policy in force says of a file at a pattern.
+
+    `state`: blocked, partly, open; `words`: why; `rules`: names of those that decide.
+    """
 
     policy: PolicyLine
     collection: str
-    is_refused: bool
+    state: str
     words: str
     rules: tuple[str, ...]
 
@@ -62,12 +65,17 @@ def read_at_pattern(session: Session, pattern: Pattern, *, catalogue: Catalogue 
             continue
         for collection, path in paths:
             decision = compiled.decide(file_at(path), STANDARD_USER, collection)
+            words, state = _words(decision), "blocked" if decision.effect is Effect.BLOCKED else "open"
+            if decision.verdict is Verdict.DENIED_BY_DEFAULT and state == "blocked":
+                member = compiled.decide(file_at(path), _member(compiled), collection)
+                if member.verdict is Verdict.ALLOWED:
+                    decision, words, state = member, "allowed for a rule’s group alone", "partly"
             under.append(
                 UnderPolicy(
                     policy=one,
                     collection=collection,
-                    is_refused=decision.effect is Effect.BLOCKED,
-                    words=_words(decision),
+                    state=state,
+                    words=words,
                     rules=tuple(rule.name for rule in decision.rules),
                 )
             )
@@ -83,6 +91,12 @@ def _compiled(body: str) -> CompiledPolicy | None:
     """A reported policy ready to judge. A set's body never changes."""
     policy = reported_policy(body)
     return None if policy is None else compile_policy(policy)
+
+
+def _member(compiled: CompiledPolicy) -> Token:
+    """A user in every group of the domain that a rule names."""
+    named = {rule.sid.upper() for _, rule in compiled.policy.rules()}
+    return Token(sids=STANDARD_USER.sids | {sid for sid in named if sid.startswith("S-1-5-21-")})
 
 
 def _words(decision: Decision) -> str:

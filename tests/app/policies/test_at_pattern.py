@@ -46,13 +46,28 @@ def test_each_policy_says_what_and_by_which_rule(database: Engine, make_fleet: t
     with session_scope(database, writes=False) as session:
         found = read_at_pattern(session, load_catalogue().pattern(PATTERN))
     exe = [one for one in found.under if one.collection == "Exe"]
-    assert [(one.policy.subjects, one.is_refused, one.words, one.rules) for one in exe] == [
-        (4, True, "no rule allows it", ()),
-        (3, True, "refused by a Deny rule", ("No programs in projects",)),
-        (2, False, "allowed by a rule", ("Everything",)),
-        (1, False, "no rule allows it (only audited: it runs)", ()),
+    assert [(one.policy.subjects, one.state, one.words, one.rules) for one in exe] == [
+        (4, "blocked", "no rule allows it", ()),
+        (3, "blocked", "refused by a Deny rule", ("No programs in projects",)),
+        (2, "open", "allowed by a rule", ("Everything",)),
+        (1, "open", "no rule allows it (only audited: it runs)", ()),
     ]
     assert found.more == 0
+
+
+def test_a_rule_for_a_group_is_told_as_that(database: Engine, make_fleet: type) -> None:
+    group = rule("For engineers", "*").replace("S-1-1-0", "S-1-5-21-1-2-3-1234")
+    administrators = rule("For administrators", "*").replace("S-1-1-0", "S-1-5-32-544")
+    with session_scope(database) as session:
+        fleet = make_fleet(session)
+        fleet.add(policy(group))
+        fleet.add(policy(administrators))
+    with session_scope(database, writes=False) as session:
+        found = read_at_pattern(session, load_catalogue().pattern(PATTERN))
+    assert {(one.state, one.words, one.rules) for one in found.under if one.collection == "Exe"} == {
+        ("partly", "allowed for a rule’s group alone", ("For engineers",)),
+        ("blocked", "no rule allows it", ()),
+    }
 
 
 def test_only_the_policies_of_most_users_are_judged(database: Engine, make_fleet: type) -> None:
