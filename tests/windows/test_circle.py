@@ -33,6 +33,8 @@ from tests.windows.bench.commands import (
 from tests.windows.bench.index import SCRIPTED, TOOL
 from tests.windows.bench.places import (
     LOCAL_APPDATA,
+    MANAGED_KEY,
+    MANAGED_MINOR_KEY,
     MANAGED_PYTHON,
     PYTHON,
     ROAMING_APPDATA,
@@ -307,9 +309,10 @@ def use_uvx(index_url: str) -> None:
 
 
 def move_python(variables: Mapping[str, str]) -> None:
-    """What an administrator does with the variables set: a Python in its new place."""
-    target = on_disk(variables["UV_PYTHON_INSTALL_DIR"]) / on_disk(MANAGED_PYTHON).parent.name
+    """What an administrator does with the variables set: a Python in its new place, with uv's link to it."""
+    target = on_disk(variables["UV_PYTHON_INSTALL_DIR"]) / MANAGED_KEY
     shutil.copytree(on_disk(MANAGED_PYTHON).parent, target, copy_function=os.link)
+    target.with_name(MANAGED_MINOR_KEY).symlink_to(MANAGED_KEY)
 
 
 def install_tool(index_url: str, variables: Mapping[str, str]) -> None:
