@@ -96,7 +96,12 @@ class World:
                     old_id, new_id = getattr(one, column), fact_set(session, body)
                     session.add(
                         Transition(
-                            subject_id=one.id, at=self.at, kind=KIND_NUMBERS[body.kind], old_id=old_id, new_id=new_id
+                            bucket=one.bucket,
+                            subject_id=one.id,
+                            at=self.at,
+                            kind=KIND_NUMBERS[body.kind],
+                            old_id=old_id,
+                            new_id=new_id,
                         )
                     )
                     setattr(one, column, new_id)
