@@ -82,7 +82,8 @@ def test_its_files_are_trusted_with_the_whole_provenance(session: Session, tmp_p
 def test_it_is_a_ground_for_a_hash_rule(session: Session, tmp_path: Path) -> None:
     add_vendor_archive(session, checked(tmp_path, uv=UV))
     baseline = list_baseline_files(session)
-    (hashes,) = [one for one in rank_candidates("uv-exe-standalone", "S-1-1-0", baseline=baseline) if one.kind == "hash"]
+    ways = rank_candidates("uv-exe-standalone", "S-1-1-0", baseline=baseline)
+    (hashes,) = [one for one in ways if one.kind == "hash"]
     assert hashes.is_ready
     assert [one.what for one in evidence_for(hashes.rules, baseline, {})] == ["vendor archive"]
 
