@@ -124,7 +124,8 @@
     if (!document.querySelector("[data-chart]")) return;
     const library = document.createElement("script");
     library.src = source;
-    library.addEventListener("load", () => find(document));
+    // Drawn in a task of its own: a click between the two need not wait for both.
+    library.addEventListener("load", () => setTimeout(() => find(document)));
     document.head.append(library);
   });
   document.addEventListener("htmx:afterSettle", () => window.echarts && find(document));
