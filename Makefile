@@ -53,7 +53,8 @@ package: env ## The agent for a roll-out: MSI, bill of materials, trial archive,
 	@$(BIN)/python -m installer.build $(if $(SIGN),--sign "$(SIGN)")
 
 faults: env ## Kill the server under load KILLS times (200) on each database, and every other fault at length (WAYLEAVE_SEED)
-	@WAYLEAVE_KILLS=$(KILLS) WAYLEAVE_AWAY_S=$(AWAY_S) $(BIN)/python -m pytest -n0 -s --timeout 3600 tests/faults
+	@WAYLEAVE_KILLS=$(KILLS) WAYLEAVE_AWAY_S=$(AWAY_S) WAYLEAVE_CANARY_KILLS=20 $(BIN)/python -m pytest -n0 -s --timeout 3600 \
+	  tests/faults tests/windows/test_canaries_harmless.py
 
 catalogue-check: env ## Hold the catalogue against what real uv does on the Windows bench (UV: any version; root)
 	@$(BIN)/python -m tests.windows.bench catalogue $(UV)
