@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, func, select, text
 
 from agent import catalogue
 from app.audit.record import Actor
@@ -16,6 +16,7 @@ from app.db.base import now, to_ms
 from app.db.session import session_scope
 from app.fleet.retention import write_daily
 from app.fleet.sighting_days import count_sightings
+from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
 from app.imports.tables import ImportJob
 from app.notices.record import Found, open_notice
 from app.policies.base_policies import add_base_policy
@@ -64,7 +65,8 @@ def fill(engine: Engine, first_host: int) -> Mapping[str, str]:
         found = Found(kind="more", key="more:measured", title="More got worse", users=5, detail={"count": 5})
         notice = open_notice(session, found, at)
         session.flush()  # its number is wanted
-        base = get_rule_set(session, rule_set_id).base
+        in_force = select(func.min(Tally.set_id)).join(FactSet, FactSet.id == Tally.set_id)
+        policy_id = session.scalar(in_force.where(FactSet.kind == KIND_NUMBERS["policy"]))
     return {
         "host_id": str(first_host),
         "pattern_id": PATTERN,
@@ -72,7 +74,7 @@ def fill(engine: Engine, first_host: int) -> Mapping[str, str]:
         "rule_set_id": str(rule_set_id),
         "export_id": str(plain.id),
         "package_id": str(simulated_export_id),
-        "policy_id": str(base.id) if base else "",
+        "policy_id": str(policy_id),
         "import_id": str(imported.id),
         "notice_id": str(notice.id) if notice else "",
     }
