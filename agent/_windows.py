@@ -26,6 +26,7 @@ from agent.contract.facts import HostFacts
 from agent.device_policy import MAX_DEPTH, MAX_FILE_BYTES, MAX_FILES, read_device_policy
 from agent.policy import PolicyInForce, RegistryCollection
 from agent.principals import Principal
+from agent.unit import unit_of
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which platform's calls these are
 
@@ -37,6 +38,7 @@ _SRP_V2 = r"SOFTWARE\Policies\Microsoft\Windows\SrpV2"
 _CODE_IDENTIFIERS = r"SOFTWARE\Policies\Microsoft\Windows\Safer\CodeIdentifiers"
 _APPID_SERVICE = r"SYSTEM\CurrentControlSet\Services\AppIDSvc"
 _CURRENT_VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+_GROUP_POLICY_STATE = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Group Policy\State\Machine"
 _CRYPTOGRAPHY = r"SOFTWARE\Microsoft\Cryptography"
 _MACHINE_ENVIRONMENT = r"SYSTEM\CurrentControlSet\Control\Session Manager\Environment"
 _MAX_RULES = 5_000
@@ -393,7 +395,7 @@ def read_policy() -> PolicyInForce:
 
 
 def read_host(agent_version: str) -> HostFacts:
-    """The host's name, domain, Windows edition and build."""
+    """The host's name, domain and organisational unit, Windows edition and build."""
     product = _text_value(_CURRENT_VERSION, "ProductName") or "Windows"
     version = sys.getwindowsversion()
     if version.build >= 22_000:
@@ -407,6 +409,7 @@ def read_host(agent_version: str) -> HostFacts:
         os=f"{product} {display}" if display else product,
         os_build=f"{build}.{revision}" if isinstance(revision, int) else build,
         domain=_name_of_computer(2) or None,
+        unit=unit_of(_text_value(_GROUP_POLICY_STATE, "Distinguished-Name")),
         agent_version=agent_version,
     )
 

@@ -75,6 +75,19 @@ def test_signatures_are_judged_by_windows() -> None:
     assert finished.output.split() == ["trusted", "0x800b0100"]
 
 
+def test_the_organisational_unit_is_the_one_that_group_policy_saw() -> None:
+    code = (
+        "import winreg; from agent import _windows\n"
+        "with winreg.CreateKey(winreg.HKEY_LOCAL_MACHINE, _windows._GROUP_POLICY_STATE) as key:\n"
+        "    print(_windows.read_host('1').unit)\n"
+        "    winreg.SetValueEx(key, 'Distinguished-Name', 0, winreg.REG_SZ, 'CN=PC 1,OU=Research,DC=corp,DC=example')\n"
+        "    print(_windows.read_host('1').unit)\n"
+        "    winreg.DeleteValue(key, 'Distinguished-Name')\n"
+    )
+    finished = run([PYTHON, "-I", "-c", code])
+    assert finished.output.split() == ["None", "OU=Research,DC=corp,DC=example"], finished
+
+
 def test_policy_and_token_are_told_as_windows_has_them(default_rules: str) -> None:
     enforce(default_rules)
     found = report()
