@@ -49,6 +49,10 @@ class SettingLine:
     meaning: str
 
 
+_UNITS = {"bytes": "bytes", "days": "days", "hours": "hours", "s": "s", "ms": "ms", "percent": "%"}
+"""What a setting's name ends with, and how the unit is written."""
+
+
 @router.get("/settings")
 def show_settings(person: ManageSettings, request: Request) -> Response:  # noqa: ARG001 - the guard
     settings: Settings = request.app.state.settings
@@ -89,6 +93,8 @@ def group_of(name: str) -> str:
 def shown(name: str, value: Any) -> str:
     """A value for reading: no secret, and no password inside an address.
 
+    >>> shown("upload_bytes", 8_000_000_000), shown("group_wait_ms", 10), shown("port", 8000)
+    ('8,000,000,000 bytes', '10 ms', '8000')
     >>> shown("database_url", "postgresql://wayleave:secret@db/wayleave"), shown("server_key", SecretStr("ab"))
     ('postgresql://wayleave:***@db/wayleave', 'set, not shown')
     """
@@ -102,4 +108,7 @@ def shown(name: str, value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{key} → {item}" for key, item in value.items())
+    if isinstance(value, int | float) and name != "port":
+        unit = _UNITS.get(name.rpartition("_")[2])
+        return f"{value:,} {unit}" if unit else f"{value:,}"
     return "" if value is None else str(value)
