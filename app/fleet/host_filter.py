@@ -56,6 +56,7 @@ from app.fleet.tables import (
     VersionTally,
     WorkflowTally,
 )
+from app.fleet.versions import versions_before
 from app.fleet.workflow_filter import count_workflow, sets_with_verdict
 from app.fleet.workflows import CLOSED_OUTCOMES
 
@@ -77,7 +78,7 @@ class HostFilter:
     """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`.
 
     `engine`: who blocked, at the pattern if one is named, else anywhere; `seen`: `day` (in the last 24 hours), `week`
-    (before that, in the last 7 days), `older`; `policy_id`: the set in force.
+    (before that, in the last 7 days), `older`; `policy_id`: the set in force; `older_than`: with an older uv than that.
     """
 
     name: str = ""
@@ -87,6 +88,7 @@ class HostFilter:
     pattern: str | None = None
     outcome: str = "blocked"
     version: str | None = None
+    older_than: str | None = None
     workflow: str | None = None
     verdict: str = "blocked"
     tag: str | None = None
@@ -320,6 +322,11 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
         have = _by_group(session, wanted, total, VersionTally)
         sets = has_mark([version_mark(wanted.version)])
         found.append(_condition(session, "uv", sets, have))
+    if wanted.older_than is not None:
+        older = versions_before(session, wanted.older_than)
+        total = select(func.sum(VersionTally.subjects)).where(VersionTally.version.in_(older))
+        have = _by_group(session, wanted, total, VersionTally)
+        found.append(_condition(session, "uv", has_mark([version_mark(one) for one in older]), have))
     if wanted.policy_id is not None:
         total = select(func.sum(Tally.subjects)).where(Tally.set_id == wanted.policy_id)
         have = _by_group(session, wanted, total, Tally)

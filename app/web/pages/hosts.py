@@ -55,6 +55,7 @@ def read_filter(
     pattern: Annotated[str, Query(max_length=80)] = "",
     outcome: Annotated[str, Query(max_length=20)] = "",
     version: Annotated[str | None, Query(max_length=64)] = None,
+    older: Annotated[str, Query(max_length=64)] = "",
     standing: Annotated[str, Query(max_length=20)] = "",
     workflow: Annotated[str, Query(max_length=80)] = "",
     verdict: Annotated[str, Query(max_length=20)] = "",
@@ -66,13 +67,14 @@ def read_filter(
     engine: Annotated[str, Query(max_length=20)] = "",
     policy: Annotated[str, Query(pattern=r"^\d{0,18}$")] = "",
 ) -> HostFilter:
-    """The filter of an address. `version` empty: hosts without a uv."""
+    """The filter of an address. `version` empty: hosts without a uv; `older`: with an older uv than this."""
     return HostFilter(
         name=q.strip(),
         group_id=int(group) if group else None,
         pattern=pattern or None,
         outcome=outcome if outcome in OUTCOMES else "blocked",
         version=version,
+        older_than=older.strip() or None,
         standing=Standing[standing.upper()] if standing.upper() in Standing.__members__ else None,
         workflow=workflow if workflow in {one.id for one in load_catalogue().workflows} else None,
         verdict=verdict if verdict in VERDICTS else "blocked",
@@ -210,6 +212,8 @@ def _filters(wanted: HostFilter) -> dict[str, str]:
         filters["verdict"] = wanted.verdict
     if wanted.version is not None:
         filters["version"] = wanted.version
+    if wanted.older_than is not None:
+        filters["older"] = wanted.older_than
     if wanted.standing is not None:
         filters["standing"] = wanted.standing.name.lower()
     if wanted.state is not None:
@@ -236,6 +240,8 @@ def _chips(wanted: HostFilter, groups: dict[int, str]) -> list[tuple[tuple[str, 
         chips.append((("workflow", "verdict"), workflow_words(wanted.workflow, wanted.verdict)))
     if wanted.version is not None:
         chips.append((("version",), f"uv {wanted.version}" if wanted.version else "no uv found"))
+    if wanted.older_than is not None:
+        chips.append((("older",), f"uv older than {wanted.older_than}"))
     if wanted.standing is not None:
         chips.append((("standing",), STANDING_WORDS[wanted.standing]))
     if wanted.tag is not None:

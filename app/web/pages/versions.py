@@ -16,6 +16,7 @@ from agent.catalogue.changes import compare_versions
 from app.db.session import SessionDep
 from app.fleet.installs import read_installs
 from app.fleet.queries_trend import read_version_trend
+from app.fleet.versions import version_key
 from app.web.guards import ViewFleet
 from app.web.pages.overview import read_shown_overview
 from app.web.templating import render
@@ -90,14 +91,3 @@ def added_by(versions: list[str], catalogue: Catalogue) -> dict[str, Added]:
         executed = tuple(one for one in changes.new_patterns if one.is_executed)
         found[version] = Added(before=before, new=executed, gone=changes.old_patterns, signs=bool(changes.new_signers))
     return found
-
-
-def version_key(version: str) -> tuple[tuple[int, int | str], ...]:
-    """How versions sort: numbers as numbers; none at all before all others.
-
-    >>> sorted(["0.10.0", "0.9.2", ""], key=version_key)
-    ['', '0.9.2', '0.10.0']
-    """
-    if not version:
-        return ()
-    return tuple((1, int(part)) if part.isdecimal() else (0, part) for part in version.replace("-", ".").split("."))
