@@ -63,7 +63,7 @@ def lived_in(clean_bench: None, agent_installed: None, index_url: str) -> dict[s
 
 
 def uv_answers(variables: dict[str, str]) -> list[str]:
-    """What uv says to four questions; times it took are left out."""
+    """What uv says to four questions; times it took are left out, and what Wine says of a process that was killed."""
     answers = []
     for arguments in (
         ["python", "list", "--only-installed", "--show-urls"],
@@ -72,7 +72,8 @@ def uv_answers(variables: dict[str, str]) -> list[str]:
         ["venv", *MANAGED, "--clear", r"C:\src\scratch"],
     ):
         finished = run([UV, *arguments], variables=variables)
-        answers.append(f"{finished.code}\n{re.sub(r'in [0-9.]+m?s', 'in T', finished.output)}")
+        said = "\n".join(line for line in finished.output.splitlines() if not line.startswith("wine client error:"))
+        answers.append(f"{finished.code}\n{re.sub(r'in [0-9.]+m?s', 'in T', said)}")
     shutil.rmtree(on_disk(r"C:\src\scratch"), ignore_errors=True)
     return answers
 
