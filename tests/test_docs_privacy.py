@@ -17,7 +17,18 @@ PAGE = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
 
 # All that can be in a report. Who adds a field here has looked whether the page still tells the truth.
 DESCRIBED: dict[type, set[str]] = {
-    Report: {"report_id", "epoch", "sequence", "sent_at", "subject", "sets", "bodies", "sightings", "contract"},
+    Report: {
+        "report_id",
+        "epoch",
+        "sequence",
+        "sent_at",
+        "subject",
+        "sets",
+        "bodies",
+        "sightings",
+        "rule_uses",
+        "contract",
+    },
     Sighting: {"channel", "record", "event_id", "at", "pattern", "path", "collection", "rule_id", "sha256", "fqbn"},
     Probe: {"pattern", "specimen", "method", "outcome", "why", "engine", "error", "collection"},
     FoundUv: {"path", "pattern", "version", "target", "authenticode_sha256", "publisher", "trust"},
@@ -25,7 +36,7 @@ DESCRIBED: dict[type, set[str]] = {
     PolicySet: {"collections", "csp", "srp", "csp_sets", "service_disabled"},
     ProbeSet: {"catalogue", "probes", "refused"},
     TokenSet: {"sids", "deny_only", "elevated", "administrator"},
-    HostFacts: {"name", "platform", "os", "os_build", "domain", "unit", "agent_version", "attested"},
+    HostFacts: {"name", "platform", "os", "os_build", "domain", "unit", "agent_version", "attested", "appid_service"},
 }
 
 

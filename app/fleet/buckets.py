@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, ForeignKeyConstraint, UniqueConstraint, text
 from sqlalchemy.engine.default import DefaultExecutionContext
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, object_session
 
 from app.db.engine import BY_BUCKET
 
@@ -46,6 +46,11 @@ def number_host(_mapper: Mapper[Any], connection: Connection, host: Any) -> None
     """Gives a new host its id before its row is written, since its bucket follows from it."""
     if host.id is None:
         (host.id,) = take_host_ids(connection, 1)
+        if connection.dialect.name != "postgresql":
+            # Several are numbered before the first of them is written, and SQLite sees only what is.
+            session = object_session(host)
+            others = (one.id for one in (session.new if session else ()) if type(one) is type(host) and one is not host)
+            host.id = max([host.id, *(other + 1 for other in others if other is not None)])
     host.bucket = bucket_of(host.id)
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.audit.record import SYSTEM, record
 from app.db.base import from_ms, now, to_ms
 from app.fleet import rows_postgresql, rows_sqlite
-from app.fleet.buckets import bucket_of
+from app.fleet.buckets import bucket_of, take_host_ids
 from app.fleet.groups import DEFAULT_GROUP, get_or_make_group
 from app.fleet.rows import NewSubject, SightingRow
 from app.fleet.standing import HostState, Standing
@@ -139,8 +139,10 @@ def _find_hosts(session: Session, computers: set[str], places: Places) -> int:
     if not missing:
         return 0
     group_id = get_or_make_group(session, DEFAULT_GROUP, "default").id
+    ids = take_host_ids(session.connection(), len(missing))
     made = {
         name.lower(): Host(
+            id=host_id,
             group_id=group_id,
             state=HostState.IMPORTED.value,
             token_hash=hashlib.sha256(secrets.token_bytes(32)).digest(),  # nobody's
@@ -148,10 +150,10 @@ def _find_hosts(session: Session, computers: set[str], places: Places) -> int:
             name=name,
             platform="windows",
         )
-        for name in missing
+        for host_id, name in zip(ids, missing, strict=True)
     }
     session.add_all(made.values())
-    session.flush()  # their ids are wanted
+    session.flush()
     places.hosts |= {name: (made[name.lower()].id, group_id) for name in missing}
     return len(made)
 
