@@ -16,6 +16,7 @@ from app.db.session import SessionDep
 from app.errors import InvalidError, NotFoundError
 from app.policies.baselines import list_baseline_files
 from app.policies.choices import COLLECTIONS
+from app.policies.standing import read_standing
 from app.relocation.choices import ADMIN_ROOTS, checked_relocation
 from app.relocation.files import EXTENSION_NAMES, describe_plan, write_files, write_zip
 from app.relocation.plan import RelocationPlan, plan_relocation
@@ -108,6 +109,7 @@ def show_relocation(
         status=200 if problem is None else 422,
         chosen=chosen,
         plan=plan,
+        standing=read_standing(session),
         problem=problem,
         files=write_files(plan) if plan is not None else (),
         fleet=simulate_relocation(session, plan) if plan is not None else None,

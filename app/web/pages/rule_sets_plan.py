@@ -25,6 +25,7 @@ from app.policies.plans import (
     take_plan,
 )
 from app.policies.queries_rule_sets import RuleSet, get_rule_set
+from app.policies.standing import read_standing
 from app.web.guards import DraftRules, ViewFleet
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, RuleSetId
 from app.web.templating import address, render
@@ -76,7 +77,7 @@ def show_plan(
     with session_scope(engine, writes=False) as session:
         if asked is not None:
             shown = _look(session, rule_set_id, may_move=may_move)
-        return _page(request, shown, slider=slider, may_move=may_move)
+        return _page(request, session, shown, slider=slider, may_move=may_move)
 
 
 @router.post("/rule-sets/{rule_set_id}/plan")
@@ -93,7 +94,7 @@ def take(
     except InvalidError as error:
         session.rollback()
         shown = _look(session, rule_set_id, may_move=may_move)
-        return _page(request, shown, slider=slider, may_move=may_move, problem=error, status=422)
+        return _page(request, session, shown, slider=slider, may_move=may_move, problem=error, status=422)
     return RedirectResponse(f"/rule-sets/{rule_set_id}", status_code=303)
 
 
@@ -129,6 +130,7 @@ def _stands_still(work: Work) -> bool:
 
 def _page(
     request: Request,
+    session: Session,
     shown: Shown,
     *,
     slider: int | None,
@@ -146,6 +148,7 @@ def _page(
         status=status,
         rule_set=rule_set,
         found=found,
+        standing=read_standing(session),
         work=shown.work if shown.found is None else None,
         here=plan_address(rule_set.id, may_move=may_move),
         again=plan_address(rule_set.id, may_move=may_move, again="true"),

@@ -15,6 +15,7 @@ from app.policies.candidates import Candidate, rank_candidates
 from app.policies.drafts import roots_of
 from app.policies.evidence import evidence_for, read_reported_files, untrusted
 from app.policies.queries_rule_sets import get_rule_set
+from app.policies.standing import read_standing
 from app.web.guards import ViewFleet
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, PatternId, RuleSetId, as_typed
 from app.web.templating import render
@@ -58,6 +59,7 @@ def show_ways(
         item=item,
         pattern=catalogue.pattern(pattern),
         found=read_pattern(session, pattern).total,
+        standing=read_standing(session),
         candidates=candidates,
         evidence=[evidence_for(one.rules, baseline, reported) for one in candidates],
         untrusted=untrusted(reported, baseline),
