@@ -60,18 +60,18 @@ def _sweep(connection: Connection, at: datetime, keeping: Keeping) -> str:
     return f"{marked} fell silent"
 
 
-def _count_rule_uses(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+def _count_rule_uses(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
     return f"{count_rule_uses(connection, at)} hosts count how often rules are used"
 
 
-def _merge_imported(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+def _merge_imported(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
     with Session(connection, expire_on_commit=False) as session:
         merged = merge_imported_hosts(session)
         session.commit()
     return f"{merged} hosts that only files named became one with hosts that enrolled"
 
 
-def _write_daily(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+def _write_daily(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
     write_daily(connection, at)
     return f"counts of {at.date().isoformat()} written"
 
@@ -82,18 +82,18 @@ def _drop_old(connection: Connection, at: datetime, keeping: Keeping) -> str:
     return f"older than {keeping.retention_days} days: {dropped} rows deleted one by one, whole months dropped"
 
 
-def _retire_sets(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+def _retire_sets(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
     retired, deleted = retire_sets(connection, at)
     return f"{retired} retired, {deleted} deleted"
 
 
-def _measure_sharing(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+def _measure_sharing(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
     measured = measure_sharing(connection, at)
     hardly = ", ".join(one.kind for one in measured.failing)
     return f"hardly shared: {hardly}" if hardly else f"{sum(one.sets for one in measured.kinds)} distinct sets in use"
 
 
-def _forget_requests(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+def _forget_requests(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
     drop_old_requests(connection, at)
     return "who asked longer than 90 days ago is forgotten"
 
@@ -117,7 +117,7 @@ def _send_notices(connection: Connection, at: datetime, keeping: Keeping) -> str
     return f"{send_notices(connection, at, keeping.notice_to)} messages sent"
 
 
-def _judge_untried(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001
+def _judge_untried(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
     judging = _JUDGING.setdefault(connection.engine, Judging())
     return f"{judge_untried(connection, at, judging)} users' untried patterns judged"
 

@@ -91,7 +91,7 @@ def list_policies(session: Session, *, only: int | None = None) -> tuple[PolicyL
     for set_id, group_id, subjects in session.execute(query):
         subjects_of[set_id][group_id] += int(subjects)
     most = sorted(subjects_of, key=lambda set_id: (-sum(subjects_of[set_id].values()), set_id))[:MAX_POLICIES]
-    names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416
+    names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416 - Rows
     ours = _our_rules(session)
     sets = {row.id: row for row in session.scalars(select(FactSet).where(FactSet.id.in_(most)))}
     return tuple(

@@ -359,7 +359,7 @@ def _content_of(rule_set: RuleSet) -> frozenset[str]:
 
 
 def _group_names(session: Session) -> dict[int, str]:
-    return {number: name for number, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416
+    return {number: name for number, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416 - Rows
 
 
 def _places(mask: int) -> Sequence[int]:

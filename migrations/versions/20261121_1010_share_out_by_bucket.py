@@ -45,7 +45,7 @@ def upgrade() -> None:
     for table, host in OF.items():
         op.execute(f"UPDATE {table} SET bucket = {host} % 256")  # noqa: S608 - our own tables
     for table in ("pulse", "transition"):
-        op.execute(f"UPDATE {table} SET bucket = s.bucket FROM subject s WHERE s.id = {table}.subject_id")  # noqa: S608
+        op.execute(f"UPDATE {table} SET bucket = s.bucket FROM subject s WHERE s.id = {table}.subject_id")  # noqa: S608 - our own
     if not on_postgresql:
         return
     for table, (column, to) in REFERENCES.items():

@@ -110,7 +110,7 @@ def get_notices(
 
 
 @api_router.get("/notices/{notice_id}")
-def get_one_notice(caller: ApiViewFleet, session: SessionDep, notice_id: NoticeId) -> Notice:  # noqa: ARG001
+def get_one_notice(caller: ApiViewFleet, session: SessionDep, notice_id: NoticeId) -> Notice:  # noqa: ARG001 - guard
     """One notice, and how its messages by webhook and e-mail fared."""
     return get_notice(session, notice_id)
 
