@@ -1,11 +1,12 @@
 """`make test`: all tests, in parts that fit a machine with two cores, with one table and one sum at the end.
 
-Fast tests share the cores; what measures time, starts Chromium, Wine or containers runs alone. A part that fails
-does not keep the next from running. Usage: run_tests.py [PART...]
+Wine leaves half of the machine idle, so containers and the fast tests run beside it; Chromium comes afterwards, alone.
+A part that fails does not keep another from running. Usage: run_tests.py [PART...], one after the other.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -20,15 +21,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = ("windows", "containers", "browser")
 NO_TESTS_COLLECTED = 5
+LONGEST_LINE = 1 << 24
 
 # Part -> (pytest's arguments, seconds after which it is ended).
-# The Windows bench comes first: tests of other parts read the real files that it unpacks.
 PARTS: dict[str, tuple[list[str], int]] = {
     "windows": (["-m", "windows"], 1500),
     "fast": (["-n", "2", "--dist", "loadfile", "-m", f"not ({' or '.join(ALONE)})"], 1200),
     "browser": (["-m", "browser"], 900),
     "containers": (["-m", "containers"], 1200),
 }
+STAGES: tuple[tuple[tuple[str, ...], ...], ...] = ((("windows",), ("containers", "fast")), (("browser",),))
+"""One stage after the other; the rows of a stage at the same time; the parts of a row one after the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +52,31 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"unknown part: {', '.join(unknown)}; there are: {', '.join(PARTS)}", file=sys.stderr)
         return 2
-    results = []
-    for part in arguments or list(PARTS):
-        say(f"tests: {part}")
-        results.append(run_part(part))
-        say(f"tests: {part} took {results[-1].duration_s:.0f} s")
+    results = asyncio.run(run_stages(((tuple(arguments),),) if arguments else STAGES))
     print_table(results)
     return 1 if any(result.failed for result in results) else 0
+
+
+async def run_stages(stages: tuple[tuple[tuple[str, ...], ...], ...]) -> list[Result]:
+    """What every part did, in the order of the stages."""
+    results: list[Result] = []
+    for rows in stages:
+        if len(rows) > 1:
+            # Tests of other parts read the real files that the bench unpacks. What it lacks, its own tests tell.
+            await run_with_limit([sys.executable, "-m", "tests.windows.bench", "build"], 900, "")
+        done = await asyncio.gather(*(run_row(row, with_names=len(rows) > 1) for row in rows))
+        results += [result for row in done for result in row]
+    return results
+
+
+async def run_row(row: tuple[str, ...], *, with_names: bool) -> list[Result]:
+    """Runs parts one after the other. with_names: each of their lines begins with the part's name."""
+    results = []
+    for part in row:
+        say(f"tests: {part}")
+        results.append(await run_part(part, f"{part} | " if with_names else ""))
+        say(f"tests: {part} took {results[-1].duration_s:.0f} s")
+    return results
 
 
 def say(sentence: str) -> None:
@@ -63,14 +84,15 @@ def say(sentence: str) -> None:
     print(f"== {datetime.now(tz=UTC):%H:%M:%S} {sentence}", flush=True)
 
 
-def run_part(part: str) -> Result:
+async def run_part(part: str, prefix: str) -> Result:
     """Runs one pytest over a part and counts from its own report; a run without a report counts as one failure."""
     arguments, limit_s = PARTS[part]
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="wayleave-tests-") as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "--durations=10", "--durations-min=5", f"--junitxml={report}"]
-        code = run_with_limit([*command, "--continue-on-collection-errors", *arguments, "tests"], limit_s)
+        command += ["--continue-on-collection-errors", *arguments, "tests"]
+        code = await run_with_limit(command, limit_s, prefix)
         result = count(part, report, code)
     return Result(
         part=part,
@@ -82,22 +104,40 @@ def run_part(part: str) -> Result:
     )
 
 
-def run_with_limit(command: list[str], limit_s: int) -> int | None:
+async def run_with_limit(command: list[str], limit_s: int, prefix: str) -> int | None:
     """The exit code of a command; None when it had to be ended, with everything that it started."""
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if prefix else None,
+        stderr=subprocess.STDOUT if prefix else None,
+        limit=LONGEST_LINE,
+        start_new_session=True,
+    )
     try:
-        return process.wait(timeout=limit_s)
-    except subprocess.TimeoutExpired:
+        async with asyncio.timeout(limit_s):
+            return await follow(process, prefix)
+    except TimeoutError:
         return None
     finally:
-        if process.poll() is None:
+        if process.returncode is None:
             # An interrupt lets fixtures unmount and stop what they started.
             os.killpg(process.pid, signal.SIGINT)
             try:
-                process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
+                async with asyncio.timeout(60):
+                    await follow(process, prefix)
+            except TimeoutError:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                await process.wait()
+
+
+async def follow(process: asyncio.subprocess.Process, prefix: str) -> int:
+    """Shows what a command prints, as it comes, where that isn't shown anyway. Its exit code."""
+    if process.stdout:
+        async for line in process.stdout:
+            print(prefix + line.decode(errors="replace"), end="", flush=True)
+    return await process.wait()
 
 
 def count(part: str, report: Path, code: int | None) -> Result:
