@@ -16,6 +16,14 @@ PLAN_KINDS = (*RULE_KINDS, "broad", "system")
 """`broad`: a path rule for the whole folder; `system`: the publisher of a Python that administrators deployed."""
 
 COLLECTIONS = ("Exe", "Dll", "Script", "Msi")
+ALL_USERS = {
+    "S-1-1-0": "Everyone",
+    "S-1-5-11": "Authenticated Users",
+    "S-1-5-32-545": "Users",
+    "S-1-5-4": "Interactive",
+}
+"""SIDs that every person at a workstation has, whoever they are."""
+
 MAX_FOLDER_LETTERS = 200
 MAX_PROJECT_ROOTS = 20
 
@@ -34,6 +42,7 @@ ROOT_VARIABLES = {
 }
 
 _SID = re.compile(r"S-1-[0-9]{1,14}(-[0-9]{1,10}){1,15}")
+_DOMAIN_USERS = re.compile(r"S-1-5-21(-[0-9]{1,10}){3}-513")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
 _VARIABLES = {
@@ -81,6 +90,15 @@ def checked_sid(text: str) -> str:
             field="sid",
         )
     return sid
+
+
+def is_everybody(sid: str) -> bool:
+    """Whether a checked SID names all users: one of `ALL_USERS`, or a domain's users.
+
+    >>> is_everybody("S-1-5-11"), is_everybody("S-1-5-21-1-2-3-513"), is_everybody("S-1-5-21-1-2-3-1513")
+    (True, True, False)
+    """
+    return sid in ALL_USERS or _DOMAIN_USERS.fullmatch(sid) is not None
 
 
 def checked_folder(text: str, field: str) -> str:

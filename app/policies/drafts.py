@@ -17,7 +17,7 @@ from app.applocker.export import added_rules
 from app.applocker.write import render_policy, render_rule
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
-from app.policies.choices import PatternChoice
+from app.policies.choices import PatternChoice, is_everybody
 from app.policies.export import Export, plan_export
 from app.policies.moving import (
     PROTECTED_FOLDERS,
@@ -68,6 +68,17 @@ class Draft:
         return self.export.added if self.export else ()
 
     @property
+    def pilot_added(self) -> tuple[PlannedRule, ...]:
+        """The pilot's own rules; one that the groups get too is among theirs."""
+        ids = {rule.id for rule in self.added}
+        return tuple(rule for rule in self.pilot.added if rule.id not in ids) if self.pilot else ()
+
+    @property
+    def leaving(self) -> tuple[PlannedRule, ...]:
+        """The rules of every ring, the groups' first: what is simulated, linted and reviewed, for all of it leaves."""
+        return (*self.added, *self.pilot_added)
+
+    @property
     def is_ready(self) -> bool:
         """Whether there is something to review: rules to add or to take out, or folders to move."""
         return not self.missing and bool(self.added or self.settings or self.removed)
@@ -88,6 +99,8 @@ def build_draft(rule_set: RuleSet, baseline: Sequence[TrustedFile], *, catalogue
     only_removes = bool(rule_set.removes) and not rule_set.items
     if not rule_set.groups and not only_removes:
         missing.append("groups")
+    if any(is_everybody(group.sid) for group in rule_set.pilot):
+        missing.append("pilot")
     if not any(item.kind != "leave" for item in rule_set.items) and not only_removes:
         missing.append("patterns")
     roots = roots_of(rule_set.items, rule_set.roots, catalogue)
@@ -230,6 +243,8 @@ def _digest(rule_set: RuleSet, export: Export | None, pilot: Export | None, sett
         "rules": [_written(one) for one in (export, pilot)],
         "settings": [[one.name, one.value] for one in settings],
     }
+    if pilot is not None:
+        said["judged"] = "every ring"  # of before the pilot's rules were simulated too, nothing holds any more
     if rule_set.removes:
         said["removes"] = sorted([one.collection, one.id.lower(), render_rule(one.rule)] for one in rule_set.removes)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -15,12 +15,13 @@ from agent.catalogue import load as load_catalogue
 from app.applocker.coverage import covers
 from app.applocker.export import add, added_rules, alone_on_a_machine
 from app.applocker.identify import rule_id
-from app.applocker.model import EVERYONE, Action, AppLockerError, Machine, Policy
+from app.applocker.model import Action, AppLockerError, Machine, Policy
 from app.applocker.read import parse_policy
 from app.applocker.write import render_policy
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
 from app.policies.choices import (
+    ALL_USERS,
     COLLECTIONS,
     PatternChoice,
     checked_project_roots,
@@ -33,12 +34,6 @@ from app.policies.plan import LeftOut, PlannedRule, Terms, plan_rules
 
 MAX_BASE_BYTES = 20 * 1024 * 1024
 _BASE_PYTHON = "managed-python-exe"
-_ALL_USERS = {
-    EVERYONE: "Everyone",
-    "S-1-5-11": "Authenticated Users",
-    "S-1-5-32-545": "Users",
-    "S-1-5-4": "Interactive",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,10 +316,9 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     for sid in sids:
-        if sid in _ALL_USERS:
+        if sid in ALL_USERS:
             notes.append(
-                f"{sid} is {_ALL_USERS[sid]}: the rules hold for every user. "
-                "The SID of a developers' group is narrower."
+                f"{sid} is {ALL_USERS[sid]}: the rules hold for every user. The SID of a developers' group is narrower."
             )
     if base is None or added_only:
         notes.append(

@@ -57,7 +57,7 @@ def review_of(session: Session, rule_set: RuleSet) -> Reviewed:
     simulation = find_simulation(session, rule_set.id)
     missing = []
     if not draft.is_ready:
-        missing.append("The draft is not complete: it needs a base policy, a group, and something to add or move.")
+        missing.append(_incomplete(draft))
     if simulation is None:
         missing.append("It was not simulated against the fleet yet.")
     elif simulation.draft_sha256 != draft.sha256:
@@ -73,6 +73,12 @@ def review_of(session: Session, rule_set: RuleSet) -> Reviewed:
         findings=_findings(rule_set, draft),
         changes=_changes(rule_set, draft),
     )
+
+
+def _incomplete(draft: Draft) -> str:
+    if "pilot" in draft.missing:
+        return "The pilot's group is everybody: name a smaller one in the draft."
+    return "The draft is not complete: it needs a base policy, a group, and something to add or move."
 
 
 def approval_digest(base_sha256: str, draft_sha256: str, simulation_sha256: str) -> str:
@@ -189,8 +195,8 @@ def _changes(rule_set: RuleSet, draft: Draft) -> tuple[Change, ...]:
 
 
 def _after(base: Policy, draft: Draft) -> Policy:
-    """The base with what the draft takes out gone, and with what it adds."""
-    return add(without_rules(base, draft.removed), [rule.suggestion for rule in draft.added]).policy
+    """The base with what the draft takes out gone, and with what it adds in every ring."""
+    return add(without_rules(base, draft.removed), [rule.suggestion for rule in draft.leaving]).policy
 
 
 def _move(session: Session, row: RuleSetRow, state: State, actor: Actor, action: str, **detail: str) -> None:

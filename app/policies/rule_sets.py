@@ -21,7 +21,7 @@ from app.audit.record import Actor, record
 from app.db.base import from_ms, now, to_ms
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.policies.base_policies import get_base_policy
-from app.policies.choices import checked_project_roots, checked_roots, checked_sid
+from app.policies.choices import checked_project_roots, checked_roots, checked_sid, is_everybody
 from app.policies.plan import rule_giver
 from app.policies.tables_rule_sets import RuleSetApproval, RuleSetItem, RuleSetRow
 
@@ -217,7 +217,7 @@ def set_terms(
     terms = (
         base_id,
         _checked_groups(groups, "groups"),
-        _checked_groups(pilot, "pilot"),
+        _checked_pilot(pilot),
         list(checked_project_roots(project_roots)),
         checked_roots(roots or {}),
     )
@@ -416,6 +416,17 @@ def _checked_groups(groups: Sequence[Group], field: str) -> list[list[str]]:
     if len(found) > MAX_SIDS:
         raise InvalidError(f"At most {MAX_SIDS} groups; put them into one group of your directory.", field=field)
     return [[sid, name] for sid, name in found.items()]
+
+
+def _checked_pilot(groups: Sequence[Group]) -> list[list[str]]:
+    found = _checked_groups(groups, "pilot")
+    for sid, _ in found:
+        if is_everybody(sid):
+            raise InvalidError(
+                f"{sid} is everybody, and a pilot is a few people who meet surprises first: name a smaller group.",
+                field="pilot",
+            )
+    return found
 
 
 def _item(session: Session, rule_set_id: int, pattern: str) -> RuleSetItem:

@@ -61,10 +61,11 @@ class Simulator:
         self.rule_set = rule_set
         self.draft = draft
         self.catalogue = catalogue or load_catalogue()
-        self.rules = draft.added
+        self.rules = draft.leaving
         self.moves = moves_of(draft.settings)
         self.removed = draft.removed
-        self.groups = [group.sid for group in rule_set.groups]
+        # A pilot's rules leave too, so they are judged with the rest.
+        self.groups = list(dict.fromkeys(group.sid for group in (*rule_set.groups, *rule_set.pilot)))
         self.is_intune = rule_set.base is not None and rule_set.base.origin == "intune"
         self.bodies = policies_in_use(session)
         self.judges: dict[int, Judge | None] = {}
