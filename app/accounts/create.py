@@ -9,7 +9,8 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.accounts.errors import AccountError
-from app.accounts.passwords import check_password_rules, hash_password, verify_password
+from app.accounts.login import check_current_password
+from app.accounts.passwords import check_password_rules, hash_password
 from app.accounts.roles import Role
 from app.accounts.tables import Account, WebSession
 from app.audit.record import COMMAND_LINE, Actor, record
@@ -68,9 +69,7 @@ def change_password(
 
     raises: AccountError about `current` or `password`.
     """
-    account = session.get_one(Account, account_id)
-    if not verify_password(account.password_hash, current):
-        raise AccountError("This is not your current password.", "current")
+    account = check_current_password(session, account_id, current, actor=actor)
     check_password_rules(new, account.email)
     account.password_hash = hash_password(new)
     account.password_changed_at = datetime.now(UTC)

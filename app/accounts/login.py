@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.accounts.errors import AccountError
 from app.accounts.passwords import hash_password, needs_rehash, verify_password
 from app.accounts.tables import Account
 from app.audit.record import Actor, record
@@ -40,14 +41,32 @@ def check_login(session: Session, email: str, password: str, *, address: str | N
     return account
 
 
-def note_failure(session: Session, account: Account, actor: Actor, *, why: str) -> None:
+def check_current_password(session: Session, account_id: int, password: str, *, actor: Actor) -> Account:
+    """The account, if its owner, who is signed in, gave its password once more.
+
+    A wrong one counts like a failed sign-in: whoever took over a browser guesses no more often than anybody else.
+
+    raises: AccountError about `current`.
+    """
+    account = session.scalars(select(Account).where(Account.id == account_id).with_for_update()).one()
+    if is_locked(account, datetime.now(UTC)):
+        record(session, actor, "password.refused", account.email, why="locked")
+        raise AccountError("There were too many wrong passwords. Try again in a few minutes.", "current")
+    if not verify_password(account.password_hash, password):
+        note_failure(session, account, actor, why="wrong current password", action="password.refused")
+        raise AccountError("This is not your current password.", "current")
+    account.failed_attempts = 0
+    return account
+
+
+def note_failure(session: Session, account: Account, actor: Actor, *, why: str, action: str = "login.refused") -> None:
     """Counts a failure; the fifth in a row locks the account for a while."""
     account.failed_attempts += 1
     if account.failed_attempts >= MAX_FAILURES:
         account.locked_until_at = datetime.now(UTC) + LOCKED_FOR
         account.failed_attempts = 0
         record(session, actor, "account.locked", account.email, minutes=int(LOCKED_FOR.total_seconds() // 60))
-    record(session, actor, "login.refused", account.email, why=why)
+    record(session, actor, action, account.email, why=why)
 
 
 def note_login(session: Session, account: Account, *, address: str | None, how: str) -> None:

@@ -1,4 +1,4 @@
-"""What administrators do with accounts: invite, change a role, disable and enable."""
+"""What administrators do with accounts: invite, change a role, disable and enable, end a pause."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from app.accounts.create import normalised_email
 from app.accounts.credentials import hash_token, new_token
 from app.accounts.errors import AccountError
 from app.accounts.invitations import INVITATION_PATH
+from app.accounts.login import is_locked
 from app.accounts.roles import Role
 from app.accounts.tables import Account, Invitation, WebSession
 from app.audit.record import Actor, record
@@ -94,6 +95,16 @@ def enable_account(session: Session, account_id: int, *, actor: Actor) -> None:
     account.failed_attempts = 0
     account.locked_until_at = None
     record(session, actor, "account.enabled", account.email)
+
+
+def unlock_account(session: Session, account_id: int, *, actor: Actor) -> None:
+    """End an account's pause after repeated failures. raises: NotFoundError"""
+    account = _account(session, account_id)
+    if not is_locked(account, datetime.now(UTC)):
+        return
+    account.failed_attempts = 0
+    account.locked_until_at = None
+    record(session, actor, "account.unlocked", account.email)
 
 
 def _account(session: Session, account_id: int) -> Account:

@@ -17,8 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.accounts.errors import AccountError
-from app.accounts.login import is_locked, note_failure
-from app.accounts.passwords import verify_password
+from app.accounts.login import check_current_password, is_locked, note_failure
 from app.accounts.sealing import Sealer
 from app.accounts.tables import Account, SecondFactor
 from app.audit.record import Actor, record
@@ -106,9 +105,7 @@ def check_second_factor(session: Session, account_id: int, code: str, sealer: Se
 
 def remove_second_factor(session: Session, account_id: int, password: str, *, actor: Actor) -> None:
     """Signing in asks for the password alone again. raises: AccountError about `current`"""
-    account = session.get_one(Account, account_id)
-    if not verify_password(account.password_hash, password):
-        raise AccountError("This is not your current password.", "current")
+    account = check_current_password(session, account_id, password, actor=actor)
     row = session.get(SecondFactor, account_id)
     if row is not None:
         session.delete(row)

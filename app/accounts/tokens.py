@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.credentials import hash_token, new_token
@@ -16,6 +16,7 @@ from app.audit.record import COMMAND_LINE, Actor, record
 
 PREFIX = "wlt_"
 TOUCH_EVERY = timedelta(minutes=5)
+TOKEN_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,16 @@ class TokenRow:
     revoked_at: datetime | None
     last_used_at: datetime | None
     works: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenPage:
+    """Some tokens of `total`, of which `working` work, and the id to ask the older ones before (None at the end)."""
+
+    tokens: tuple[TokenRow, ...]
+    total: int
+    working: int
+    next_before: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,20 +136,31 @@ def revoke_token(session: Session, token_id: int, *, actor: Actor) -> bool:
     return True
 
 
-def list_tokens(session: Session, *, limit: int = 200) -> tuple[TokenRow, ...]:
-    """The newest tokens first."""
-    now = datetime.now(UTC)
-    return tuple(
-        TokenRow(
-            id=row.id,
-            label=row.label,
-            role=Role(row.role),
-            created_at=row.created_at,
-            created_by=row.created_by,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-            last_used_at=row.last_used_at,
-            works=row.revoked_at is None and (row.expires_at is None or row.expires_at > now),
-        )
-        for row in session.scalars(select(ApiToken).order_by(ApiToken.id.desc()).limit(limit))
+def page_tokens(session: Session, *, before: int | None = None, rows: int = TOKEN_ROWS) -> TokenPage:
+    """The newest tokens first, older than token `before`."""
+    at = datetime.now(UTC)
+    works = (ApiToken.revoked_at.is_(None), or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > at))
+    total, working = session.execute(select(func.count(), func.count().filter(*works)).select_from(ApiToken)).one()
+    query = select(ApiToken).order_by(ApiToken.id.desc()).limit(rows + 1)
+    if before is not None:
+        query = query.where(ApiToken.id < before)
+    found = session.scalars(query).all()
+    return TokenPage(
+        tokens=tuple(
+            TokenRow(
+                id=row.id,
+                label=row.label,
+                role=Role(row.role),
+                created_at=row.created_at,
+                created_by=row.created_by,
+                expires_at=row.expires_at,
+                revoked_at=row.revoked_at,
+                last_used_at=row.last_used_at,
+                works=row.revoked_at is None and (row.expires_at is None or row.expires_at > at),
+            )
+            for row in found[:rows]
+        ),
+        total=total,
+        working=working,
+        next_before=found[rows - 1].id if len(found) > rows else None,
     )

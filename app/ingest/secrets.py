@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.audit.record import Actor, record
@@ -14,6 +14,8 @@ from app.errors import NotFoundError
 from app.fleet.tables import HostGroup
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.tables import EnrolmentSecret
+
+SECRET_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,15 @@ class SecretRow:
     created_at: datetime
     revoked_at: datetime | None
     works: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretPage:
+    """Some secrets of `total`, and the id to ask the older ones before (None at the end)."""
+
+    secrets: tuple[SecretRow, ...]
+    total: int
+    next_before: int | None
 
 
 def make_secret(
@@ -61,31 +72,39 @@ def make_secret(
     return secret
 
 
-def list_secrets(session: Session, *, limit: int = 100) -> tuple[SecretRow, ...]:
-    """The newest secrets first."""
+def page_secrets(session: Session, *, before: int | None = None, rows: int = SECRET_ROWS) -> SecretPage:
+    """The newest secrets first, older than secret `before`."""
     at = now()
-    rows = session.execute(
+    total = session.scalar(select(func.count()).select_from(EnrolmentSecret)) or 0
+    query = (
         select(EnrolmentSecret, HostGroup.name)
         .join(HostGroup, HostGroup.id == EnrolmentSecret.group_id)
         .order_by(EnrolmentSecret.id.desc())
-        .limit(limit)
+        .limit(rows + 1)
     )
-    return tuple(
-        SecretRow(
-            id=row.id,
-            group=group,
-            uses_left=row.uses_left,
-            expires_at=row.expires_at,
-            network=row.network,
-            note=row.note,
-            trial=row.trial,
-            created_at=row.created_at,
-            revoked_at=row.revoked_at,
-            works=row.revoked_at is None
-            and (row.uses_left is None or row.uses_left > 0)
-            and (row.expires_at is None or row.expires_at > at),
-        )
-        for row, group in rows
+    if before is not None:
+        query = query.where(EnrolmentSecret.id < before)
+    found = session.execute(query).all()
+    return SecretPage(
+        secrets=tuple(
+            SecretRow(
+                id=row.id,
+                group=group,
+                uses_left=row.uses_left,
+                expires_at=row.expires_at,
+                network=row.network,
+                note=row.note,
+                trial=row.trial,
+                created_at=row.created_at,
+                revoked_at=row.revoked_at,
+                works=row.revoked_at is None
+                and (row.uses_left is None or row.uses_left > 0)
+                and (row.expires_at is None or row.expires_at > at),
+            )
+            for row, group in found[:rows]
+        ),
+        total=total,
+        next_before=found[rows - 1][0].id if len(found) > rows else None,
     )
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from app.accounts.errors import AccountError
-from app.accounts.manage import disable_account, enable_account, invite, set_role, withdraw_invitation
-from app.accounts.queries import list_accounts, list_invitations
+from app.accounts.manage import disable_account, enable_account, invite, set_role, unlock_account, withdraw_invitation
+from app.accounts.queries import list_invitations, page_accounts
 from app.accounts.roles import DESCRIPTIONS, Role
 from app.accounts.second_factor import reset_second_factor
 from app.db.session import SessionDep
 from app.web.guards import ManageAccounts
-from app.web.templating import render
+from app.web.templating import address, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,8 +24,14 @@ RowId = Annotated[int, Path(ge=1, le=2**31)]
 
 
 @router.get("/accounts")
-def show_accounts(person: ManageAccounts, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
-    return _page(request, session)
+def show_accounts(
+    person: ManageAccounts,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    q: Annotated[str, Query(max_length=254, pattern=r"^[^\x00]*$")] = "",
+    cursor: Annotated[str, Query(max_length=800)] = "",
+) -> Response:
+    return _page(request, session, q=q.strip(), cursor=cursor)
 
 
 @router.post("/accounts/invitations")
@@ -72,6 +78,12 @@ def reset_codes(person: ManageAccounts, session: SessionDep, account_id: RowId) 
     return RedirectResponse("/accounts", status_code=303)
 
 
+@router.post("/accounts/{account_id}/unlock")
+def unlock(person: ManageAccounts, session: SessionDep, account_id: RowId) -> Response:
+    unlock_account(session, account_id, actor=person.actor)
+    return RedirectResponse("/accounts", status_code=303)
+
+
 @router.post("/accounts/{account_id}/enable")
 def enable(person: ManageAccounts, session: SessionDep, account_id: RowId) -> Response:
     enable_account(session, account_id, actor=person.actor)
@@ -82,6 +94,8 @@ def _page(
     request: Request,
     session: Session,
     *,
+    q: str = "",
+    cursor: str = "",
     email: str = "",
     role: str = Role.VIEWER.value,
     link: str | None = None,
@@ -93,8 +107,12 @@ def _page(
         request,
         "accounts/page.html",
         status=status,
-        accounts=list_accounts(session),
-        invitations=list_invitations(session),
+        found=page_accounts(session, search=q, cursor=cursor or None),
+        q=q,
+        cursor=cursor,
+        first_page=address("/accounts", q=q),
+        next_page=lambda next_cursor: address("/accounts", q=q, cursor=next_cursor),
+        invited_page=list_invitations(session),
         roles=DESCRIPTIONS,
         email=email,
         role=role,

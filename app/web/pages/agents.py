@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
@@ -14,7 +14,7 @@ from app.db.session import SessionDep
 from app.errors import InvalidError
 from app.fleet.probing import list_stops
 from app.fleet.queries import count_hosts, list_groups
-from app.ingest.secrets import list_secrets, make_secret, revoke_secret
+from app.ingest.secrets import make_secret, page_secrets, revoke_secret
 from app.web.guards import ManageAgents
 from app.web.templating import render
 
@@ -25,8 +25,13 @@ LIFETIMES = {"1": "1 day", "7": "7 days", "30": "30 days", "365": "1 year", "": 
 
 
 @router.get("/agents")
-def show_agents(person: ManageAgents, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
-    return show_page(request, session)
+def show_agents(
+    person: ManageAgents,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+) -> Response:
+    return show_page(request, session, before=before)
 
 
 @router.post("/agents/secrets")
@@ -90,6 +95,7 @@ def show_page(
     request: Request,
     session: Session,
     *,
+    before: int | None = None,
     form: dict[str, str] | None = None,
     secret: str | None = None,
     problem: InvalidError | None = None,
@@ -104,7 +110,8 @@ def show_page(
         request,
         "agents/page.html",
         status=status,
-        secrets=list_secrets(session),
+        found=page_secrets(session, before=before),
+        before=before,
         hosts=count_hosts(session),
         groups=[group.name for group in all_groups if not group.is_trial],
         lifetimes=LIFETIMES,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from app.accounts.errors import AccountError
 from app.accounts.roles import DESCRIPTIONS, Role
-from app.accounts.tokens import create_token, list_tokens, revoke_token
+from app.accounts.tokens import create_token, page_tokens, revoke_token
 from app.db.session import SessionDep
 from app.errors import NotFoundError
 from app.web.guards import ManageAccounts
@@ -24,8 +24,13 @@ LIFETIMES = {"7": "7 days", "90": "90 days", "365": "1 year", "": "no end"}
 
 
 @router.get("/tokens")
-def show_tokens(person: ManageAccounts, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
-    return _page(request, session)
+def show_tokens(
+    person: ManageAccounts,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    before: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+) -> Response:
+    return _page(request, session, before=before)
 
 
 @router.post("/tokens")
@@ -58,6 +63,7 @@ def _page(
     request: Request,
     session: Session,
     *,
+    before: int | None = None,
     form: dict[str, str] | None = None,
     token: str | None = None,
     problem: AccountError | None = None,
@@ -67,7 +73,8 @@ def _page(
         request,
         "tokens/page.html",
         status=status,
-        tokens=list_tokens(session),
+        found=page_tokens(session, before=before),
+        before=before,
         roles=DESCRIPTIONS,
         lifetimes=LIFETIMES,
         form=form or {"label": "", "role": Role.VIEWER.value, "days": "90"},

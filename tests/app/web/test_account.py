@@ -80,3 +80,38 @@ def test_statements_are_bounded(signed_in: Callable[[str], TestClient], statemen
     statements.clear()
     client.get("/account")
     assert len([one for one in statements if not one.startswith("BEGIN")]) <= 5
+
+
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [
+        ("/account/password", {"password": NEW, "repeated": NEW}),
+        ("/account/codes/remove", {}),
+    ],
+)
+def test_guessing_the_current_password_is_counted_audited_and_locks(
+    signed_in: Callable[[str], TestClient], anonymous: TestClient, engine: Engine, path: str, form: dict[str, str]
+) -> None:
+    client = signed_in("viewer")
+    for _ in range(5):
+        refused = client.post(path, data={"current": "a wrong guess", **form})
+        assert (refused.status_code, "not your current password" in refused.text) == (422, True)
+    locked = client.post(path, data={"current": PASSWORD, **form})
+    assert (locked.status_code, "too many wrong passwords" in locked.text) == (422, True)
+    good = {"email": "viewer@example.com", "password": PASSWORD}
+    assert anonymous.post("/login", data=good).status_code == 422, "the pause holds for signing in, too"
+    with session_scope(engine, writes=False) as session:
+        entries = session.scalars(select(AuditEntry).where(AuditEntry.action == "password.refused")).all()
+        assert [one.detail["why"] for one in entries] == ["wrong current password"] * 5 + ["locked"]
+        assert {one.actor for one in entries} == {"viewer@example.com"}
+        assert session.scalars(select(AuditEntry).where(AuditEntry.action == "account.locked")).one()
+
+
+def test_a_right_password_forgets_the_failures_before(signed_in: Callable[[str], TestClient]) -> None:
+    client = signed_in("viewer")
+    wrong = GOOD | {"current": "a wrong guess"}
+    assert [client.post("/account/password", data=wrong).status_code for _ in range(4)] == [422] * 4
+    assert client.post("/account/password", data=GOOD).status_code == 303
+    again = {"current": NEW, "password": PASSWORD, "repeated": PASSWORD}
+    assert client.post("/account/password", data=wrong).status_code == 422
+    assert client.post("/account/password", data=again).status_code == 303

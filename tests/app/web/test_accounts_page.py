@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
+from html import unescape
 from urllib.parse import urlsplit
 
 import pytest
@@ -111,3 +113,50 @@ def test_an_unknown_account_is_not_found(signed_in: Callable[[str], TestClient])
     admin = signed_in("administrator")
     assert admin.post("/accounts/77/disable").status_code == 404
     assert admin.post("/accounts/77/role", data={"role": "viewer"}).status_code == 404
+
+
+def test_a_locked_account_is_shown_and_unlocked(
+    signed_in: Callable[[str], TestClient], anonymous: TestClient, engine: Engine
+) -> None:
+    client = signed_in("administrator")
+    signed_in("viewer")
+    for _ in range(5):
+        anonymous.post("/login", data={"email": "viewer@example.com", "password": "not the password"})
+    page = client.get("/accounts").text
+    assert "<strong>1</strong> is in a pause after wrong passwords" in page
+    assert "Unlock viewer@example.com" in page
+    good = {"email": "viewer@example.com", "password": PASSWORD}
+    assert anonymous.post("/login", data=good).status_code == 422
+    unlock = f"/accounts/{account_id(engine, 'viewer@example.com')}/unlock"
+    assert client.post(unlock).status_code == 303
+    assert "Unlock viewer" not in client.get("/accounts").text
+    assert anonymous.post("/login", data=good).status_code == 303
+    assert client.post(unlock).status_code == 303, "once more changes nothing"
+    assert actions(engine).count("account.unlocked") == 1
+    assert client.post("/accounts/999/unlock").status_code == 404
+
+
+def test_many_accounts_come_in_pages_with_a_true_count(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    client = signed_in("administrator")
+    at = datetime.now(UTC)
+    with session_scope(engine) as session:
+        session.add_all(
+            Account(
+                email=f"p{n:04}@example.com", role="viewer", created_at=at, password_changed_at=at, failed_attempts=0
+            )
+            for n in range(230)
+        )
+    seen: list[str] = []
+    address: str | None = "/accounts"
+    while address is not None:
+        page = client.get(address).text
+        seen += re.findall(r'<span class="wrap">(p\d{4}@example\.com)</span>', page)
+        more = re.search(r'<a class="btn" href="([^"]+)" rel="next">', page)
+        address = unescape(more[1]) if more else None
+    assert seen == [f"p{n:04}@example.com" for n in range(230)]
+    assert "<strong>231 people</strong> may sign in" in client.get("/accounts").text
+    found = client.get("/accounts?q=P0123").text
+    assert "<strong>1 account</strong> has “P0123”" in found
+    assert "p0123@example.com" in found
+    assert "p0124" not in found
+    assert client.get("/accounts?cursor=x").status_code == 422
