@@ -38,7 +38,9 @@ from app.db.slices import is_among
 from app.errors import InvalidError
 from app.fleet.absence import GAP, SILENT
 from app.fleet.facts import version_mark
+from app.fleet.installs import find_install_sets
 from app.fleet.probes import mark
+from app.fleet.queries import JUDGED_OUTCOMES
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NUMBERS,
@@ -68,6 +70,8 @@ FEW_SEEN = 10_000
 """So many subjects last seen at a time are named to the database; of more, hosts are walked."""
 MAX_SETS_LISTED = 5000
 """So many sets at most are named to the database."""
+OUTCOME_GROUPS = {"tried": JUDGED_OUTCOMES, "untried": ("absent", "unknown", "error")}
+"""Outcomes that are listed together: what a share at a pattern is of, and what it leaves out."""
 MAX_GROUPS_WALKED = 40
 """So many groups at most are walked side by side; of more, all hosts are walked."""
 _OUTSIDE = [one.value for one in Standing if not one.in_tallies]
@@ -78,7 +82,8 @@ class HostFilter:
     """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`.
 
     `engine`: who blocked, at the pattern if one is named, else anywhere; `seen`: `day` (in the last 24 hours), `week`
-    (before that, in the last 7 days), `older`; `policy_id`: the set in force; `older_than`: with an older uv than that.
+    (before that, in the last 7 days), `older`; `policy_id`: the set in force; `older_than`: with an older uv than that;
+    `install`: the pattern of the place that their uv runs from, '' for a place that none names.
     """
 
     name: str = ""
@@ -97,6 +102,7 @@ class HostFilter:
     seen: str | None = None
     engine: str | None = None
     policy_id: int | None = None
+    install: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +196,9 @@ def _plain(session: Session, wanted: HostFilter) -> Select[int, str]:
         query = query.where(Host.state == wanted.state.value)
     if wanted.attested is not None:
         query = query.where(Host.attested == wanted.attested)
+        if not wanted.attested:
+            # Of a Linux trial nothing could be vouched for: it is not called unattested.
+            query = query.where(Host.platform == "windows")
     if wanted.tag is not None:
         query = query.where(_tagged(session, wanted.tag))
     return query
@@ -266,9 +275,15 @@ def _holds(
         return column.in_(ids)
     known = list(session.scalars(ids.limit(MAX_SETS_LISTED + 1)))
     if len(known) <= MAX_SETS_LISTED:
-        # One parameter, however many groups are walked.
-        return column == any_(bindparam(None, known, type_=ARRAY(BigInteger)))
+        return _has_one_of(session, column, known)
     return exists(select(1).select_from(FactSet).where(FactSet.id == column, sets))
+
+
+def _has_one_of(session: Session, column: InstrumentedAttribute[int | None], ids: list[int]) -> ColumnElement[bool]:
+    """Whether a subject has one of these sets: on PostgreSQL one parameter, however many groups are walked."""
+    if session.get_bind().dialect.name != "postgresql":
+        return column.in_(ids)
+    return column == any_(bindparam(None, ids, type_=ARRAY(BigInteger)))
 
 
 def _have(session: Session, wanted: HostFilter, conditions: list[_Condition]) -> dict[int, int]:
@@ -295,13 +310,14 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
     total: Select[Any]
     if wanted.pattern:
         engines = ("", *Engine) if wanted.engine is None else (wanted.engine,)
+        outcomes = OUTCOME_GROUPS.get(wanted.outcome, (wanted.outcome,))
         try:
-            numbers = [mark(wanted.pattern, wanted.outcome, engine) for engine in engines]
+            numbers = [mark(wanted.pattern, outcome, engine) for outcome in outcomes for engine in engines]
         except KeyError as error:
             raise InvalidError("There is no such outcome.", field="outcome") from error
         total = select(func.sum(PatternTally.subjects)).where(
             PatternTally.pattern == wanted.pattern,
-            PatternTally.outcome == wanted.outcome,
+            PatternTally.outcome.in_(outcomes),
             PatternTally.engine.in_(engines),
         )
         have = _by_group(session, wanted, total, PatternTally)
@@ -327,6 +343,10 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
         total = select(func.sum(VersionTally.subjects)).where(VersionTally.version.in_(older))
         have = _by_group(session, wanted, total, VersionTally)
         found.append(_condition(session, "uv", has_mark([version_mark(one) for one in older]), have))
+    if wanted.install is not None:
+        ids = find_install_sets(session, wanted.install, wanted.group_id)
+        have = _by_group(session, wanted, select(func.sum(Tally.subjects)).where(Tally.set_id.in_(ids)), Tally)
+        found.append(_Condition(holds=_has_one_of(session, Subject.uv_id, ids), have=have))
     if wanted.policy_id is not None:
         total = select(func.sum(Tally.subjects)).where(Tally.set_id == wanted.policy_id)
         have = _by_group(session, wanted, total, Tally)

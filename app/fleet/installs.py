@@ -30,9 +30,24 @@ class Installs:
 
 def read_installs(session: Session, group_id: int | None = None) -> Installs:
     """How counted users with a uv got it, in the fleet or in one group. One statement."""
+    counts: Counter[str] = Counter()
+    for _set_id, body, subjects in _sets_in_use(session, group_id):
+        kind = install_kind(body)
+        if kind is not None:
+            counts[kind] += subjects
+    return Installs(kinds=tuple(sorted(counts.items(), key=lambda one: (-one[1], one[0]))), base=counts.total())
+
+
+def find_install_sets(session: Session, kind: str, group_id: int | None = None) -> list[int]:
+    """The sets of uvs that `read_installs` counts under a kind. One statement."""
+    return [set_id for set_id, body, _ in _sets_in_use(session, group_id) if install_kind(body) == kind]
+
+
+def _sets_in_use(session: Session, group_id: int | None) -> list[tuple[int, str, int]]:
+    """Id, body and counted users of the sets that most of them have."""
     users = func.sum(Tally.subjects)
     query = (
-        select(FactSet.body, users)
+        select(FactSet.id, FactSet.body, users)
         .join(Tally, Tally.set_id == FactSet.id)
         .where(FactSet.kind == KIND_NUMBERS["uv"], Tally.standing == Standing.COUNTED.value, Tally.subjects > 0)
         .group_by(FactSet.id, FactSet.body)
@@ -41,12 +56,7 @@ def read_installs(session: Session, group_id: int | None = None) -> Installs:
     )
     if group_id is not None:
         query = query.where(Tally.group_id == group_id)
-    counts: Counter[str] = Counter()
-    for body, subjects in session.execute(query):
-        kind = install_kind(body)
-        if kind is not None:
-            counts[kind] += int(subjects)
-    return Installs(kinds=tuple(sorted(counts.items(), key=lambda one: (-one[1], one[0]))), base=counts.total())
+    return [(set_id, body, int(subjects)) for set_id, body, subjects in session.execute(query)]
 
 
 @lru_cache(maxsize=2 * MOST_SETS)

@@ -12,7 +12,7 @@ from agent.catalogue import load as load_catalogue
 from agent.contract.facts import Engine
 from app.accounts.roles import Permission
 from app.db.session import SessionDep
-from app.fleet.host_filter import count_or_tally
+from app.fleet.host_filter import OUTCOME_GROUPS, count_or_tally
 from app.fleet.hosts import mark_shared
 from app.fleet.queries import list_groups
 from app.fleet.queries_hosts import HostFilter, get_host, list_hosts
@@ -20,7 +20,8 @@ from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
 from app.fleet.reported import preferred_version, read_reported, service_words
 from app.fleet.standing import HostState, Standing
 from app.fleet.tags import list_tags, tags_of
-from app.fleet.workflows import VERDICTS, judge_workflows
+from app.fleet.workflow_filter import CHOICES
+from app.fleet.workflows import judge_workflows
 from app.web.glossary import STANDING_WORDS
 from app.web.guards import ManageAgents, ViewFleet, ViewSightings
 from app.web.templating import render
@@ -46,7 +47,7 @@ COLUMNS = {
     "standing": "Standing",
 }
 USUAL_COLUMNS = ("group", "uv", "patterns", "users", "seen")
-OUTCOMES = ("blocked", "denied", "allowed", "audited", "absent", "unknown", "error")
+OUTCOMES = ("blocked", "denied", "allowed", "audited", "absent", "unknown", "error", *OUTCOME_GROUPS)
 
 
 def read_filter(
@@ -66,8 +67,13 @@ def read_filter(
     seen: Annotated[str, Query(max_length=10)] = "",
     engine: Annotated[str, Query(max_length=20)] = "",
     policy: Annotated[str, Query(pattern=r"^\d{0,18}$")] = "",
+    install: Annotated[str | None, Query(max_length=80)] = None,
 ) -> HostFilter:
-    """The filter of an address. `version` empty: hosts without a uv; `older`: with an older uv than this."""
+    """The filter of an address.
+
+    `version` empty: hosts without a uv; `older`: with an older uv than this; `install`: the pattern of the place that
+    uv runs from, empty: a place that no pattern names.
+    """
     return HostFilter(
         name=q.strip(),
         group_id=int(group) if group else None,
@@ -77,7 +83,7 @@ def read_filter(
         older_than=older.strip() or None,
         standing=Standing[standing.upper()] if standing.upper() in Standing.__members__ else None,
         workflow=workflow if workflow in {one.id for one in load_catalogue().workflows} else None,
-        verdict=verdict if verdict in VERDICTS else "blocked",
+        verdict=verdict if verdict in CHOICES else "blocked",
         tag=tag.strip().casefold() or None,
         state=HostState[state.upper()] if state.upper() in HostState.__members__ else None,
         attested={"yes": True, "no": False}.get(attested),
@@ -85,6 +91,7 @@ def read_filter(
         seen=seen if seen in SEEN else None,
         engine=engine if engine in ENGINES else None,
         policy_id=int(policy) if policy else None,
+        install=install,
     )
 
 
@@ -214,6 +221,8 @@ def _filters(wanted: HostFilter) -> dict[str, str]:
         filters["version"] = wanted.version
     if wanted.older_than is not None:
         filters["older"] = wanted.older_than
+    if wanted.install is not None:
+        filters["install"] = wanted.install
     if wanted.standing is not None:
         filters["standing"] = wanted.standing.name.lower()
     if wanted.state is not None:
@@ -242,6 +251,8 @@ def _chips(wanted: HostFilter, groups: dict[int, str]) -> list[tuple[tuple[str, 
         chips.append((("version",), f"uv {wanted.version}" if wanted.version else "no uv found"))
     if wanted.older_than is not None:
         chips.append((("older",), f"uv older than {wanted.older_than}"))
+    if wanted.install is not None:
+        chips.append((("install",), f"uv from {wanted.install or 'a place that no pattern names'}"))
     if wanted.standing is not None:
         chips.append((("standing",), STANDING_WORDS[wanted.standing]))
     if wanted.tag is not None:
@@ -264,8 +275,9 @@ def _chips(wanted: HostFilter, groups: dict[int, str]) -> list[tuple[tuple[str, 
 def workflow_words(workflow_id: str, verdict: str) -> str:
     """A command and whether it works, in a chip's few words."""
     command = load_catalogue().workflow(workflow_id)
-    said = {"works": "works", "partly": "works in part", "blocked": "blocked", "unknown": "could not be tried"}[verdict]
-    return f"{command.command} ({command.title[0].lower()}{command.title[1:]}): {said}"
+    said = {"works": "works", "partly": "works in part", "blocked": "blocked", "unknown": "could not be tried"}
+    said |= {"runs": "works, wholly or in part", "told": "could be tried"}
+    return f"{command.command} ({command.title[0].lower()}{command.title[1:]}): {said[verdict]}"
 
 
 def _address(filters: dict[str, str]) -> str:
