@@ -19,12 +19,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from app.applocker.export import added_rules, alone_on_a_machine
+from app.applocker.export import add, added_rules, alone_on_a_machine
 from app.applocker.model import Collection, HashCondition, PathCondition, Policy, PublisherCondition, format_version
 from app.applocker.write import render_collection, render_policy
 from app.errors import InvalidError
 from app.policies.describe import describe_export, render_review
 from app.policies.export import Export
+from app.policies.plan import PlannedRule
 
 SCRIPTS = Path(__file__).with_name("scripts")
 MAX_INTUNE_BYTES = 350_000
@@ -77,12 +78,14 @@ def build_bundle(
     key: Ed25519PrivateKey | None = None,
     more: Mapping[str, bytes] | None = None,
     evidence: Mapping[str, object] | None = None,
-    seen_base: Mapping[str, Sequence[str]] | None = None,
+    seen | {rule.id for rule in earlier}_base: Mapping[str, Sequence[str]] | None = None,
+    earlier: Sequence[PlannedRule] = (),
 ) -> Bundle:
     """The zip for one way of delivery; with a key its manifest is signed.
 
     `more`: files besides, such as settings of a relocation; `evidence`: what evidence.json says besides; `seen_base`:
-    the rule ids by collection of a base that is the sum of several policies, which the export does not hold.
+    the rule ids by collection of a base that is the sum of several policies, which the export does not hold;
+    `earlier`: the pilot's rules, which the target may have already beside those of the base.
 
     raises: InvalidError about `delivery` when this export is not fit for it.
     """
@@ -100,10 +103,10 @@ def build_bundle(
         if delivery is Delivery.INTUNE:
             files |= _intune_files(export, base_ids)
         else:
-            files |= _policy_files(export, delivery, base_ids)
+            files |= _policy_files(export, delivery, base_ids, earlier)
     files["evidence.json"] = _json({"delivery": delivery.value, **describe_export(export), **(evidence or {})})
     files["review.html"] = render_review(export).encode()
-    files["README.txt"] = _readme(export, delivery, frozenset(files)).encode()
+    files["README.txt"] = _readme(export, delivery, frozenset(files), earlier).encode()
     digests = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     sums = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     files["SHA256SUMS"] = sums.encode()
@@ -155,7 +158,16 @@ def _condition_lines(condition: PathCondition | PublisherCondition | HashConditi
             return [f"hash|{file.type}|0X{file.data.upper()}" for file in condition.hashes]
 
 
-def _policy_files(export: Export, delivery: Delivery, base_ids: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
+def _accepted_states(export: Export, earlier: Sequence[PlannedRule]) -> list[str]:
+    """The states of the target that the rules may be added to: the base, and the base with the pilot's rules in it."""
+    base = _base_of(export)
+    with_earlier = add(base, [rule.suggestion for rule in earlier]).policy
+    return list(dict.fromkeys((policy_state(base), policy_state(with_earlier))))
+
+
+def _policy_files(
+    export: Export, delivery: Delivery, base_ids: Mapping[str, Sequence[str]], earlier: Sequence[PlannedRule]
+) -> dict[str, bytes]:
     rules = added_rules([rule.suggestion for rule in export.added])
     if delivery is not Delivery.SEPARATE_GPO and export.is_whole_policy:
         # Windows' documents disagree on what -Merge does to modes: with the target's own there is nothing to decide.
@@ -169,9 +181,11 @@ def _policy_files(export: Export, delivery: Delivery, base_ids: Mapping[str, Seq
     values = {
         "RULES_SHA256": hashlib.sha256(xml).hexdigest(),
         **_rules_in_words(export, base_ids),
-        "EXPECTED_STATE": policy_state(_base_of(export)) if export.is_whole_policy and not is_separate else "",
+        "EXPECTED_STATES": _quoted(
+            _accepted_states(export, earlier) if export.is_whole_policy and not is_separate else []
+        ),
         # The target is one of the policies that were seen: what it holds was among their rules.
-        "SEEN_IDS": _quoted([] if export.is_whole_policy or is_separate else sorted(set().union(*base_ids.values()))),
+        "SEEN_IDS": _quoted([] if export.is_whole_policy or is_separate else _ids_seen(base_ids, earlier)),
         "TARGET_MUST_HAVE_RULES": "no" if is_separate else "yes",
     }
     for name in ("apply.ps1", "rollback.ps1"):
@@ -179,6 +193,12 @@ def _policy_files(export: Export, delivery: Delivery, base_ids: Mapping[str, Seq
     if is_separate:
         files["check-machine.ps1"] = _filled(_script("check-gpo.ps1"), values)
     return files
+
+
+def _ids_seen(base_ids: Mapping[str, Sequence[str]], earlier: Sequence[PlannedRule]) -> list[str]:
+    """The ids that a target may have that was seen in force; none if nothing was seen."""
+    seen = set().union(*base_ids.values())
+    return sorted(seen) if seen else []
 
 
 def _ids_of_base(export: Export, seen_base: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
@@ -250,7 +270,7 @@ def _told(export: Export) -> str:
     return f"Rules for uv, made by Wayleave for {export.sid}. They open: {', '.join(patterns)}."
 
 
-def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
+def _readme(export: Export, delivery: Delivery, names: frozenset[str], earlier: Sequence[PlannedRule] = ()) -> str:
     steps = {
         Delivery.SAME_GPO: [
             "1. Read review.html: what every rule admits, and its risk.",
@@ -292,6 +312,8 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
         "The scripts are written for Windows PowerShell 5.1 and were not yet run on a real domain or a managed machine."
     )
     lines = [heading, "", *(steps[delivery] if export.added else _without_rules_to_add(delivery, names)), ""]
+    if earlier and "apply.ps1" in names:
+        lines += [*_pilot_may_be_there(export, earlier), ""]
     for name, told in _MORE_FILES.items():
         lines += [*told, ""] if name in names else []
     lines += [export.effect_on_empty_machine, ""] if export.added else []
@@ -299,6 +321,15 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str]) -> str:
         lines.append(unverified)
     lines.append("Check the files with: sha256sum -c SHA256SUMS")
     return "\r\n".join(lines) + "\r\n"
+
+
+def _pilot_may_be_there(export: Export, earlier: Sequence[PlannedRule]) -> list[str]:
+    shared = len({rule.id for rule in earlier} & {rule.id for rule in export.added})
+    also = f", {shared} of this package among them" if shared else ""
+    return [
+        "The target may have the pilot's rules already: apply.ps1 takes the base, and the base with those rules in it.",
+        f"They stay where they are. The rollback.ps1 of the pilot's package takes them out{also}.",
+    ]
 
 
 def _without_rules_to_add(delivery: Delivery, names: frozenset[str]) -> list[str]:

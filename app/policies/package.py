@@ -130,6 +130,8 @@ def export_rule_set(
         ],
         "wdac_base_id": wdac_base_id.strip(),
     }
+    if ring == "all" and draft.pilot is not None:
+        kept["earlier"] = [{**kept_rule(one), "id": one.id} for one in draft.pilot.added]
     if draft.removed:
         kept["removes"] = [{**kept_rule(one), "id": one.id.lower()} for one in draft.removed]
         kept["base_xml"] = rule_set.base.content if rule_set.base and kind is Delivery.INTUNE else None
@@ -228,8 +230,16 @@ def _package(export: Export, delivery: Delivery, kept: Mapping[str, Any], key: E
         more |= removal_files(removed, base, intune=delivery is Delivery.INTUNE)
     if kept["wdac_base_id"]:
         more |= _wdac_files(export, kept["wdac_base_id"], kept["name"])
-    seen_base = (kept["base"] or {}).get("rules")  # exports of before this was kept have none
-    return build_bundle(export, delivery, key=key, more=more, evidence={"rule_set": dict(kept)}, seen_base=seen_base)
+    return build_bundle(
+        export,
+        delivery,
+        key=key,
+        more=more,
+        evidence={"rule_set": dict(kept)},
+        # Exports of before these were kept have none.
+        seen_base=(kept["base"] or {}).get("rules"),
+        earlier=[planned_rule(one) for one in kept.get("earlier", ())],
+    )
 
 
 def _approval_page(kept: Mapping[str, Any]) -> str:

@@ -48,7 +48,9 @@ $RuleIds = @(
 $Collections = @(
 @@COLLECTIONS@@
 )
-$ExpectedState = '@@EXPECTED_STATE@@'
+$ExpectedStates = @(
+@@EXPECTED_STATES@@
+)
 $SeenIds = @(
 @@SEEN_IDS@@
 )
@@ -76,8 +78,8 @@ if ($missing.Count -eq 0) {
 }
 
 $state = Get-PolicyState -Policy $before
-if ($ExpectedState -ne '' -and $state -ne $ExpectedState) {
-    throw "The target is not the policy that these rules were checked against (state $state, expected $ExpectedState). Export again with the target's present policy as base."
+if ($ExpectedStates.Count -gt 0 -and $ExpectedStates -notcontains $state) {
+    throw "The target is not the policy that these rules were checked against (state $state, expected $($ExpectedStates -join ' or ')). Export again with the target's present policy as base."
 }
 if ($SeenIds.Count -gt 0) {
     $unseen = @($idsBefore | Where-Object { $SeenIds -notcontains $_ -and $RuleIds -notcontains $_ })

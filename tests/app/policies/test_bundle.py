@@ -145,11 +145,11 @@ def test_apply_refuses_another_target_than_the_one_that_was_simulated(
     whole: Export, alone: Export, base_policy: str
 ) -> None:
     script = files_of(build_bundle(whole))["apply.ps1"].decode()
-    assert f"$ExpectedState = '{policy_state(parse_policy(base_policy))}'" in script
+    assert f"$ExpectedStates = @(\r\n    '{policy_state(parse_policy(base_policy))}'\r\n)" in script
     assert "$TargetMustHaveRules = 'yes' -eq 'yes'" in script
-    assert "$ExpectedState = ''" in files_of(build_bundle(alone))["apply.ps1"].decode()
+    assert "$ExpectedStates = @(\r\n\r\n)" in files_of(build_bundle(alone))["apply.ps1"].decode()
     separate = files_of(build_bundle(whole, Delivery.SEPARATE_GPO))["apply.ps1"].decode()
-    assert "$ExpectedState = ''" in separate
+    assert "$ExpectedStates = @(\r\n\r\n)" in separate
     assert "$TargetMustHaveRules = 'no' -eq 'yes'" in separate
 
 

@@ -214,7 +214,7 @@ def delivered(rule_set: RuleSet, export: Export, delivery: Delivery) -> Policy:
     if "whole-policy.xml" in files:
         assert parse_policy(files["whole-policy.xml"]).collections == merged.collections
         # apply.ps1 takes this very target; rollback.ps1, which takes the ids out again, leaves it as it was.
-        assert f"$ExpectedState = '{policy_state(before)}'".encode() in files["apply.ps1"]
+        assert f"$ExpectedStates = @(\r\n    '{policy_state(before)}'\r\n)".encode() in files["apply.ps1"]
     ours = set(re.findall(r"'([0-9a-f]{8}-[0-9a-f-]{27})'", files["rollback.ps1"].decode()))
     kept = [replace(one, rules=tuple(rule for rule in one.rules if rule.id not in ours)) for one in merged.collections]
     assert policy_state(replace(merged, collections=tuple(kept))) == policy_state(before)

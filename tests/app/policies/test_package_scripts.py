@@ -132,7 +132,7 @@ def test_a_base_that_was_seen_in_force_is_known_by_its_ids(seen: Export, base_po
     assert list_in(script, "SeenIds") == sorted((PROGRAM_FILES, WINDOWS, SCRIPTS_IN_WINDOWS))
     text = script.decode()
     assert text.index("$SeenIds -notcontains $_") < text.index("ShouldProcess($target")
-    assert "$ExpectedState = ''" in text
+    assert "$ExpectedStates = @(\r\n\r\n)" in text
 
 
 @pytest.mark.parametrize("delivery", list(Delivery))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import re
+import zipfile
+from dataclasses import replace
+
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from agent.catalogue import load
@@ -18,13 +23,17 @@ from agent.contract.facts import (
     TokenSet,
 )
 from agent.contract.facts import Engine as Blocker
-from app.applocker.model import STANDARD_USER
+from app.applocker.model import STANDARD_USER, Policy
+from app.applocker.read import parse_policy
 from app.audit.record import Actor
 from app.db.session import session_scope
 from app.errors import ConflictError, InvalidError
-from app.policies.base_policies import add_base_policy
+from app.fleet.tables import FactSet
+from app.policies.base_policies import add_base_policy, take_seen_policy
 from app.policies.baselines import list_baseline_files
+from app.policies.bundle import policy_state
 from app.policies.drafts import build_draft
+from app.policies.package import export_rule_set, get_package
 from app.policies.queries_rule_sets import get_rule_set
 from app.policies.review import approve, review_of, submit_for_review
 from app.policies.rule_sets import Group, add_to_rule_set, set_terms
@@ -130,3 +139,79 @@ def test_everybody_is_no_pilot(database: Engine, base_policy: str, sid: str) -> 
         reviewed = review_of(session, get_rule_set(session, made))
         assert reviewed.digest is None
         assert "everybody" in reviewed.missing[0]
+
+
+def approved(engine: Engine, made: int) -> int:
+    with session_scope(engine) as session:
+        asked = ask_for_simulation(session, made, actor=ADA)
+    run_simulation(engine, asked)
+    with session_scope(engine) as session:
+        submit_for_review(session, made, actor=ADA)
+        digest = review_of(session, get_rule_set(session, made)).digest
+        assert digest is not None
+        approve(session, made, digest=digest, actor=BEN)
+    return made
+
+
+def files_of(engine: Engine, made: int, ring: str, delivery: str) -> dict[str, str]:
+    with session_scope(engine) as session:
+        export_id = export_rule_set(session, made, delivery=delivery, ring=ring, actor=ADA)
+    with session_scope(engine, writes=False) as session:
+        content = get_package(session, made, export_id).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def values_in(script: str, name: str) -> set[str]:
+    found = re.search(rf"\${name} = @\((.*?)\)", script, re.DOTALL)
+    assert found is not None
+    return set(re.findall(r"'([^']*)'", found[1]))
+
+
+def merged(target: Policy, rules_xml: str) -> Policy:
+    """What `Set-AppLockerPolicy -Merge` leaves of a target that has these collections already."""
+    new = {one.type: one.rules for one in parse_policy(rules_xml).collections}
+    return replace(
+        target,
+        collections=tuple(replace(one, rules=(*one.rules, *new.get(one.type, ()))) for one in target.collections),
+    )
+
+
+@pytest.mark.parametrize("delivery", ["same-gpo", "local"])
+def test_all_groups_follow_the_pilot_on_the_same_target(database: Engine, base_policy: str, delivery: str) -> None:
+    with session_scope(database) as session:
+        made = drafted(session, base_policy)
+    approved(database, made)
+    pilot = files_of(database, made, "pilot", delivery)
+    everybody = files_of(database, made, "all", delivery)
+    base = parse_policy(base_policy)
+    after_pilot = merged(base, pilot["rules.xml"])
+    assert after_pilot != base
+    accepted = values_in(everybody["apply.ps1"], "ExpectedStates")
+    assert accepted == {policy_state(base), policy_state(after_pilot)}
+    assert values_in(pilot["apply.ps1"], "ExpectedStates") == {policy_state(base)}
+    # Half a pilot is another policy, and so is what comes after all.
+    halved = [one for one in after_pilot.collections if one.type == "Exe"]
+    assert (
+        policy_state(replace(after_pilot, collections=(replace(halved[0], rules=halved[0].rules[:-1]),)))
+        not in accepted
+    )
+    assert policy_state(merged(after_pilot, everybody["rules.xml"])) not in accepted
+    assert "The rollback.ps1 of the pilot's package takes them out." in everybody["README.txt"]
+    assert "pilot" not in pilot["README.txt"]
+
+
+def test_a_target_that_was_seen_may_hold_the_pilots_rules(database: Engine, base_policy: str, make_fleet: type) -> None:
+    with session_scope(database) as session:
+        made = drafted(session, base_policy)
+        add_blocked(session, make_fleet, PILOT)
+        seen = session.scalars(select(FactSet.id).where(FactSet.kind == 4)).one()
+        rule_set = get_rule_set(session, made)
+        base = take_seen_policy(session, seen, actor=ADA)
+        set_terms(session, made, base_id=base.id, groups=rule_set.groups, pilot=rule_set.pilot, actor=ADA)
+        was = {rule.id for _, rule in base.policy.rules()}
+    approved(database, made)
+    pilot = files_of(database, made, "pilot", "same-gpo")
+    everybody = files_of(database, made, "all", "same-gpo")
+    assert values_in(pilot["apply.ps1"], "SeenIds") == was
+    assert values_in(everybody["apply.ps1"], "SeenIds") == was | values_in(pilot["apply.ps1"], "RuleIds")
