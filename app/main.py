@@ -74,7 +74,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         writer = Writer(
             own_engine,
             linux_group=linux_group,
-            limits=Limits(new_sets=settings.new_sets_per_day, subjects=settings.subjects_per_day),
+            limits=Limits(
+                new_sets=settings.new_sets_per_day,
+                subjects=settings.subjects_per_day,
+                sightings=settings.sightings_per_day,
+            ),
             group_reports=settings.group_reports,
             group_wait_s=settings.group_wait_ms / 1000,
             by_bucket=settings.commit_by_bucket,

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     subjects_per_day: Annotated[int, Field(ge=1)] = 32
     """New users that one host may bring in a day; 1,000 where it is marked multi-session."""
 
+    sightings_per_day: Annotated[int, Field(ge=1)] = 5000
+    """Events of files that were refused, or would be, that one host may tell in a day; 50,000 where multi-session."""
+
     group_reports: Annotated[int, Field(ge=1, le=2000)] = 300
     """Reports committed together at most."""
     group_wait_ms: Annotated[int, Field(ge=0, le=1000)] = 10

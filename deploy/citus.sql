@@ -14,7 +14,8 @@ SELECT create_reference_table('fact_set');
 
 SELECT create_distributed_table('host', 'bucket');
 SELECT create_distributed_table(name, 'bucket', colocate_with => 'host')
-FROM unnest(ARRAY['subject', 'pulse', 'host_tag', 'rule_use', 'transition', 'sighting', 'tally_delta']) AS name;
+FROM unnest(ARRAY['subject', 'pulse', 'host_tag', 'rule_use', 'rule_use_delta', 'transition', 'sighting',
+  'tally_delta']) AS name;
 
 ALTER TABLE subject ADD CONSTRAINT fk_subject_host_id_bucket_host
   FOREIGN KEY (host_id, bucket) REFERENCES host (id, bucket) ON DELETE CASCADE;

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Connection, insert
 
 from app.db.base import to_ms
-from app.fleet.rule_uses import DAY_MS, KEPT_DAYS, UseRow, write_uses
+from app.fleet.rule_uses import DAY_MS, KEPT_DAYS, UseRow, fold_uses, write_uses
 from app.fleet.tables_rule_use import RuleDay
 
 PROGRAMS, WINDOWS = "921cc481-6e17-4653-8f75-050b80acca20", "a61c8b2c-a319-4cd0-9690-d2177cad7b51"
@@ -39,6 +39,9 @@ def write_made_uses(connection: Connection, hosts: Iterable[tuple[int, bool]], u
                 rows.append(UseRow(host_id, today - ago, ENGINEERS, chance.randint(1, 40)))
     with connection.begin():
         write_uses(connection, rows)
+    while fold_uses(connection, wait=True):
+        pass
+    with connection.begin():
         # That all rules were there, and looked at, from the first day on.
         known = (WINDOWS, PROGRAMS, ADMINISTRATORS)
         connection.execute(

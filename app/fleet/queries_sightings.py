@@ -13,10 +13,8 @@ from sqlalchemy.orm import Session
 from app.audit.record import Actor, record
 from app.db.base import from_ms
 from app.fleet.retention import DAY_MS
+from app.fleet.sighting_events import BLOCKED_EVENTS
 from app.fleet.tables import Sighting, SightingDay
-
-BLOCKED_EVENTS = (8004, 8007, 3077, 865, 866, 867, 868, 882)
-"""Events of a file that was refused; the others say that it would have been, were the policy enforced."""
 
 NEWEST_OF_PATTERN = 1000
 """So many of a pattern's sightings in the time are looked at for paths and identities; the newest."""

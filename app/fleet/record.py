@@ -28,6 +28,7 @@ from app.fleet.rows import (
     PointerRow,
     PulseRow,
     PulseUpdate,
+    QuotaRow,
     SightingRow,
     SubjectUpdate,
     TransitionRow,
@@ -86,7 +87,7 @@ class Incoming:
     """One report, decoded and checked. `digests`: of the shared kinds in the order of KIND_NUMBERS.
 
     `said` is a hash over all digests; `offered` and `host` are the bodies that came with it; the host and subject of
-    `sightings` are filled in when they are stored.
+    `sightings` are filled in when they are stored; `left_out`: sightings that were not kept.
     """
 
     host_id: int
@@ -102,7 +103,13 @@ class Incoming:
     offered: dict[tuple[int, bytes], NewSet] = field(default_factory=dict)
     host: HostColumns | None = None
     sightings: tuple[SightingRow, ...] = ()
+    left_out: int = 0
     rule_uses: tuple[UseRow, ...] = ()
+
+    @property
+    def tells(self) -> int:
+        """So many sightings came with it."""
+        return len(self.sightings) + self.left_out
 
     @property
     def key(self) -> HostKey:
@@ -111,12 +118,14 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many new sets and subjects a host may bring in a day; more where many users share a machine."""
+    """How many new sets, subjects and sightings a host may bring in a day; more where many users share a machine."""
 
     new_sets: int = 24
     subjects: int = 32
+    sightings: int = 5000
     new_sets_multi: int = 500
     subjects_multi: int = 1000
+    sightings_multi: int = 50_000
 
 
 @dataclass(slots=True)
@@ -137,6 +146,7 @@ class _Work:
     live: dict[HostKey, _Live]
     hosts: dict[int, HostRow] = field(default_factory=dict)
     host_updates: dict[int, HostUpdate] = field(default_factory=dict)
+    told: defaultdict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0]))
     transitions: list[TransitionRow] = field(default_factory=list)
     sightings: dict[tuple[int, int, str, int], SightingRow] = field(default_factory=dict)
     uses: list[UseRow] = field(default_factory=list)
@@ -180,7 +190,9 @@ def record_reports(
             _prepare(rows, cursor, [reports[index] for index in again], work, now_ms)
         with connection.begin():
             cursor = connection.connection.cursor()
-            second = _record_round(rows, cursor, reports, again, outcomes, now_ms, sets, linux_group, None)
+            second = _record_round(
+                rows, cursor, reports, again, outcomes, now_ms, sets, linux_group, limits, is_last=True
+            )
             write_uses(connection, second.uses)
             work.live.update(second.live)
     if stopped:
@@ -207,9 +219,11 @@ def _record_round(
     now_ms: int,
     sets: SetCache,
     linux_group: int,
-    limits: Limits | None,
+    limits: Limits,
+    *,
+    is_last: bool = False,
 ) -> _Work:
-    """Looks at each report once. Without `limits` this is the second round, and what is still missing must wait."""
+    """Looks at each report once. In the last round what is still missing must wait."""
     by_key: dict[HostKey, list[int]] = {}
     for index in indexes:
         by_key.setdefault(reports[index].key, []).append(index)
@@ -218,12 +232,18 @@ def _record_round(
     work = _Work(live=live)
 
     changed: list[Incoming] = []
+    telling: list[Incoming] = []
     for key, members in by_key.items():
         if len(members) > 1:
             members.sort(key=lambda index: (reports[index].epoch, reports[index].sequence))
         one = live.get(key)
         if one is None or len(members) > 1 or reports[members[0]].said != one.row.said:
             changed += [reports[index] for index in members]
+        elif reports[members[0]].tells:
+            telling.append(reports[members[0]])
+    if changed or telling:
+        host_ids = sorted({report.host_id for report in (*changed, *telling)})
+        work.hosts = {host.id: host for host in rows.find_hosts(cursor, host_ids)}
     if changed:
         _load(rows, cursor, changed, work, now_ms, sets)
 
@@ -232,51 +252,51 @@ def _record_round(
         for index in members:
             report = reports[index]
             if one is None:
-                outcome = _admit_subject(report, work, now_ms, limits)
+                outcome = _admit_subject(report, work, now_ms, limits, is_last=is_last)
             else:
-                outcome = _record_one(report, one, work, now_ms, linux_group, limits)
+                outcome = _record_one(report, one, work, now_ms, linux_group, limits, is_last=is_last)
             if outcome is None:
                 work.unprepared.append(index)
                 if one is not None:
                     one.waits = True
             else:
                 outcomes[index] = outcome
-    _write(rows, cursor, work)
+    _write(rows, cursor, work, now_ms)
     return work
 
 
 def _load(rows: _Rows, cursor: object, changed: Iterable[Incoming], work: _Work, now_ms: int, sets: SetCache) -> None:
-    """Reads what the reports that changed something need: pointers, hosts, and the ids of the sets they name."""
+    """Reads what the reports that changed something need: pointers, and the ids of the sets they name."""
     by_subject = {one.row.subject_id: one for report in changed if (one := work.live.get(report.key)) is not None}
     if by_subject:
         # A statement after the lock, so that it sees what whoever held the pulse before us has written.
         for pointers in rows.find_pointers(cursor, sorted(by_subject)):
             by_subject[pointers.id].pointers = pointers
-    work.hosts = {host.id: host for host in rows.find_hosts(cursor, sorted({report.host_id for report in changed}))}
     wanted = {
         (number, digest) for report in changed for number, digest in enumerate(report.digests, 1) if digest is not None
     }
     work.sets = sets.find(rows, cursor, wanted, now_ms)
 
 
-def _admit_subject(report: Incoming, work: _Work, now_ms: int, limits: Limits | None) -> Outcome | None:
+def _admit_subject(report: Incoming, work: _Work, now_ms: int, limits: Limits, *, is_last: bool) -> Outcome | None:
     """A subject that is not known yet: refuse it, or None to make it and come back."""
     host = work.hosts.get(report.host_id)
     if host is None or not hmac.compare_digest(host.token_hash, report.secret_hash):
         return UNKNOWN_HOST
     if host.state == HostState.REVOKED:
         return REVOKED_HOST
-    if limits is None:
+    if is_last:
         return TRY_AGAIN
     known = host.subjects_today if host.quota_day == now_ms // DAY_MS else 0
     allowed = limits.subjects_multi if host.multi_session else limits.subjects
     if known >= allowed:
         return _over_quota("subject", f"more than {allowed} new users of this host today", now_ms)
-    return _missing_bodies(report, host, work) or _over_sets(report, host, work, now_ms, limits)
+    over = _over_sightings(report, work, now_ms, limits) if report.tells else None
+    return over or _missing_bodies(report, host, work) or _over_sets(report, host, work, now_ms, limits)
 
 
 def _record_one(
-    report: Incoming, live: _Live, work: _Work, now_ms: int, linux_group: int, limits: Limits | None
+    report: Incoming, live: _Live, work: _Work, now_ms: int, linux_group: int, limits: Limits, *, is_last: bool
 ) -> Outcome | None:
     """Records one report of a known subject; None when something must be made first."""
     row = live.row
@@ -293,6 +313,10 @@ def _record_one(
         return SEQUENCE_REUSED
     if where is Place.TOO_OLD:
         return SEQUENCE_TOO_OLD
+    if report.tells:
+        refused = _over_sightings(report, work, now_ms, limits)
+        if refused is not None:
+            return refused
     said = row.said
     seen_at = max(now_ms, row.last_seen_at + 1)
     if where is Place.NEW and report.said != said:
@@ -301,7 +325,7 @@ def _record_one(
         if refused is not None:
             return refused
         if _unmade(report, work):
-            return TRY_AGAIN if limits is None else _over_sets(report, host, work, now_ms, limits)
+            return TRY_AGAIN if is_last else _over_sets(report, host, work, now_ms, limits)
         _move(report, live, host, work, seen_at, linux_group)
         said = report.said
     epoch, sequence, recent, missed = row.epoch, row.sequence, row.recent, row.missed
@@ -330,6 +354,10 @@ def _record_one(
     live.touched = True
     if report.rule_uses and row.state == HostState.ACTIVE:
         work.uses += report.rule_uses
+    if report.tells:
+        told = work.told[report.host_id]
+        told[0] += report.tells
+        told[1] += report.left_out
     for sighting in report.sightings:
         work.sightings.setdefault(
             (report.host_id, sighting.at, sighting.channel, sighting.record),
@@ -372,6 +400,17 @@ def _over_sets(report: Incoming, host: HostRow, work: _Work, now_ms: int, limits
     allowed = limits.new_sets_multi if host.multi_session else limits.new_sets
     if brought and known + brought > allowed:
         return _over_quota("bodies", f"more than {allowed} new fact sets from this host today", now_ms)
+    return None
+
+
+def _over_sightings(report: Incoming, work: _Work, now_ms: int, limits: Limits) -> Outcome | None:
+    """429 when the report's sightings exceed the host's day, else None."""
+    host = work.hosts[report.host_id]
+    known = host.sightings_today if host.quota_day == now_ms // DAY_MS else 0
+    known += work.told[host.id][0] if host.id in work.told else 0
+    allowed = limits.sightings_multi if host.multi_session else limits.sightings
+    if known + report.tells > allowed:
+        return _over_quota("sightings", f"more than {allowed} events of this host today", now_ms)
     return None
 
 
@@ -445,7 +484,7 @@ def _host_update(host: HostRow, digest: bytes, columns: HostColumns) -> HostUpda
     )
 
 
-def _write(rows: _Rows, cursor: object, work: _Work) -> None:
+def _write(rows: _Rows, cursor: object, work: _Work, now_ms: int) -> None:
     touched = [one for one in work.live.values() if one.touched]
     if touched:
         rows.update_pulses(cursor, [PulseUpdate(*one.row[2:-1]) for one in touched])
@@ -459,7 +498,13 @@ def _write(rows: _Rows, cursor: object, work: _Work) -> None:
                 if (p := one.pointers) is not None
             ],
         )
+    _write_if(rows.lock_hosts, cursor, sorted(work.host_updates.keys() | work.told.keys()))
     _write_if(rows.update_hosts, cursor, [work.host_updates[host_id] for host_id in sorted(work.host_updates)])
+    _write_if(
+        lambda c, told: rows.add_quota(c, told, now_ms // DAY_MS),
+        cursor,
+        [QuotaRow(host_id, 0, 0, told, left_out) for host_id, (told, left_out) in sorted(work.told.items())],
+    )
     _write_if(rows.insert_transitions, cursor, work.transitions)
     _write_if(rows.insert_sightings, cursor, [work.sightings[key] for key in sorted(work.sightings)])
     _write_if(rows.insert_deltas, cursor, [DeltaRow(*key, by) for key, by in sorted(work.deltas.items()) if by])
@@ -489,8 +534,9 @@ def _prepare(rows: _Rows, cursor: object, reports: Sequence[Incoming], work: _Wo
         cursor,
         [subjects[key] for key in sorted(subjects)],
     )
+    _write_if(rows.lock_hosts, cursor, sorted(quota))
     _write_if(
         lambda c, made: rows.add_quota(c, made, now_ms // DAY_MS),
         cursor,
-        [(host_id, *quota[host_id]) for host_id in sorted(quota)],
+        [QuotaRow(host_id, sets, subjects, 0, 0) for host_id, (sets, subjects) in sorted(quota.items())],
     )

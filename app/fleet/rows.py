@@ -33,6 +33,7 @@ class HostRow(NamedTuple):
     quota_day: int
     new_sets_today: int
     subjects_today: int
+    sightings_today: int
 
 
 class SetRow(NamedTuple):
@@ -41,6 +42,16 @@ class SetRow(NamedTuple):
     id: int
     flags: int
     retired_at: int | None
+
+
+class QuotaRow(NamedTuple):
+    """What a host brought: added to its day, and what was left out to the sum of all days."""
+
+    host_id: int
+    sets: int
+    subjects: int
+    sightings: int
+    left_out: int
 
 
 class PointerRow(NamedTuple):

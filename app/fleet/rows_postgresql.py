@@ -25,6 +25,7 @@ from app.fleet.rows import (
     PointerRow,
     PulseRow,
     PulseUpdate,
+    QuotaRow,
     SetRow,
     SightingRow,
     SubjectUpdate,
@@ -54,7 +55,7 @@ FOR UPDATE OF p
 
 _FIND_HOSTS = _Statement("""
 SELECT id, token_hash, state, group_id, platform, facts_digest, multi_session, quota_day, new_sets_today,
-       subjects_today
+       subjects_today, sightings_today
 FROM host WHERE id = ANY(%b) {host}
 """)
 
@@ -94,8 +95,10 @@ SELECT id, bucket, 0, 0, '', '', 0, 0, 0 FROM made
 _ADD_QUOTA = _Statement("""
 UPDATE host SET quota_day = n.day,
   new_sets_today = n.sets + CASE WHEN host.quota_day = n.day THEN new_sets_today ELSE 0 END,
-  subjects_today = n.subjects + CASE WHEN host.quota_day = n.day THEN subjects_today ELSE 0 END
-FROM (SELECT id, sets, subjects, %b::int4 AS day FROM unnest(%b, %b, %b) AS u(id, sets, subjects)) n
+  subjects_today = n.subjects + CASE WHEN host.quota_day = n.day THEN subjects_today ELSE 0 END,
+  sightings_today = n.sightings + CASE WHEN host.quota_day = n.day THEN sightings_today ELSE 0 END,
+  sightings_left_out = sightings_left_out + n.left_out
+FROM (SELECT u.*, %b::int4 AS day FROM unnest(%b, %b, %b, %b, %b) AS u(id, sets, subjects, sightings, left_out)) n
 WHERE host.id = n.id {host}
 """)
 
@@ -154,6 +157,7 @@ class OneBucket:
         self.insert_sets = insert_sets
         self.revive_sets = revive_sets
         self.insert_subjects = insert_subjects
+        self.lock_hosts = partial(lock_hosts, bucket=bucket)
         self.add_quota = partial(add_quota, bucket=bucket)
         self.update_pulses = partial(update_pulses, bucket=bucket)
         self.update_subjects = partial(update_subjects, bucket=bucket)
@@ -223,11 +227,14 @@ def insert_subjects(
     _run(cursor, bucket, _INSERT_SUBJECTS, (standing, created_at, created_at, *columns))
 
 
-def add_quota(cursor: Any, rows: Sequence[tuple[int, int, int]], day: int, *, bucket: int | None = None) -> None:
-    """`rows`: (host, new sets, new subjects), in the order of hosts."""
-    ids = Int8s(r[0] for r in rows)
-    _run(cursor, bucket, _LOCK_HOSTS, (ids,))
-    _run(cursor, bucket, _ADD_QUOTA, (day, ids, Int4s(r[1] for r in rows), Int4s(r[2] for r in rows)))
+def lock_hosts(cursor: Any, ids: Sequence[int], *, bucket: int | None = None) -> None:
+    """Locks all hosts that a transaction will change, in the order of their ids."""
+    _run(cursor, bucket, _LOCK_HOSTS, (Int8s(ids),))
+
+
+def add_quota(cursor: Any, rows: Sequence[QuotaRow], day: int, *, bucket: int | None = None) -> None:
+    ids, *counts = zip(*rows, strict=True)
+    _run(cursor, bucket, _ADD_QUOTA, (day, Int8s(ids), *(Int4s(column) for column in counts)))
 
 
 def update_pulses(cursor: Any, rows: Sequence[PulseUpdate], *, bucket: int | None = None) -> None:
@@ -260,9 +267,7 @@ def update_subjects(cursor: Any, rows: Sequence[SubjectUpdate], *, bucket: int |
 
 
 def update_hosts(cursor: Any, rows: Sequence[HostUpdate], *, bucket: int | None = None) -> None:
-    """`rows` in the order of hosts."""
     ids = Int8s(r.id for r in rows)
-    _run(cursor, bucket, _LOCK_HOSTS, (ids,))
     _run(
         cursor,
         bucket,

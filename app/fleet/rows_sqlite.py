@@ -16,6 +16,7 @@ from app.fleet.rows import (
     PointerRow,
     PulseRow,
     PulseUpdate,
+    QuotaRow,
     SetRow,
     SightingRow,
     SubjectUpdate,
@@ -30,7 +31,7 @@ WHERE s.host_id = ? AND s.sid_hmac = ?
 """
 _FIND_HOST = """
 SELECT id, token_hash, state, group_id, platform, facts_digest, multi_session, quota_day, new_sets_today,
-       subjects_today
+       subjects_today, sightings_today
 FROM host WHERE id = ?
 """
 _FIND_SET = "SELECT kind, digest, id, flags, retired_at FROM fact_set WHERE kind = ? AND digest = ?"
@@ -53,8 +54,10 @@ VALUES (?, ?, 0, 0, x'', x'', 0, 0, 0)
 _ADD_QUOTA = """
 UPDATE host SET quota_day = :day,
   new_sets_today = :sets + CASE WHEN quota_day = :day THEN new_sets_today ELSE 0 END,
-  subjects_today = :subjects + CASE WHEN quota_day = :day THEN subjects_today ELSE 0 END
-WHERE id = :id
+  subjects_today = :subjects + CASE WHEN quota_day = :day THEN subjects_today ELSE 0 END,
+  sightings_today = :sightings + CASE WHEN quota_day = :day THEN sightings_today ELSE 0 END,
+  sightings_left_out = sightings_left_out + :left_out
+WHERE id = :host_id
 """
 _UPDATE_PULSE = """
 UPDATE pulse SET epoch = ?, sequence = ?, recent = ?, said = ?, last_seen_at = ?, received = ?, missed = ?
@@ -124,8 +127,12 @@ def insert_subjects(cursor: Any, rows: Sequence[NewSubject], standing: int, crea
             cursor.execute(_INSERT_PULSE, made)
 
 
-def add_quota(cursor: Any, rows: Sequence[tuple[int, int, int]], day: int) -> None:
-    cursor.executemany(_ADD_QUOTA, [{"id": r[0], "sets": r[1], "subjects": r[2], "day": day} for r in rows])
+def lock_hosts(cursor: Any, ids: Sequence[int]) -> None:
+    """Nobody else writes."""
+
+
+def add_quota(cursor: Any, rows: Sequence[QuotaRow], day: int) -> None:
+    cursor.executemany(_ADD_QUOTA, [{**row._asdict(), "day": day} for row in rows])
 
 
 def update_pulses(cursor: Any, rows: Sequence[PulseUpdate]) -> None:

@@ -2,23 +2,26 @@
 
 A host tells a day's total; told again, the larger stays, so that a report sent twice adds nothing. What a host may
 tell is bounded: so many rules a day, and only days of the last month. It ranks and informs; no rule is made of it.
+
+The fleet's days are few rows that all writers would wait for: they append by how much a day grows, and the folder adds
+it up, as with tallies.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.db.base import Base, to_ms
 from app.fleet.buckets import are_in, bucket_of
-from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
+from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse, RuleUseDelta
 
 DAY_MS = 86_400_000
 KEPT_DAYS = 30
@@ -29,6 +32,10 @@ TOLD_DAYS = KEPT_DAYS + 1
 
 MAX_RULES_A_DAY = 500
 """So many rules a host may tell of one day; what comes beyond is left out."""
+
+DAYS_LOCK = 0x77617975
+"""The advisory lock of whoever writes the fleet's days."""
+MAX_DELTAS = 20_000
 
 ANY_RULE = ""
 UseKey = tuple[int, int, str]
@@ -86,14 +93,15 @@ class RuleUses:
 
 
 def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
-    """Stores totals in the transaction that is open, the larger where one is known, and adds what is new to the days.
+    """Stores totals in the transaction that is open, the larger where one is known; appends what is new of the days.
 
-    Locks are taken in the order of the keys, hosts' rows before days', so that writers wait for each other in no ring.
+    Locks are taken in the order of the keys, so that writers wait for each other in no ring.
     """
-    wanted: dict[UseKey, int] = {}
+    told: dict[UseKey, int] = {}
     for row in rows:
         key = (row.host_id, row.day, row.rule_id)
-        wanted[key] = max(row.uses, wanted.get(key, 0))
+        told[key] = max(row.uses, told.get(key, 0))
+    wanted = told
     more: defaultdict[tuple[str, int], list[int]] = defaultdict(lambda: [0, 0])
     while wanted:
         known = _lock_known(connection, sorted({key[:2] for key in wanted}))
@@ -110,7 +118,7 @@ def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
             more[ANY_RULE, host_day[1]][1] += 1
         # What another writer made meanwhile is there now, and may be smaller.
         wanted = {key: new[key] for key in new.keys() - made}
-    _add_to_days(connection, more)
+    _append_days(connection, more, {bucket_of(key[0]) for key in told})
 
 
 def _lock_known(connection: Connection, days: list[tuple[int, int]]) -> defaultdict[tuple[int, int], dict[str, int]]:
@@ -177,7 +185,69 @@ def _update_grown(connection: Connection, grown: Mapping[UseKey, int]) -> None:
     )
 
 
-def _add_to_days(connection: Connection, more: Mapping[tuple[str, int], list[int]]) -> None:
+def _append_days(connection: Connection, more: Mapping[tuple[str, int], list[int]], buckets: set[int]) -> None:
+    if not more:
+        return
+    bucket = buckets.pop() if len(buckets) == 1 else 0
+    connection.execute(
+        insert(RuleUseDelta),
+        [
+            {"bucket": bucket, "rule_id": rule_id, "day": day, "uses": uses, "hosts": hosts}
+            for (rule_id, day), (uses, hosts) in sorted(more.items())
+        ],
+    )
+
+
+def fold_uses(connection: Connection, *, wait: bool = False) -> int:
+    """Adds what writers appended to the fleet's days and commits; how many rows. 0 also when somebody else does."""
+    with connection.begin():
+        if not take_days_lock(connection, wait=wait):
+            return 0
+        rows = _take_deltas(connection)
+        _add_to_days(connection, {(rule_id, day): (int(uses), int(hosts)) for rule_id, day, uses, hosts, _ in rows})
+    return sum(row[4] for row in rows)
+
+
+def take_days_lock(connection: Connection, *, wait: bool) -> bool:
+    """Holds back who else writes the fleet's days until the transaction ends; False: held, and we don't wait."""
+    if connection.dialect.name != "postgresql":
+        return True
+    if wait:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": DAYS_LOCK})
+        return True
+    return bool(connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": DAYS_LOCK}).scalar())
+
+
+def _take_deltas(connection: Connection) -> Sequence[Row[str, int, int, int, int]]:
+    """Takes away what is appended: rule, day, uses, hosts, and of how many rows."""
+    if connection.dialect.name == "postgresql":
+        # Deleted and read in one statement: ids below the highest may still be uncommitted elsewhere.
+        return connection.execute(
+            text(
+                "WITH gone AS (DELETE FROM rule_use_delta"
+                " WHERE id IN (SELECT id FROM rule_use_delta ORDER BY id LIMIT :most)"
+                " RETURNING rule_id, day, uses, hosts)"
+                " SELECT rule_id, day, sum(uses), sum(hosts), count(*) FROM gone GROUP BY 1, 2"
+            ),
+            {"most": MAX_DELTAS},
+        ).all()
+    last = connection.scalar(select(func.max(RuleUseDelta.id)))
+    if last is None:
+        return ()
+    rows = connection.execute(
+        select(
+            RuleUseDelta.rule_id,
+            RuleUseDelta.day,
+            func.sum(RuleUseDelta.uses),
+            func.sum(RuleUseDelta.hosts),
+            func.count(),
+        ).group_by(RuleUseDelta.rule_id, RuleUseDelta.day)
+    ).all()
+    connection.execute(delete(RuleUseDelta).where(RuleUseDelta.id <= last))
+    return rows
+
+
+def _add_to_days(connection: Connection, more: Mapping[tuple[str, int], tuple[int, int]]) -> None:
     if not more:
         return
     made = insert_into(connection, RuleDay)

@@ -135,6 +135,9 @@ class Host(Base):
     quota_day: Mapped[int] = mapped_column(Integer, default=0)
     new_sets_today: Mapped[int] = mapped_column(Integer, default=0)
     subjects_today: Mapped[int] = mapped_column(Integer, default=0)
+    sightings_today: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    sightings_left_out: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    """So many it told since its enrolment that no page could name: of another pattern or event than we know."""
 
 
 class HostTag(Base):
@@ -316,6 +319,18 @@ class WorkflowTally(Base):
     standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     workflow: Mapped[str] = mapped_column(String(80), primary_key=True)
     verdict: Mapped[str] = mapped_column(String(16), primary_key=True)
+    subjects: Mapped[int] = mapped_column(BigInteger)
+
+
+class ObstacleTally(Base):
+    """How many subjects have something in the way of a uv command that a rule could change (see `obstacles.py`)."""
+
+    __tablename__ = "obstacle_tally"
+
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    workflow: Mapped[str] = mapped_column(String(80), primary_key=True)
+    word: Mapped[str] = mapped_column(String(40), primary_key=True)
     subjects: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -1,11 +1,14 @@
-"""Tables of how often rules were used: by host and day as agents count it, and what pages show of it."""
+"""Tables of how often rules were used: by host and day as agents count it, and what pages show of it.
+
+Report writers append to `rule_use_delta`; only the folder writes `rule_day`, which all of them would wait for.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Index, Integer, SmallInteger, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.db.base import Base
+from app.db.base import BIG_ID, Base
 from app.fleet.buckets import bucket_of_row, key_in_bucket, refer_in_bucket
 
 
@@ -40,6 +43,20 @@ class RuleDay(Base):
     day: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     uses: Mapped[int] = mapped_column(BigInteger)
     hosts: Mapped[int] = mapped_column(BigInteger)
+
+
+class RuleUseDelta(Base):
+    """By how much a rule's day changes; appended by report writers, taken away by the folder."""
+
+    __tablename__ = "rule_use_delta"
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True)
+    bucket: Mapped[int] = mapped_column(SmallInteger, default=0)
+    """Of the commit that it came with, where commits are made by bucket; else 0."""
+    rule_id: Mapped[str] = mapped_column(String(36))
+    day: Mapped[int] = mapped_column(Integer)
+    uses: Mapped[int] = mapped_column(BigInteger)
+    hosts: Mapped[int] = mapped_column(Integer)
 
 
 class RuleCounted(Base):

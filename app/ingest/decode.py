@@ -6,11 +6,13 @@ import hashlib
 import re
 import zlib
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from agent import catalogue
 from agent.contract.canonical import ContractError, digest, is_digest
 from agent.contract.facts import KINDS
 from agent.contract.messages import MAX_BODY_BYTES
@@ -20,6 +22,7 @@ from app.fleet.facts import HostColumns, read_host, read_set
 from app.fleet.record import Incoming
 from app.fleet.rows import NewSet, SightingRow
 from app.fleet.rule_uses import DAY_MS, TOLD_DAYS, UseRow
+from app.fleet.sighting_events import SIGHTING_EVENTS
 from app.fleet.tables import KIND_NUMBERS
 from app.ingest.keys import ServerKeys
 
@@ -147,7 +150,10 @@ def decode_report(text: bytes, *, host_id: int, secret_hash: bytes, keys: Server
     if bodies := report.get("bodies"):
         incoming.offered, incoming.host = _read_bodies(named, bodies)
     if sightings := report.get("sightings"):
-        incoming.sightings = tuple(_read_sighting(one, index, now_ms) for index, one in enumerate(sightings))
+        read = [_read_sighting(one, index, now_ms) for index, one in enumerate(sightings)]
+        patterns = _known_patterns(catalogue.load().etag)
+        incoming.sightings = tuple(one for one in read if one.pattern in patterns and one.event_id in SIGHTING_EVENTS)
+        incoming.left_out = len(read) - len(incoming.sightings)
     if uses := report.get("rule_uses"):
         incoming.rule_uses = tuple(
             _read_use(one, index, host_id=host_id, now_ms=now_ms) for index, one in enumerate(uses)
@@ -196,6 +202,11 @@ def _read_bodies(
                 place = f"{field}.{error.field}" if error.field else field
                 raise InvalidError(f"{kind}: {error}", field=place) from None
     return offered, host
+
+
+@lru_cache(maxsize=2)
+def _known_patterns(_etag: str) -> frozenset[str]:
+    return frozenset(pattern.id for pattern in catalogue.load().patterns)
 
 
 def _read_sighting(one: _SightingAll, index: int, now_ms: int) -> SightingRow:

@@ -17,6 +17,7 @@ from app.db.base import now
 from app.db.engine import DRIVER_ERRORS
 from app.db.slices import STOP
 from app.fleet.fold import ContributionCache, find_oldest_delta, fold, rebuild_if_catalogue_changed
+from app.fleet.rule_uses import fold_uses
 from app.jobs.run import make_rows, run_due
 from app.jobs.work import Keeping
 
@@ -74,6 +75,7 @@ class Clock:
             rebuild_if_catalogue_changed(connection, self._cache)
             self._is_prepared = True
         fold(connection, self._cache)
+        fold_uses(connection)
         if time.monotonic() >= self._look_at_s:
             self._look_at_s = time.monotonic() + LOOK_EVERY_S
             self._take_over(connection)

@@ -14,7 +14,7 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from app.db.base import to_ms
-from app.fleet.rule_uses import ANY_RULE, DAY_MS, TOLD_DAYS, insert_into
+from app.fleet.rule_uses import ANY_RULE, DAY_MS, TOLD_DAYS, fold_uses, insert_into, take_days_lock
 from app.fleet.standing import HostState
 from app.fleet.tables import FactSet, Host, Subject
 from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse
@@ -40,10 +40,14 @@ def count_rule_uses(connection: Connection, at: datetime) -> int:
     for day in over:
         with connection.begin():
             connection.execute(delete(RuleUse).where(RuleUse.day == day))
+    while fold_uses(connection, wait=True):
+        pass
     with connection.begin():
+        take_days_lock(connection, wait=True)
         connection.execute(delete(RuleDay).where(RuleDay.day < today - COUNTS_KEPT_DAYS))
         _forget_forged(connection, today)
     with connection.begin():
+        take_days_lock(connection, wait=True)
         return _count_hosts(connection, today)
 
 
