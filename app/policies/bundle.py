@@ -78,7 +78,7 @@ def build_bundle(
     key: Ed25519PrivateKey | None = None,
     more: Mapping[str, bytes] | None = None,
     evidence: Mapping[str, object] | None = None,
-    seen | {rule.id for rule in earlier}_base: Mapping[str, Sequence[str]] | None = None,
+    seen_base: Mapping[str, Sequence[str]] | None = None,
     earlier: Sequence[PlannedRule] = (),
 ) -> Bundle:
     """The zip for one way of delivery; with a key its manifest is signed.
@@ -198,7 +198,7 @@ def _policy_files(
 def _ids_seen(base_ids: Mapping[str, Sequence[str]], earlier: Sequence[PlannedRule]) -> list[str]:
     """The ids that a target may have that was seen in force; none if nothing was seen."""
     seen = set().union(*base_ids.values())
-    return sorted(seen) if seen else []
+    return sorted(seen | {rule.id for rule in earlier}) if seen else []
 
 
 def _ids_of_base(export: Export, seen_base: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
