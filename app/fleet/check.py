@@ -9,10 +9,19 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 
 from app.fleet.fold import ContributionCache, TallyKey, rebuild_derived
 from app.fleet.standing import Standing
-from app.fleet.tables import NO_SET, PatternTally, Subject, Tally, TallyDelta, VersionTally, WorkflowTally
+from app.fleet.tables import (
+    NO_SET,
+    ObstacleTally,
+    PatternTally,
+    Subject,
+    Tally,
+    TallyDelta,
+    VersionTally,
+    WorkflowTally,
+)
 
 _OUT_OF_TALLIES = [standing.value for standing in Standing if not standing.in_tallies]
-_DERIVED = (PatternTally, WorkflowTally, VersionTally)
+_DERIVED = (PatternTally, WorkflowTally, ObstacleTally, VersionTally)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

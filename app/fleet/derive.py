@@ -9,20 +9,21 @@ from agent import catalogue
 from agent.contract.canonical import ContractError
 from agent.contract.facts import Engine, Outcome
 from app.fleet.facts import read_set
+from app.fleet.obstacles import rows_of, words_of
 from app.fleet.probes import PatternFact, mark
 from app.fleet.tables import KIND_NAMES
-from app.fleet.workflows import judge_workflows, tallied
 
-DERIVATION = 2
+DERIVATION = 3
 """To be raised with every change of what a set adds: a server that starts then makes the tallies anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """What one subject with a set adds: rows of (pattern, outcome, engine), (workflow, verdict), (version,)."""
+    """What one subject with a set adds: rows as their tallies have them."""
 
     patterns: tuple[PatternFact, ...] = ()
     workflows: tuple[tuple[str, str], ...] = ()
+    obstacles: tuple[tuple[str, str], ...] = ()
     versions: tuple[tuple[str], ...] = ()
 
 
@@ -43,10 +44,13 @@ def contribution(kind: int, marks: Iterable[int] | None, body: str | None) -> Co
 def _of_patterns(facts: tuple[PatternFact, ...]) -> Contribution:
     if not facts:
         return Contribution()
-    return Contribution(
-        patterns=facts,
-        workflows=tallied(judge_workflows(facts)),
-    )
+    workflows: list[tuple[str, str]] = []
+    obstacles: list[tuple[str, str]] = []
+    for workflow, word in words_of(facts):
+        verdicts, words = rows_of(workflow, word)
+        workflows += verdicts
+        obstacles += words
+    return Contribution(patterns=facts, workflows=tuple(workflows), obstacles=tuple(obstacles))
 
 
 def _known_marks() -> Mapping[int, PatternFact]:

@@ -22,6 +22,7 @@ from app.fleet.tables import (
     KIND_NUMBERS,
     NO_SET,
     FactSet,
+    ObstacleTally,
     PatternTally,
     Tally,
     TallyDelta,
@@ -155,6 +156,7 @@ def add_to_derived(connection: Connection, sums: Sums, cache: ContributionCache)
     """Adds what the sets mean to the tallies of patterns, workflows and versions."""
     patterns: _ByPlace = defaultdict(lambda: defaultdict(int))
     workflows: _ByPlace = defaultdict(lambda: defaultdict(int))
+    obstacles: _ByPlace = defaultdict(lambda: defaultdict(int))
     versions: _ByPlace = defaultdict(lambda: defaultdict(int))
     counted = {key: by for key, by in sums.items() if key[2] != NO_SET}
     for chunk in _chunks(sorted(counted), 2000):
@@ -164,13 +166,19 @@ def add_to_derived(connection: Connection, sums: Sums, cache: ContributionCache)
             if adds is None:
                 continue
             where, by = key[:2], counted[key]
-            for counts, rows in ((patterns, adds.patterns), (workflows, adds.workflows), (versions, adds.versions)):
+            for counts, rows in (
+                (patterns, adds.patterns),
+                (workflows, adds.workflows),
+                (obstacles, adds.obstacles),
+                (versions, adds.versions),
+            ):
                 here = counts[where]
                 for row in rows:
                     here[row] += by
     since = to_ms(now())
     _add_derived(connection, PatternTally, ("pattern", "outcome", "engine"), patterns, since)
     _add_derived(connection, WorkflowTally, ("workflow", "verdict"), workflows, None)
+    _add_derived(connection, ObstacleTally, ("workflow", "word"), obstacles, None)
     _add_derived(connection, VersionTally, ("version",), versions, None)
 
 
@@ -180,7 +188,7 @@ def rebuild_derived(connection: Connection, cache: ContributionCache) -> None:
         (row.group_id, row.standing, row.pattern, row.outcome, row.engine): row.since_at
         for row in connection.execute(select(PatternTally.__table__))
     }
-    for table in (PatternTally, WorkflowTally, VersionTally):
+    for table in (PatternTally, WorkflowTally, ObstacleTally, VersionTally):
         connection.execute(delete(table))
     sums = {
         (row.group_id, row.standing, row.set_id): row.subjects

@@ -1,6 +1,6 @@
-"""Which uv commands work for whom: commands by groups, from tallies; and what rules would change, from distinct sets.
+"""Which uv commands work for whom: commands by groups, and what rules would change: all from tallies.
 
-No host is read: a cell of the matrix is a handful of counts, whatever the size of the fleet.
+No host and no set is read: a cell of the matrix is a handful of counts, whatever the size of the fleet.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from agent import catalogue
-from app.fleet.facts import read_set
+from app.fleet.obstacles import after_opening, verdict_of, workflows_with
 from app.fleet.queries import GroupCount, get_group, list_groups
 from app.fleet.standing import Standing
-from app.fleet.tables import KIND_NUMBERS, FactSet, PatternTally, Tally, WorkflowTally
-from app.fleet.workflows import CLOSED_OUTCOMES, Verdict, judge_workflows, opened
+from app.fleet.tables import ObstacleTally, PatternTally, WorkflowTally
+from app.fleet.workflows import CLOSED_OUTCOMES, Verdict
 
-_SETS_AT_ONCE = 500
 _SHOWN = (Standing.COUNTED.value, Standing.TRIAL.value)
 
 
@@ -126,35 +125,44 @@ def read_workflow_matrix(session: Session, group_id: int | None = None) -> Workf
 def simulate_workflows(
     session: Session, patterns: Collection[str], group_id: int | None = None
 ) -> tuple[WorkflowChange, ...]:
-    """What uv commands would do if AppLocker allowed these patterns: each distinct set of probes is judged once.
+    """What uv commands would do if AppLocker allowed these patterns, by the counts of what stands in each one's way.
 
     What another engine refuses stays refused. Only subjects that count are judged.
     """
-    query = (
-        select(Tally.set_id, func.sum(Tally.subjects))
-        .join(FactSet, FactSet.id == Tally.set_id)
-        .where(FactSet.kind == KIND_NUMBERS["probes"], Tally.standing == Standing.COUNTED.value, Tally.subjects > 0)
-        .group_by(Tally.set_id)
-    )
-    if group_id is not None:
-        query = query.where(Tally.group_id == group_id)
-    subjects_of = {set_id: int(subjects) for set_id, subjects in session.execute(query)}
+    counted = _verdicts(session, group_id, (Standing.COUNTED.value,))
     before: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-    after: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-    ids = sorted(subjects_of)
-    for start in range(0, len(ids), _SETS_AT_ONCE):
-        rows = session.execute(
-            select(FactSet.id, FactSet.body).where(FactSet.id.in_(ids[start : start + _SETS_AT_ONCE]))
-        )
-        for set_id, body in rows:
-            facts = read_set("probes", body).patterns
-            for counts, told in ((before, facts), (after, opened(facts, patterns))):
-                for state in judge_workflows(told):
-                    counts[state.workflow][state.verdict] += subjects_of[set_id]
+    for (_group, workflow), verdicts in counted.items():
+        for verdict, subjects in verdicts.items():
+            before[workflow][verdict] += subjects
+    for counts in before.values():
+        counts["works"] = counts.pop("open", 0) - counts.get("partly", 0)
+    after = {workflow: counts.copy() for workflow, counts in before.items()}
+    for workflow, word, subjects in _obstacles(session, patterns, group_id):
+        verdict = after_opening(workflow, word, patterns)
+        after[workflow][verdict_of(word)] -= subjects
+        after[workflow][verdict] += subjects
+    nobody: dict[str, int] = {}
     return tuple(
-        WorkflowChange(workflow=workflow.id, before=_cell_of(before[workflow.id]), after=_cell_of(after[workflow.id]))
+        WorkflowChange(
+            workflow=workflow.id,
+            before=_cell_of(before.get(workflow.id, nobody)),
+            after=_cell_of(after.get(workflow.id, nobody)),
+        )
         for workflow in catalogue.load().workflows
     )
+
+
+def _obstacles(session: Session, patterns: Collection[str], group_id: int | None) -> Iterable[tuple[str, str, int]]:
+    """(workflow, word, subjects) of the commands that need one of the patterns."""
+    query = (
+        select(ObstacleTally.workflow, ObstacleTally.word, func.sum(ObstacleTally.subjects))
+        .where(ObstacleTally.standing == Standing.COUNTED.value, ObstacleTally.workflow.in_(workflows_with(patterns)))
+        .group_by(ObstacleTally.workflow, ObstacleTally.word)
+    )
+    if group_id is not None:
+        query = query.where(ObstacleTally.group_id == group_id)
+    for workflow, word, subjects in session.execute(query):
+        yield workflow, word, int(subjects)
 
 
 def _cell_of(counts: Mapping[str, int]) -> WorkflowCell:
@@ -170,10 +178,10 @@ _Verdicts = Mapping[tuple[int, str], Mapping[str, int]]
 _Closed = Mapping[tuple[int, str], Mapping[str, int]]
 
 
-def _verdicts(session: Session, group_id: int | None) -> _Verdicts:
+def _verdicts(session: Session, group_id: int | None, standings: Collection[int] = _SHOWN) -> _Verdicts:
     """(group, workflow) -> verdict -> subjects."""
     query = select(WorkflowTally.group_id, WorkflowTally.workflow, WorkflowTally.verdict, WorkflowTally.subjects).where(
-        WorkflowTally.standing.in_(_SHOWN)
+        WorkflowTally.standing.in_(standings)
     )
     if group_id is not None:
         query = query.where(WorkflowTally.group_id == group_id)

@@ -5,7 +5,7 @@ One judgement for all: a user's last probes, what a rule set would make of them,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,27 +63,6 @@ def judge_workflows(facts: Iterable[PatternFact], version: str | None = None) ->
     return tuple(_judge(workflow, known, version) for workflow in catalogue.load().workflows)
 
 
-def opened(facts: Iterable[PatternFact], patterns: Collection[str]) -> tuple[PatternFact, ...]:
-    """The outcomes as they would be if AppLocker allowed these patterns: those that it refused, and those not tried.
-
-    What another engine refused stays closed: a rule of AppLocker's opens nothing there.
-    """
-    kept = tuple(fact for fact in facts if fact.pattern not in patterns or not _gives_way(fact))
-    there = {fact.pattern for fact in kept}
-    return (*kept, *(PatternFact(name, "allowed", "") for name in sorted(patterns) if name not in there))
-
-
-def tallied(states: Iterable[WorkflowState]) -> tuple[tuple[str, str], ...]:
-    """How states are counted: (workflow, verdict) with `open` for what runs, and `partly` besides for its part."""
-    rows: list[tuple[str, str]] = []
-    for state in states:
-        if state.can_run:
-            rows.append((state.workflow, "open"))
-        if state.verdict in VERDICTS[1:]:
-            rows.append((state.workflow, state.verdict))
-    return tuple(rows)
-
-
 def _judge(workflow: Workflow, known: Mapping[str, PatternFact], version: str | None) -> WorkflowState:
     if version and workflow.since and _is_before(version, workflow.since):
         return WorkflowState(workflow=workflow.id, verdict="missing")
@@ -113,7 +92,7 @@ def _closed(patterns: Iterable[str], known: Mapping[str, PatternFact]) -> tuple[
     )
 
 
-def _gives_way(fact: PatternFact) -> bool:
+def gives_way(fact: PatternFact) -> bool:
     """Whether a rule of AppLocker's can change an outcome."""
     return fact.engine in ("", "applocker") and fact.outcome not in ("denied",)
 

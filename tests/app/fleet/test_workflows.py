@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
@@ -12,12 +13,13 @@ from app.db.session import session_scope
 from app.errors import InvalidError, NotFoundError
 from app.fleet.facts import read_set
 from app.fleet.make import make_fleet
+from app.fleet.obstacles import MAX_WORD, after_opening, rows_of, verdict_of, words_of
 from app.fleet.probes import PatternFact
 from app.fleet.queries_hosts import HostFilter, list_hosts
 from app.fleet.queries_workflows import read_workflow_matrix, simulate_workflows
 from app.fleet.standing import Standing
 from app.fleet.tables import FactSet, Subject
-from app.fleet.workflows import VERDICTS, Obstacle, WorkflowState, judge_workflows, opened, tallied
+from app.fleet.workflows import VERDICTS, Obstacle, WorkflowState, judge_workflows
 
 EVERY = [pattern.id for pattern in catalogue.load().patterns if pattern.is_executed]
 
@@ -33,6 +35,17 @@ def facts(**outcomes: str) -> list[PatternFact]:
 
 def state_of(workflow: str, told: list[PatternFact], version: str | None = None) -> WorkflowState:
     return next(one for one in judge_workflows(told, version) if one.workflow == workflow)
+
+
+def opened(told: list[PatternFact], patterns: set[str]) -> list[PatternFact]:
+    """The outcomes as they would be if AppLocker allowed these patterns: what it refused, and what was not tried."""
+    stay = [
+        fact
+        for fact in told
+        if fact.pattern not in patterns or fact.engine not in ("", "applocker") or fact.outcome == "denied"
+    ]
+    there = {fact.pattern for fact in stay}
+    return [*stay, *(PatternFact(name, "allowed", "") for name in patterns - there)]
 
 
 def test_all_open_all_works() -> None:
@@ -66,19 +79,31 @@ def test_a_uv_that_lacks_the_command() -> None:
     assert state_of("format", facts(), "0.13.8+corp").verdict == "works"
 
 
-def test_rules_open_only_what_applocker_closed() -> None:
-    told = [
-        PatternFact("venv-python", "blocked", "applocker"),
-        PatternFact("venv-entrypoint-exe", "blocked", "wdac"),
-        PatternFact("cache-builds-venv-python", "denied", ""),
-    ]
-    after = {fact.pattern: fact.outcome for fact in opened(told, {fact.pattern for fact in told} | {"tool-bin-exe"})}
-    assert after == {
-        "venv-python": "allowed",
-        "venv-entrypoint-exe": "blocked",
-        "cache-builds-venv-python": "denied",
-        "tool-bin-exe": "allowed",
-    }
+def test_a_word_says_of_any_outcomes_what_judging_them_says() -> None:
+    chance = random.Random(5)
+    outcomes = ("allowed", "audited", "blocked", "denied", "absent", "unknown", "error")
+    verdicts: set[str] = set()
+    for _ in range(400):
+        weights = [chance.random() ** 3 for _ in outcomes]
+        told = [
+            PatternFact(
+                name, chance.choices(outcomes, weights)[0], chance.choice(("", "applocker", "applocker", "wdac"))
+            )
+            for name in EVERY
+            if chance.random() < 0.9
+        ]
+        words = dict(words_of(told))
+        patterns = set(chance.sample(EVERY, chance.choice((1, 2, 5, 30))))
+        for before, after in zip(judge_workflows(told), judge_workflows(opened(told, patterns)), strict=True):
+            word = words[before.workflow]
+            assert len(word) <= MAX_WORD
+            assert verdict_of(word) == before.verdict, (word, told)
+            assert after_opening(before.workflow, word, patterns) == after.verdict, (word, patterns, told)
+            verdicts_counted, words_counted = rows_of(before.workflow, word)
+            assert ((before.workflow, "open") in verdicts_counted) == before.can_run
+            assert words_counted or before.verdict == after.verdict, "a word that is not counted can't change"
+            verdicts.add(f"{before.verdict} {after.verdict}")
+    assert len(verdicts) >= 8
 
 
 @pytest.fixture
@@ -151,9 +176,33 @@ def test_what_opening_patterns_would_change(made: Engine) -> None:
     assert {name: one.after.can_run for name, one in changes.items() if one.after.can_run} == dict(expected)
     assert changes["sync-build"].gained > 0
     assert changes["uvx"].gained == 0
+    before = Counter(
+        state.workflow for _h, _g, told in judged(made) for state in judge_workflows(told) if state.can_run
+    )
+    assert {name: one.before.can_run for name, one in changes.items() if one.before.can_run} == dict(before)
 
 
-def test_tallied_counts_the_part_within_what_runs() -> None:
-    rows = tallied(judge_workflows(facts(venv_entrypoint_exe="blocked")))
-    assert {("sync-wheels", "open"), ("sync-wheels", "partly"), ("run-entrypoint", "blocked")} <= set(rows)
-    assert ("uvx", "works") not in rows
+def test_openings_in_one_group_read_two_tallies(made: Engine) -> None:
+    patterns = set(EVERY)
+    group = Counter(group for _host, group, _told in judged(made)).most_common(1)[0][0]
+    expected = Counter(
+        (state.workflow, state.verdict)
+        for _h, of, told in judged(made)
+        if of == group
+        for state in judge_workflows(opened(told, patterns))
+    )
+    statements: list[str] = []
+    event.listen(made, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    with session_scope(made, writes=False) as session:
+        changes = simulate_workflows(session, patterns, group)
+    assert len([one for one in statements if one.startswith("SELECT")]) == 2
+    found = Counter({(one.workflow, verdict): getattr(one.after, verdict) for one in changes for verdict in VERDICTS})
+    assert +found == expected
+
+
+def test_what_runs_in_part_is_counted_within_what_runs() -> None:
+    counted = [
+        row for workflow, word in words_of(facts(venv_entrypoint_exe="blocked")) for row in rows_of(workflow, word)[0]
+    ]
+    assert {("sync-wheels", "open"), ("sync-wheels", "partly"), ("run-entrypoint", "blocked")} <= set(counted)
+    assert ("uvx", "works") not in counted
