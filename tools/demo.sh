@@ -8,6 +8,8 @@ wayleave() { "$BIN/python" -m app.cli.main "$@"; }
 
 hosts=${DEMO_HOSTS:-2000}
 email=demo@wayleave.example
+drafts=analyst@wayleave.example
+approves=approver@wayleave.example
 login=$WAYLEAVE_DATA_DIR/demo-login.txt
 fleet=$WAYLEAVE_DATA_DIR/demo-fleet-made
 
@@ -21,7 +23,9 @@ fi
 if [ ! -s "$login" ]; then
   password=$("$BIN/python" -c 'import secrets; print(secrets.token_urlsafe(12))')
   printf '%s\n' "$password" | wayleave admin create --email "$email" --password-stdin
+  echo "== Letting people work with it"
+  printf '%s\n' "$password" | "$BIN/python" tools/demo_story.py "$drafts" "$approves"
   printf '%s\n%s\n' "$email" "$password" >"$login"
 fi
 { read -r email && read -r password; } <"$login"
-printf '\n   Sign in as  %s\n   password    %s\n   (this made fleet lives in %s)\n\n' "$email" "$password" "$WAYLEAVE_DATA_DIR"
+printf '\n   Sign in as  %s\n   password    %s\n   (or as %s, who drafts, or %s, who approves; this made fleet lives in %s)\n\n' "$email" "$password" "$drafts" "$approves" "$WAYLEAVE_DATA_DIR"

@@ -1,0 +1,137 @@
+"""What people did with a made fleet: asked for access, drafted rules, approved and exported them; for `make demo`.
+
+Everything goes the way that pages go, so it is simulated, approved by a second person and in the audit log. The base is
+what the made fleet's default rules say. Usage: demo_story.py [EMAIL...] (accounts to make, with the password on the
+standard input: the first drafts, the second approves)
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+
+from sqlalchemy import Engine
+
+from app.accounts.create import create_account
+from app.applocker.write import render_policy
+from app.audit.record import Actor
+from app.cli.database import opened_database, read_settings
+from app.db.base import now, to_ms
+from app.db.session import session_scope
+from app.fleet.made_sets import policy_set
+from app.imports.model import Given
+from app.imports.uploads import accept_upload, uploads_dir
+from app.policies.base_policies import add_base_policy
+from app.policies.package import export_rule_set
+from app.policies.queries_rule_sets import get_rule_set
+from app.policies.review import add_comment, approve, review_of, submit_for_review
+from app.policies.rule_sets import Group, add_to_rule_set, choose_for_item, set_details, set_terms
+from app.policies.simulations import ask_for_simulation, run_simulation
+from app.policies.whatif import reported_policy
+from app.requests.record import record_request
+from app.settings import Settings
+
+DOMAIN = "S-1-5-21-1004336348-1177238915-682003330"
+ENGINEERING = Group(sid=f"{DOMAIN}-5120", name="Engineering")
+PILOT = Group(sid=f"{DOMAIN}-5121", name="Engineering, pilot")
+FINANCE = Group(sid=f"{DOMAIN}-5130", name="Finance")
+ASKED = (
+    ("cache-builds-venv-python", "sync-build", "uv sync fails while it builds our wheel since Monday."),
+    ("cache-builds-venv-python", "sync-build", ""),
+    ("cache-archive-env-python", "uvx", "I need uvx ruff for the checks before a commit."),
+    ("tool-env-python", "tool-install", ""),
+)
+EVENTS = """TimeGenerated,Computer,EventID,FilePath
+{day}T08:01:00Z,LAB-0001,8004,C:\\Users\\kim\\src\\model\\.venv\\Scripts\\python.exe
+{day}T08:04:00Z,LAB-0001,8004,C:\\Users\\kim\\AppData\\Local\\uv\\cache\\builds-v0\\.tmpA1b2C3\\Scripts\\python.exe
+{day}T08:09:00Z,LAB-0002,8003,C:\\Users\\sam\\AppData\\Roaming\\uv\\tools\\ruff\\Scripts\\python.exe
+{day}T08:11:00Z,LAB-0002,8004,C:\\Tools\\setup.exe
+"""
+
+
+def main(emails: list[str]) -> int:
+    """Exit code 2: not two addresses, or no password."""
+    password = sys.stdin.readline().strip() if len(emails) == 2 else ""
+    if not password:
+        print(__doc__, file=sys.stderr)
+        return 2
+    settings = read_settings()
+    analyst, approver = (Actor(kind="account", name=email) for email in emails)
+    with opened_database(settings) as engine:
+        with session_scope(engine) as session:
+            for email, role in zip(emails, ("analyst", "approver"), strict=True):
+                create_account(session, email, password, role)
+        ask_for_access(engine)
+        add_approved_rule_set(engine, analyst, approver)
+        add_draft(engine, analyst)
+        import_events(engine, settings, analyst)
+    return 0
+
+
+def ask_for_access(engine: Engine) -> None:
+    """What people sent from the page Blocked?"""
+    for number, (pattern, workflow, message) in enumerate(ASKED):
+        with session_scope(engine) as session:
+            record_request(
+                session,
+                engine="applocker-or-srp",
+                patterns=[pattern],
+                workflow=workflow,
+                contact=f"user{number}@wayleave.example",
+                message=message,
+                asker=b"asker-%d" % number,
+                actor=Actor(kind="anonymous", name=""),
+            )
+
+
+def add_approved_rule_set(engine: Engine, analyst: Actor, approver: Actor) -> None:
+    """Rule set 1: builds and uvx for engineers, simulated, discussed, approved, exported for its pilot."""
+    policy = reported_policy(policy_set("defaults").body)
+    if policy is None:
+        raise SystemExit("the made fleet's policy could not be read")
+    with session_scope(engine) as session:
+        made = add_to_rule_set(session, workflows=["sync-build", "uvx"], actor=analyst).rule_set_id
+        base = add_base_policy(session, render_policy(policy).encode(), name="Workstations", actor=analyst)
+        set_terms(session, made, base_id=base.id, groups=[ENGINEERING], pilot=[PILOT], actor=analyst)
+        set_details(
+            session,
+            made,
+            name="Builds and uvx for engineers",
+            purpose="Engineers build wheels from source distributions and check code with tools from uvx.",
+            change_number="CHG-20417",
+            owner="Workplace engineering",
+            review_by=now() + timedelta(days=365),
+            actor=analyst,
+        )
+        choose_for_item(session, made, "cache-archive-env-python", kind="broad", actor=analyst)
+        simulation = ask_for_simulation(session, made, actor=analyst)
+    run_simulation(engine, simulation)
+    with session_scope(engine) as session:
+        add_comment(session, made, "The pilot runs for two weeks; then everybody in Engineering.", actor=analyst)
+        submit_for_review(session, made, actor=analyst)
+        digest = review_of(session, get_rule_set(session, made)).digest
+        if digest is None:
+            raise SystemExit("the rule set could not be reviewed")
+        approve(session, made, digest=digest, note="Looked at the paths with the security team.", actor=approver)
+        export_rule_set(session, made, delivery="same-gpo", ring="pilot", actor=analyst)
+
+
+def add_draft(engine: Engine, analyst: Actor) -> None:
+    """Rule set 2: begun, and not finished."""
+    with session_scope(engine) as session:
+        made = add_to_rule_set(session, workflows=["run-script"], actor=analyst).rule_set_id
+        set_terms(session, made, base_id=None, groups=[FINANCE], pilot=[], actor=analyst)
+
+
+def import_events(engine: Engine, settings: Settings, analyst: Actor) -> None:
+    """A list of events from a laboratory without agents; the running server reads it."""
+    folder = uploads_dir(settings.data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "laboratory.csv"
+    file.write_text(EVENTS.format(day=now().date().isoformat()))
+    given = Given(computer="", event_type="", at=to_ms(now()))
+    accept_upload(engine, settings, file, name=file.name, given=given, actor=analyst)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
