@@ -145,9 +145,15 @@ def compare_command(ledger: TextIO) -> None:
         lines = list(read_lines(ledger))
         wrong = list(compare(session, lines))
     for one in wrong[:SHOWN]:
-        what = "lost" if one.is_loss else "counted twice"
-        click.echo(f"host {one.host_id}: {one.acknowledged} acknowledged, {one.received} in the database: {what}")
+        became = "lost" if one.is_loss else "counted twice"
+        click.echo(
+            f"host {one.host_id}, {one.what}: {one.acknowledged} acknowledged, {one.received} in the database: {became}"
+        )
     acknowledged = sum(line.acknowledged for line in lines)
-    click.echo(f"{len(lines)} workstations, {acknowledged} acknowledged reports, {len(wrong)} workstations differ.")
+    sightings, differ = sum(line.sightings for line in lines), len({one.host_id for one in wrong})
+    click.echo(
+        f"{len(lines)} workstations, {acknowledged} acknowledged reports with {sightings} sightings,"
+        f" {differ} workstations differ."
+    )
     if wrong:
         raise SystemExit(1)

@@ -1,7 +1,7 @@
 """Many made workstations on one machine: real enrolment, real reports, over as many connections as wanted.
 
 It speaks HTTP by hand on asyncio, so that it costs far less than what it measures, and keeps a ledger of every report
-that was acknowledged.
+that was acknowledged, with the sightings and the uses of rules that were in it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -31,8 +32,24 @@ _CLOSE = re.compile(rb"\r\n[Cc]onnection: *close", re.IGNORECASE)
 VERSIONS = ("0.9.13", "0.12.4", "0.13.8")
 REPORT = (
     b'{"contract":1,"report_id":"%s","epoch":%d,"sequence":%d,"sent_at":"2026-11-21T08:00:00Z","subject":"%s",'
-    b'"sets":%s,"bodies":%s,"sightings":[]}'
+    b'"sets":%s,"bodies":%s,%s}'
 )
+TELLS = 0.05
+"""The share of reports with sightings, and of those with uses of rules."""
+RECORDS_FROM = 1_000_000_000
+"""Event records of made workstations are numbered from here on, so that a ledger finds them beside others."""
+NOTHING_TOLD = b'"sightings":[]'
+_SIGHTING = (
+    '{"channel":"Microsoft-Windows-AppLocker/EXE and DLL","record":%d,"event_id":8004,"at":"%s","pattern":"%s",'
+    '"path":"%%OSDRIVE%%\\\\src\\\\*\\\\%d.exe","collection":"Exe"}'
+)
+_SEEN = ("venv-python", "cache-builds-venv-python", "cache-archive-env-scripts", "managed-python-exe")
+_USED = (
+    "921cc481-6e17-4653-8f75-050b80acca20",
+    "a61c8b2c-a319-4cd0-9690-d2177cad7b51",
+    "5f1f4c52-7c53-5a0c-9f7e-2f3f6f0f7f11",
+)
+"""Rules of `made_sets`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +110,10 @@ class Line(asyncio.Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Station:
-    """One made workstation: its identity, what it last said, and what was acknowledged."""
+    """One made workstation: its identity, what it last said, and what was acknowledged.
+
+    `sighted`: sightings, `uses`: of a day and rule how many. `unheard`: sightings in reports without an answer.
+    """
 
     number: int
     host_id: str
@@ -107,6 +127,45 @@ class Station:
     host_digest: str = ""
     host_body: str = ""
     said: bytes = b""
+    told: bytes = NOTHING_TOLD
+    record: int = RECORDS_FROM
+    sighted: int = 0
+    unheard: int = 0
+    uses: dict[tuple[str, str], int] = field(default_factory=dict)
+    _telling: int = 0
+    _counting: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def tell(self, chance: random.Random, *, sightings: bool, uses: bool) -> None:
+        """Takes what it saw and counted into the next report."""
+        self._telling, self._counting = 0, {}
+        if not (sightings or uses):
+            self.told = NOTHING_TOLD
+            return
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        seen = []
+        if sightings:
+            self._telling = chance.randint(1, 3)
+            for _ in range(self._telling):
+                self.record += 1
+                seen.append(_SIGHTING % (self.record, at, chance.choice(_SEEN), self.record % 10))
+        told = f'"sightings":[{",".join(seen)}]'
+        if uses:
+            for rule in _USED:
+                key = (at[:10], rule)
+                self._counting[key] = self.uses.get(key, 0) + chance.randint(1, 50)
+            counts = [f'{{"rule_id":"{key[1]}","day":"{key[0]}","count":{n}}}' for key, n in self._counting.items()]
+            told += f',"rule_uses":[{",".join(counts)}]'
+        self.told = told.encode()
+
+    def hear(self, *, acknowledged: bool) -> None:
+        """Notes what became of the report."""
+        if acknowledged:
+            self.acknowledged += 1
+            self.sighted += self._telling
+            self.uses |= self._counting
+        else:
+            self.unanswered += 1
+            self.unheard += self._telling
 
     def say(self) -> None:
         """Takes the sets as they are now into the next reports."""
@@ -121,7 +180,7 @@ class Station:
 
     def request(self, report_id: bytes, bodies: bytes = b"{}") -> bytes:
         """The HTTP request of the report of the current sequence."""
-        report = REPORT % (report_id, self.epoch, self.sequence, self.subject, self.said, bodies)
+        report = REPORT % (report_id, self.epoch, self.sequence, self.subject, self.said, bodies, self.told)
         return self.head + b"%d\r\n\r\n" % len(report) + report
 
 
@@ -154,7 +213,15 @@ def change_some(share: float, chance: random.Random) -> Callable[[Station], bool
 class Fleet:
     """Stations of one server, and the connections to it."""
 
-    def __init__(self, url: str, *, new_connection: bool = False, most_wait_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        new_connection: bool = False,
+        most_wait_s: float = 60.0,
+        tells: float = TELLS,
+        seed: int | None = None,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError("the generator speaks plain HTTP: give http://host:port")
@@ -162,6 +229,8 @@ class Fleet:
         self._port = parts.port or 80
         self._new_connection = new_connection
         self._most_wait_s = most_wait_s
+        self._tells = tells
+        self._chance = random.Random(seed)  # noqa: S311 - not a secret
         self._idle: list[Line] = []
         self.stations: list[Station] = []
         self.tally = Tally()
@@ -220,6 +289,8 @@ class Fleet:
         """
         station.sequence += 1
         report_id = str(uuid4()).encode()
+        chance = self._chance
+        station.tell(chance, sightings=chance.random() < self._tells, uses=chance.random() < self._tells)
         digests = [f"sha256:{station.sets[kind].digest.hex()}" for kind in kinds] or None
         request = station.request(report_id, station.bodies(digests) if bodies else b"{}")
         began_s = time.perf_counter() if due_s is None else due_s
@@ -231,7 +302,7 @@ class Fleet:
                 await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - not a secret
                 continue
             if answer.status == 200:
-                station.acknowledged += 1
+                station.hear(acknowledged=True)
                 self.tally.acknowledged += 1
                 self.tally.latencies_s.append(time.perf_counter() - began_s)
                 return True
@@ -251,7 +322,7 @@ class Fleet:
             else:
                 self.tally.refused += 1
                 return False
-        station.unanswered += 1
+        station.hear(acknowledged=False)
         return False
 
     async def saturate(

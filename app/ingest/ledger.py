@@ -3,37 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidError
-from app.fleet.tables import PULSE_OF_SUBJECT, Pulse, Subject
-from app.ingest.generator import Station
+from app.fleet.rule_uses import ANY_RULE, day_of
+from app.fleet.tables import PULSE_OF_SUBJECT, Pulse, Sighting, Subject
+from app.fleet.tables_rule_use import RuleDay, RuleUse
+from app.ingest.generator import RECORDS_FROM, Station
 
 CHUNK = 500
+MOST_USES = 150
+"""So many uses a made workstation adds in one report at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerLine:
-    """One workstation's reports: answered 200, and given up without an answer (these may have arrived or not)."""
+    """One workstation's reports: answered 200, and given up without an answer (these may have arrived or not).
+
+    `sightings` and `unheard`: those that were in either; `uses`: of rules, in what was acknowledged.
+    """
 
     host_id: int
     acknowledged: int
     unanswered: int = 0
+    sightings: int = 0
+    unheard: int = 0
+    uses: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
-    """A workstation of which the database has fewer or more reports than it can have."""
+    """A workstation of which the database has fewer or more than it can have. `what`: reports, sightings, uses."""
 
     host_id: int
     acknowledged: int
     unanswered: int
     received: int
+    what: str = "reports"
 
     @property
     def is_loss(self) -> bool:
@@ -49,6 +60,9 @@ def write_lines(stations: Iterable[Station]) -> Iterator[str]:
             "sequence": one.sequence,
             "acknowledged": one.acknowledged,
             "unanswered": one.unanswered,
+            "sightings": one.sighted,
+            "unheard": one.unheard,
+            "uses": sum(one.uses.values()),
         }
         yield json.dumps(line) + "\n"
 
@@ -62,13 +76,16 @@ def read_lines(lines: Iterable[str]) -> Iterator[LedgerLine]:
                 host_id=int(line["host"]),
                 acknowledged=int(line["acknowledged"]),
                 unanswered=int(line.get("unanswered", 0)),
+                sightings=int(line.get("sightings", 0)),
+                unheard=int(line.get("unheard", 0)),
+                uses=int(line.get("uses", 0)),
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InvalidError(f"line {number} is no line of a ledger of `fleet send`", field="ledger") from error
 
 
 def compare(session: Session, ledger: Sequence[LedgerLine]) -> Iterator[Mismatch]:
-    """Workstations whose reports are not all there, or there more than once."""
+    """Workstations whose reports, or what was in them, are not all there, or there more than once."""
     waiting = iter(ledger)
     while chunk := list(islice(waiting, CHUNK)):
         received = {
@@ -80,12 +97,73 @@ def compare(session: Session, ledger: Sequence[LedgerLine]) -> Iterator[Mismatch
                 .group_by(Subject.host_id)
             )
         }
+        ids = [line.host_id for line in chunk]
+        sighted, used = read_sightings(session, ids), read_uses(session, ids)
         for line in chunk:
-            there = received.get(line.host_id, 0)
-            if not line.acknowledged <= there <= line.acknowledged + line.unanswered:
-                yield Mismatch(
-                    host_id=line.host_id,
-                    acknowledged=line.acknowledged,
-                    unanswered=line.unanswered,
-                    received=there,
-                )
+            for what, told, unheard, there in (
+                ("reports", line.acknowledged, line.unanswered, received.get(line.host_id, 0)),
+                ("sightings", line.sightings, line.unheard, sighted.get(line.host_id, 0)),
+                # What was counted in a report without an answer is told again, and larger.
+                ("uses of rules", line.uses, MOST_USES * line.unanswered, used.get(line.host_id, 0)),
+            ):
+                if not told <= there <= told + unheard:
+                    yield Mismatch(
+                        host_id=line.host_id, what=what, acknowledged=told, unanswered=unheard, received=there
+                    )
+
+
+def read_sightings(session: Session, host_ids: Collection[int] | None = None) -> dict[int, int]:
+    """How many sightings of made workstations are recorded, by host; of these hosts, or of all."""
+    query = select(Sighting.host_id, func.count()).where(Sighting.record > RECORDS_FROM).group_by(Sighting.host_id)
+    if host_ids is not None:
+        query = query.where(Sighting.host_id.in_(host_ids))
+    return {int(host_id): int(count) for host_id, count in session.execute(query)}
+
+
+def read_uses(session: Session, host_ids: Collection[int] | None = None) -> dict[int, int]:
+    """How many uses of rules are recorded, by host; of these hosts, or of all."""
+    query = select(RuleUse.host_id, func.sum(RuleUse.uses)).group_by(RuleUse.host_id)
+    if host_ids is not None:
+        query = query.where(RuleUse.host_id.in_(host_ids))
+    return {host_id: int(uses) for host_id, uses in session.execute(query)}
+
+
+def find_untold(session: Session, stations: Iterable[Station]) -> list[Mismatch]:
+    """Of which hosts not each acknowledged sighting and use is there once; no other hosts may have told any."""
+    found = []
+    known = {int(one.host_id): one for one in stations}
+    sighted, used = read_sightings(session), read_uses(session)
+    for host_id in sorted(known.keys() | sighted.keys() | used.keys()):
+        one = known.get(host_id)
+        told = (("sightings", one.sighted if one else 0, sighted), ("uses of rules", _sum_uses(one), used))
+        found += [
+            Mismatch(host_id=host_id, what=what, acknowledged=count, unanswered=0, received=there.get(host_id, 0))
+            for what, count, there in told
+            if there.get(host_id, 0) != count
+        ]
+    return found
+
+
+def find_wrong_days(session: Session) -> list[str]:
+    """Rules whose uses on a day are not what all hosts told of it, after what is appended was folded.
+
+    Only where no host was erased: what it told stays in the fleet's days.
+    """
+    totals = (RuleUse.day, func.sum(RuleUse.uses), func.count(RuleUse.host_id.distinct()))
+    each = select(RuleUse.rule_id, *totals).group_by(RuleUse.rule_id, RuleUse.day)
+    all_rules = select(literal(ANY_RULE), *totals).group_by(RuleUse.day)
+    hosts = {
+        (rule_id, day): (int(uses), count)
+        for query in (each, all_rules)
+        for rule_id, day, uses, count in session.execute(query)
+    }
+    days = {(one.rule_id, one.day): (one.uses, one.hosts) for one in session.scalars(select(RuleDay)) if one.uses}
+    return [
+        f"rule {key[0] or 'of any kind'} on {day_of(key[1])}: {days.get(key)} counted, {hosts.get(key)} told"
+        for key in sorted(days.keys() | hosts.keys())
+        if days.get(key) != hosts.get(key)
+    ]
+
+
+def _sum_uses(station: Station | None) -> int:
+    return sum(station.uses.values()) if station is not None else 0

@@ -26,9 +26,11 @@ from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import make_standard_groups
 from app.fleet.made_sets import policy_set, uv_set
+from app.fleet.rule_uses import fold_uses
 from app.fleet.tables import Pulse, Subject
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.generator import Fleet, Station
+from app.ingest.ledger import find_untold, find_wrong_days
 from app.settings import Settings
 
 KILLS = int(os.environ.get("WAYLEAVE_KILLS", "10"))
@@ -58,6 +60,8 @@ class Served:
             **os.environ,
             "WAYLEAVE_DATA_DIR": str(settings.data_dir),
             "WAYLEAVE_DATABASE_URL": settings.database_url,
+            # Forty hosts report in an hour what ten thousand do.
+            "WAYLEAVE_SIGHTINGS_PER_DAY": "1000000",
             **environment,
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -222,7 +226,7 @@ async def report_while(fleet: Fleet, chance: random.Random, harm: Callable[[], A
 
 
 def assert_ledger_is_kept(engine: Engine, fleet: Fleet) -> None:
-    """Every acknowledged report is in the database exactly once, and every count is right."""
+    """Every acknowledged report and what was in it is in the database exactly once, and every count is right."""
     assert fleet.tally.refused == 0
     with session_scope(engine, writes=False) as session:
         rows = session.execute(
@@ -241,12 +245,17 @@ def assert_ledger_is_kept(engine: Engine, fleet: Fleet) -> None:
             0,
         )
     assert_counts_are_right(engine)
+    assert sum(station.sighted for station in fleet.stations) > 0, "no sighting was told: nothing was tested"
+    assert any(station.uses for station in fleet.stations), "no use of a rule was told: nothing was tested"
+    with session_scope(engine, writes=False) as session:
+        assert find_untold(session, fleet.stations) == []
+        assert find_wrong_days(session) == []
 
 
 def assert_counts_are_right(engine: Engine) -> None:
     """What `wayleave db check` says, after what is pending was folded."""
     with engine.connect() as connection:
-        while fold(connection, ContributionCache()):
+        while fold(connection, ContributionCache()) or fold_uses(connection, wait=True):
             pass
     with engine.connect() as connection:
         assert check_tallies(connection) == []
