@@ -14,20 +14,19 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from app.applocker.export import add, added_rules, alone_on_a_machine
-from app.applocker.model import Collection, HashCondition, PathCondition, Policy, PublisherCondition, format_version
+from app.applocker.model import Collection, Policy
 from app.applocker.write import render_collection, render_policy
 from app.errors import InvalidError
 from app.policies.describe import describe_export, render_review
 from app.policies.export import Export
 from app.policies.plan import PlannedRule
+from app.policies.target_scripts import intune_check, policy_scripts, policy_state
 
-SCRIPTS = Path(__file__).with_name("scripts")
 MAX_INTUNE_BYTES = 350_000
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the content alone decides the bytes
 _MORE_FILES = {
@@ -48,6 +47,10 @@ _MORE_FILES = {
         "ConvertFrom-CIPolicy; no real Windows has taken it yet.",
     ),
 }
+_WAY_BACK = (
+    "To undo it: put back the values from intune-before, which are those of the base. Compare them with what the",
+    "profile has now before you begin: if they differ, the base has changed since, and so must these values.",
+)
 _OMA_URI = "./Vendor/MSFT/AppLocker/ApplicationLaunchRestrictions"
 OMA_NAMES = {"Exe": "EXE", "Dll": "DLL", "Script": "Script", "Msi": "MSI", "Appx": "StoreApps"}
 
@@ -120,44 +123,6 @@ def build_bundle(
     )
 
 
-def removal_script(rule_ids: Sequence[str]) -> bytes:
-    """The script that takes the rules of these ids out of a policy, and leaves all others."""
-    return _filled(_script("rollback.ps1"), {"RULE_IDS": _quoted(list(rule_ids))})
-
-
-def policy_state(policy: Policy) -> str:
-    """The digest of what a policy does, as the scripts compute it from the policy that they find on the target.
-
-    Collections without rules, names and descriptions do not count; modes, ids, SIDs and conditions do.
-    """
-    lines = []
-    for collection in policy.collections:
-        if not collection.rules:
-            continue
-        mode = collection.mode.value if collection.mode else "NotConfigured"
-        lines.append(f"collection|{collection.type}|{mode}")
-        for rule in collection.rules:
-            identifier = rule.id.lower()
-            lines.append(f"rule|{collection.type}|{identifier}|{rule.action.value}|{rule.sid}")
-            for place, conditions in (("Conditions", (rule.condition,)), ("Exceptions", rule.exceptions)):
-                for condition in conditions:
-                    lines += [f"{place}|{identifier}|{text}" for text in _condition_lines(condition)]
-    # .NET's ordinal order is that of UTF-16 units.
-    ordered = sorted(lines, key=lambda line: line.encode("utf-16-be", "surrogatepass"))
-    return hashlib.sha256("\n".join(ordered).encode("utf-8", "replace")).hexdigest()
-
-
-def _condition_lines(condition: PathCondition | PublisherCondition | HashCondition) -> list[str]:
-    match condition:
-        case PathCondition():
-            return [f"path|{condition.path}"]
-        case PublisherCondition():
-            names = f"{condition.publisher}|{condition.product}|{condition.binary}"
-            return [f"publisher|{names}|{format_version(condition.low)}|{format_version(condition.high)}"]
-        case HashCondition():
-            return [f"hash|{file.type}|0X{file.data.upper()}" for file in condition.hashes]
-
-
 def _accepted_states(export: Export, earlier: Sequence[PlannedRule]) -> list[str]:
     """The states of the target that the rules may be added to: the base, and the base with the pilot's rules in it."""
     base = _base_of(export)
@@ -178,21 +143,17 @@ def _policy_files(
     if export.is_whole_policy and delivery is not Delivery.SEPARATE_GPO:
         files["whole-policy.xml"] = export.xml.encode()
     is_separate = delivery is Delivery.SEPARATE_GPO
-    values = {
-        "RULES_SHA256": hashlib.sha256(xml).hexdigest(),
-        **_rules_in_words(export, base_ids),
-        "EXPECTED_STATES": _quoted(
-            _accepted_states(export, earlier) if export.is_whole_policy and not is_separate else []
-        ),
+    is_known = export.is_whole_policy and not is_separate
+    return files | policy_scripts(
+        export.added,
+        rules_sha256=hashlib.sha256(xml).hexdigest(),
+        is_separate=is_separate,
+        states=_accepted_states(export, earlier) if is_known else (),
         # The target is one of the policies that were seen: what it holds was among their rules.
-        "SEEN_IDS": _quoted([] if export.is_whole_policy or is_separate else _ids_seen(base_ids, earlier)),
-        "TARGET_MUST_HAVE_RULES": "no" if is_separate else "yes",
-    }
-    for name in ("apply.ps1", "rollback.ps1"):
-        files[name] = _filled(_script(name), values)
-    if is_separate:
-        files["check-machine.ps1"] = _filled(_script("check-gpo.ps1"), values)
-    return files
+        seen_ids=() if export.is_whole_policy or is_separate else _ids_seen(base_ids, earlier),
+        base_ids=base_ids,
+        earlier=earlier,
+    )
 
 
 def _ids_seen(base_ids: Mapping[str, Sequence[str]], earlier: Sequence[PlannedRule]) -> list[str]:
@@ -207,25 +168,6 @@ def _ids_of_base(export: Export, seen_base: Mapping[str, Sequence[str]]) -> dict
         return {kind: ids for kind, ids in sorted(seen_base.items()) if ids}
     base = _base_of(export)
     return {one.type: sorted(rule.id for rule in one.rules) for one in base.collections if one.rules}
-
-
-def _rules_in_words(export: Export, base_ids: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """What the scripts must know of the export's rules, and of those that they need beside them."""
-    collections = sorted({rule.collection for rule in export.added})
-    return {
-        "RULE_IDS": _quoted(sorted(rule.id for rule in export.added)),
-        "COLLECTIONS": _quoted(collections),
-        "BASE_RULES": _quoted([f"{kind} {number}" for kind in collections for number in base_ids.get(kind, ())]),
-    }
-
-
-def _filled(script: str, values: Mapping[str, str]) -> bytes:
-    """A script with its shared functions and values, in Windows' lines."""
-    for name in ("common", "checking"):
-        script = script.replace(f"@@{name.upper()}@@\n", _script(f"{name}.ps1"))
-    for placeholder, value in values.items():
-        script = script.replace(f"@@{placeholder}@@", value)
-    return script.replace("\n", "\r\n").encode("ascii")
 
 
 def _intune_files(export: Export, base_ids: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
@@ -247,7 +189,10 @@ def _intune_files(export: Export, base_ids: Mapping[str, Sequence[str]]) -> dict
                 field="delivery",
             )
         files[f"intune/{OMA_NAMES[collection.type]}.xml"] = text
-    files["check-machine.ps1"] = _filled(_script("check-intune.ps1"), _rules_in_words(export, base_ids))
+        old = _base_of(export).collection(collection.type)
+        if old is not None:
+            files[f"intune-before/{OMA_NAMES[collection.type]}.xml"] = render_collection(old).encode()
+    files["check-machine.ps1"] = intune_check(export.added, base_ids)
     return files
 
 
@@ -284,8 +229,9 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str], earlier: 
             "2. Make a Group Policy object, linked only where the object with the other AppLocker rules is linked too.",
             "   On a machine that gets this object alone, everything that these rules do not allow is blocked:",
             "   .\\check-machine.ps1, run there before, refuses a machine without the rules that these are added to.",
-            "3. .\\apply.ps1 -GpoGuid <id of the new object> -WhatIf, then without -WhatIf.",
-            "4. To undo it: unlink the object.",
+            "3. .\\apply.ps1 -GpoGuid <id of the new object> -WhatIf, then without -WhatIf. The object must be empty.",
+            "   The computer where it runs needs the other rules too; say -OtherComputer if it will not get the object.",
+            "4. To undo it: unlink the object, or .\\rollback.ps1 -GpoGuid <id of the object>",
             "Leave its enforcement mode at Not configured: any mode set here could win over the other object's.",
         ],
         Delivery.LOCAL: [
@@ -304,7 +250,7 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str], earlier: 
             ),
             "A new grouping would not add these rules to the old one: a file must be allowed by every grouping.",
             "check-machine.ps1, run as SYSTEM (a remediation's detection script, say), refuses a machine without it.",
-            "Keep the old values: they are the way back.",
+            *_WAY_BACK,
         ],
     }
     heading = f"{len(export.added)} AppLocker rules for uv, for {export.sid}. Delivery: {delivery.value}."
@@ -342,7 +288,7 @@ def _without_rules_to_add(delivery: Delivery, names: frozenset[str]) -> list[str
                 for name in sorted(names)
                 if name.startswith("intune/")
             ),
-            "Keep the old values: they are the way back.",
+            *_WAY_BACK,
         ]
     if "remove.ps1" in names:
         return ["No rule is added: remove.ps1 takes rules out."]
@@ -365,15 +311,6 @@ def _manifest(export: Export, delivery: Delivery, digests: Mapping[str, str], ke
 
 def _json(value: object) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True) + "\n").encode()
-
-
-def _script(name: str) -> str:
-    return (SCRIPTS / name).read_text(encoding="ascii")
-
-
-def _quoted(values: list[str]) -> str:
-    """PowerShell string literals, one a line. The values are ids and names of collections, never free text."""
-    return ",\n".join(f"    '{value}'" for value in values)
 
 
 def _zipped(files: Mapping[str, bytes]) -> bytes:

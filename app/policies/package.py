@@ -40,6 +40,7 @@ from app.policies.review import held_approval, review_of
 from app.policies.rule_sets import Group, State, lock_rule_set, stored_now
 from app.policies.tables import ExportRow
 from app.policies.tables_rule_sets import RuleSetApproval, RuleSetExport
+from app.policies.target_scripts import policy_state
 
 RINGS = ("pilot", "all")
 
@@ -135,6 +136,8 @@ def export_rule_set(
     if draft.removed:
         kept["removes"] = [{**kept_rule(one), "id": one.id.lower()} for one in draft.removed]
         kept["base_xml"] = rule_set.base.content if rule_set.base and kind is Delivery.INTUNE else None
+        if rule_set.base and rule_set.base.origin is Origin.GPO:
+            kept["base_state"] = policy_state(rule_set.base.policy)
     _package(export, kind, kept, None)  # what cannot be packed is refused now
     recorded = record_export(session, export, actor=actor)
     stored = session.get(ExportRow, recorded.id)
@@ -227,7 +230,14 @@ def _package(export: Export, delivery: Delivery, kept: Mapping[str, Any], key: E
     if kept.get("removes"):
         base = parse_policy(kept["base_xml"]) if kept["base_xml"] else None
         removed = [planned_rule(one) for one in kept["removes"]]
-        more |= removal_files(removed, base, intune=delivery is Delivery.INTUNE)
+        seen = (kept["base"] or {}).get("rules", {})
+        more |= removal_files(
+            removed,
+            base,
+            delivery,
+            states=[kept["base_state"]] if kept.get("base_state") else (),
+            seen_ids=[one for ids in seen.values() for one in ids],
+        )
     if kept["wdac_base_id"]:
         more |= _wdac_files(export, kept["wdac_base_id"], kept["name"])
     return build_bundle(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select
@@ -16,13 +16,14 @@ from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
 from app.policies.arrival import rules_in_force
 from app.policies.base_policies import take_seen_policy
-from app.policies.bundle import MAX_INTUNE_BYTES, OMA_NAMES, removal_script
+from app.policies.bundle import MAX_INTUNE_BYTES, OMA_NAMES, Delivery
 from app.policies.judgement import without_rules
 from app.policies.kept import kept_rule
 from app.policies.offers import MOST_POLICIES, find_our_rules, list_offers
 from app.policies.plan import PlannedRule
 from app.policies.rule_sets import MAX_REMOVED, State, remove_rules
 from app.policies.tables_rule_sets import RuleSetRow
+from app.policies.target_scripts import removal_script
 
 
 def draft_removal(session: Session, rule_ids: Collection[str], *, at: datetime, days: int, actor: Actor) -> int:
@@ -68,15 +69,29 @@ def find_pending(session: Session) -> dict[str, int]:
     return found
 
 
-def removal_files(removed: Sequence[PlannedRule], base: Policy | None, *, intune: bool) -> Mapping[str, bytes]:
+def removal_files(
+    removed: Sequence[PlannedRule],
+    base: Policy | None,
+    delivery: Delivery,
+    *,
+    states: Sequence[str] = (),
+    seen_ids: Iterable[str] = (),
+) -> Mapping[str, bytes]:
     """What a package needs to take rules out: a script, or for Intune the grouping's collections without them.
+
+    `base`: for Intune the grouping's policy; `states`, `seen_ids`: the targets that are taken (see `removal_script`).
 
     raises: InvalidError about `delivery` for a collection that would be empty, or is too large for Intune.
     """
     if not removed:
         return {}
-    if not intune or base is None:
-        return {"remove.ps1": removal_script(sorted(rule.id.lower() for rule in removed))}
+    if delivery is not Delivery.INTUNE or base is None:
+        is_separate = delivery is Delivery.SEPARATE_GPO
+        # A base of one policy is no object of its own, whose state nobody knows.
+        script = removal_script(
+            removed, is_separate=is_separate, states=() if is_separate else states, seen_ids=seen_ids
+        )
+        return {"remove.ps1": script}
     changed = {rule.collection for rule in removed}
     files = {}
     for collection in without_rules(base, removed).collections:
@@ -94,6 +109,9 @@ def removal_files(removed: Sequence[PlannedRule], base: Policy | None, *, intune
                 field="delivery",
             )
         files[f"intune/{OMA_NAMES[collection.type]}.xml"] = text
+        old = base.collection(collection.type)
+        if old is not None:
+            files[f"intune-before/{OMA_NAMES[collection.type]}.xml"] = render_collection(old).encode()
     return files
 
 

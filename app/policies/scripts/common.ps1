@@ -16,6 +16,23 @@ function Get-LdapPath {
     return "LDAP://$DomainController/$name"
 }
 
+function Get-TargetName {
+    if ($Local) {
+        return "the local AppLocker policy of $env:COMPUTERNAME"
+    }
+    return "the Group Policy object $($GpoGuid.ToString()) of $($Domain.ToLowerInvariant())"
+}
+
+function Read-Policy {
+    param(
+        [string] $Text
+    )
+    $document = New-Object -TypeName System.Xml.XmlDocument
+    $document.XmlResolver = $null
+    $document.LoadXml($Text)
+    return $document
+}
+
 function Get-TargetPolicy {
     param(
         [string] $Ldap
@@ -26,23 +43,7 @@ function Get-TargetPolicy {
     else {
         $text = Get-AppLockerPolicy -Domain -Ldap $Ldap -Xml
     }
-    $document = New-Object -TypeName System.Xml.XmlDocument
-    $document.XmlResolver = $null
-    $document.LoadXml($text)
-    return $document
-}
-
-function Set-TargetPolicy {
-    param(
-        [string] $Ldap,
-        [string] $File
-    )
-    if ($Ldap -eq '') {
-        Set-AppLockerPolicy -XmlPolicy $File
-    }
-    else {
-        Set-AppLockerPolicy -XmlPolicy $File -Ldap $Ldap
-    }
+    return Read-Policy -Text $text
 }
 
 function Get-RuleId {
@@ -97,34 +98,34 @@ function Compare-Mode {
     }
 }
 
-function Get-PolicyState {
+function Get-RuleLine {
     param(
-        [System.Xml.XmlDocument] $Policy
+        [System.Xml.XmlElement] $Rule
     )
-    $lines = New-Object -TypeName 'System.Collections.Generic.List[string]'
-    foreach ($collection in $Policy.SelectNodes('/AppLockerPolicy/RuleCollection[*[@Id]]')) {
-        $type = $collection.GetAttribute('Type')
-        $lines.Add('collection|' + $type + '|' + (Get-Mode -Collection $collection))
-        foreach ($rule in $collection.SelectNodes('*[@Id]')) {
-            $id = $rule.GetAttribute('Id').ToLowerInvariant()
-            $lines.Add('rule|' + $type + '|' + $id + '|' + $rule.GetAttribute('Action') + '|' + $rule.GetAttribute('UserOrGroupSid'))
-            foreach ($place in @('Conditions', 'Exceptions')) {
-                foreach ($node in $rule.SelectNodes($place + '/FilePathCondition')) {
-                    $lines.Add($place + '|' + $id + '|path|' + $node.GetAttribute('Path'))
-                }
-                foreach ($node in $rule.SelectNodes($place + '/FilePublisherCondition')) {
-                    $range = $node.SelectSingleNode('BinaryVersionRange')
-                    $names = $node.GetAttribute('PublisherName') + '|' + $node.GetAttribute('ProductName') + '|' + $node.GetAttribute('BinaryName')
-                    $versions = $range.GetAttribute('LowSection') + '|' + $range.GetAttribute('HighSection')
-                    $lines.Add($place + '|' + $id + '|publisher|' + $names + '|' + $versions)
-                }
-                foreach ($node in $rule.SelectNodes($place + '/FileHashCondition/FileHash')) {
-                    $lines.Add($place + '|' + $id + '|hash|' + $node.GetAttribute('Type') + '|' + $node.GetAttribute('Data').ToUpperInvariant())
-                }
-            }
+    $type = $Rule.ParentNode.GetAttribute('Type')
+    $id = $Rule.GetAttribute('Id').ToLowerInvariant()
+    'rule|' + $type + '|' + $id + '|' + $Rule.GetAttribute('Action') + '|' + $Rule.GetAttribute('UserOrGroupSid')
+    foreach ($place in @('Conditions', 'Exceptions')) {
+        foreach ($node in $Rule.SelectNodes($place + '/FilePathCondition')) {
+            $place + '|' + $id + '|path|' + $node.GetAttribute('Path')
+        }
+        foreach ($node in $Rule.SelectNodes($place + '/FilePublisherCondition')) {
+            $range = $node.SelectSingleNode('BinaryVersionRange')
+            $names = $node.GetAttribute('PublisherName') + '|' + $node.GetAttribute('ProductName') + '|' + $node.GetAttribute('BinaryName')
+            $versions = $range.GetAttribute('LowSection') + '|' + $range.GetAttribute('HighSection')
+            $place + '|' + $id + '|publisher|' + $names + '|' + $versions
+        }
+        foreach ($node in $Rule.SelectNodes($place + '/FileHashCondition/FileHash')) {
+            $place + '|' + $id + '|hash|' + $node.GetAttribute('Type') + '|' + $node.GetAttribute('Data').ToUpperInvariant()
         }
     }
-    $sorted = $lines.ToArray()
+}
+
+function Get-Digest {
+    param(
+        [string[]] $Line
+    )
+    $sorted = @($Line)
     [System.Array]::Sort($sorted, [System.StringComparer]::Ordinal)
     $bytes = [System.Text.Encoding]::UTF8.GetBytes($sorted -join "`n")
     $algorithm = [System.Security.Cryptography.SHA256]::Create()
@@ -137,10 +138,109 @@ function Get-PolicyState {
     return [System.BitConverter]::ToString($hash).Replace('-', '').ToLowerInvariant()
 }
 
+function Get-PolicyState {
+    param(
+        [System.Xml.XmlDocument] $Policy
+    )
+    $lines = New-Object -TypeName 'System.Collections.Generic.List[string]'
+    foreach ($collection in $Policy.SelectNodes('/AppLockerPolicy/RuleCollection[*[@Id]]')) {
+        $lines.Add('collection|' + $collection.GetAttribute('Type') + '|' + (Get-Mode -Collection $collection))
+        foreach ($rule in $collection.SelectNodes('*[@Id]')) {
+            foreach ($line in @(Get-RuleLine -Rule $rule)) {
+                $lines.Add($line)
+            }
+        }
+    }
+    return Get-Digest -Line $lines.ToArray()
+}
+
+function Get-ChangedId {
+    param(
+        [System.Xml.XmlDocument] $Policy,
+        [string[]] $State
+    )
+    $ids = @($State | ForEach-Object { $_.Split(' ')[0] })
+    foreach ($rule in $Policy.SelectNodes('/AppLockerPolicy/RuleCollection/*[@Id]')) {
+        $id = $rule.GetAttribute('Id').ToLowerInvariant()
+        if ($ids -contains $id) {
+            $found = Get-Digest -Line @(Get-RuleLine -Rule $rule)
+            if ($State -notcontains "$id $found") {
+                $id
+            }
+        }
+    }
+}
+
+function Join-Policy {
+    param(
+        [System.Xml.XmlDocument] $Before,
+        [System.Xml.XmlDocument] $Rules
+    )
+    $joined = Read-Policy -Text $Before.OuterXml
+    $ids = @(Get-RuleId -Policy $joined)
+    foreach ($collection in $Rules.SelectNodes('/AppLockerPolicy/RuleCollection[*[@Id]]')) {
+        $place = $null
+        foreach ($candidate in $joined.SelectNodes('/AppLockerPolicy/RuleCollection')) {
+            if ($candidate.GetAttribute('Type') -eq $collection.GetAttribute('Type')) {
+                $place = $candidate
+            }
+        }
+        if ($null -eq $place) {
+            $place = $joined.ImportNode($collection, $false)
+            $null = $joined.DocumentElement.AppendChild($place)
+        }
+        foreach ($rule in $collection.SelectNodes('*[@Id]')) {
+            if ($ids -notcontains $rule.GetAttribute('Id').ToLowerInvariant()) {
+                $null = $place.AppendChild($joined.ImportNode($rule, $true))
+            }
+        }
+    }
+    return $joined
+}
+
 function Save-Text {
     param(
         [string] $Path,
         [string] $Text
     )
     [System.IO.File]::WriteAllText($Path, $Text, (New-Object -TypeName System.Text.UTF8Encoding -ArgumentList $false))
+}
+
+function Save-Backup {
+    param(
+        [string] $Folder,
+        [string] $Stamp,
+        [System.Xml.XmlDocument] $Policy
+    )
+    $null = New-Item -ItemType Directory -Path $Folder -Force
+    $full = (Resolve-Path -LiteralPath $Folder).ProviderPath
+    $file = Join-Path -Path $full -ChildPath "before-$Stamp.xml"
+    Save-Text -Path $file -Text $Policy.OuterXml
+    $saved = Read-Policy -Text ([System.IO.File]::ReadAllText($file))
+    if ((Get-PolicyState -Policy $saved) -ne (Get-PolicyState -Policy $Policy)) {
+        throw "The present policy could not be saved as $file; nothing was changed."
+    }
+    return $file
+}
+
+function Save-Record {
+    param(
+        [string] $BackupFile,
+        [System.Xml.XmlDocument] $Before,
+        [System.Xml.XmlDocument] $After
+    )
+    $record = New-Object -TypeName PSObject -Property @{
+        target = Get-TargetName
+        backup = $BackupFile
+        stateBefore = Get-PolicyState -Policy $Before
+        stateAfter = Get-PolicyState -Policy $After
+        rules = $RuleIds
+    }
+    $name = (Split-Path -Path $BackupFile -Leaf) -replace '^before-', 'applied-' -replace '\.xml$', '.json'
+    $file = Join-Path -Path (Split-Path -Path $BackupFile -Parent) -ChildPath $name
+    Save-Text -Path $file -Text ($record | ConvertTo-Json)
+}
+
+function Get-Stamp {
+    return (Get-Date).ToUniversalTime().ToString('yyyyMMdd-HHmmss-fff')
 }

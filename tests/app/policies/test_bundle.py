@@ -24,8 +24,9 @@ from app.applocker.read import parse_policy
 from app.applocker.write import render_policy
 from app.cli.export import command
 from app.errors import InvalidError
-from app.policies.bundle import Bundle, Delivery, build_bundle, policy_state
+from app.policies.bundle import Bundle, Delivery, build_bundle
 from app.policies.export import Export, plan_export
+from app.policies.target_scripts import policy_state
 
 
 def files_of(bundle: Bundle) -> dict[str, bytes]:
@@ -146,11 +147,11 @@ def test_apply_refuses_another_target_than_the_one_that_was_simulated(
 ) -> None:
     script = files_of(build_bundle(whole))["apply.ps1"].decode()
     assert f"$ExpectedStates = @(\r\n    '{policy_state(parse_policy(base_policy))}'\r\n)" in script
-    assert "$TargetMustHaveRules = 'yes' -eq 'yes'" in script
+    assert "$IsSeparate = 'no' -eq 'yes'" in script
     assert "$ExpectedStates = @(\r\n\r\n)" in files_of(build_bundle(alone))["apply.ps1"].decode()
     separate = files_of(build_bundle(whole, Delivery.SEPARATE_GPO))["apply.ps1"].decode()
     assert "$ExpectedStates = @(\r\n\r\n)" in separate
-    assert "$TargetMustHaveRules = 'no' -eq 'yes'" in separate
+    assert "$IsSeparate = 'yes' -eq 'yes'" in separate
 
 
 def state_as_the_script_computes_it(xml: str) -> str:

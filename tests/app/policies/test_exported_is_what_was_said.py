@@ -11,12 +11,13 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -42,7 +43,7 @@ from app.applocker.read import parse_policy
 from app.applocker.write import render_policy
 from app.policies.base_policies import BasePolicy, Origin
 from app.policies.baselines import TrustedFile
-from app.policies.bundle import Delivery, build_bundle, policy_state
+from app.policies.bundle import Delivery, build_bundle
 from app.policies.coverage import example_of, typical_machine
 from app.policies.drafts import build_draft
 from app.policies.export import Export
@@ -50,6 +51,7 @@ from app.policies.plan import PlannedRule
 from app.policies.queries_rule_sets import Item, RuleSet
 from app.policies.rule_sets import ITEM_KINDS, Group, State
 from app.policies.specimens import with_identity
+from app.policies.target_scripts import policy_state, rule_state
 from tests.app.applocker.strategies import guids
 from tests.app.applocker.strategies import rules as rules_of_any_kind
 
@@ -59,7 +61,7 @@ AT = datetime(2026, 11, 20, tzinfo=UTC)
 CATALOGUE = load()
 EXECUTED = tuple(one for one in CATALOGUE.patterns if one.is_executed and one.collections)
 PATHS = tuple(path for one in EXECUTED for path in one.applocker_paths if not path.startswith("<"))
-DEVELOPERS, OTHERS = (f"S-1-5-21-1004336348-1177238915-682003330-{number}" for number in (1234, 7777))
+DEVELOPERS, OTHERS, PILOT = (f"S-1-5-21-1004336348-1177238915-682003330-{number}" for number in (1234, 7777, 4321))
 GROUPS = (DEVELOPERS, OTHERS, "S-1-5-32-545", "S-1-1-0")
 DELIVERIES = {
     Origin.GPO: (Delivery.SAME_GPO, Delivery.SEPARATE_GPO, Delivery.LOCAL),
@@ -155,6 +157,7 @@ def rule_sets(draw: st.DrawFn) -> RuleSet:
         for one in chosen
     ]
     sids = draw(st.lists(st.sampled_from(GROUPS), unique=True, min_size=1, max_size=2))
+    pilot = draw(st.sampled_from(((), (PILOT,), (DEVELOPERS,), (PILOT, OTHERS))))
     return RuleSet(
         id=1,
         name="Open uv",
@@ -162,7 +165,7 @@ def rule_sets(draw: st.DrawFn) -> RuleSet:
         state=State.DRAFT,
         base=base,
         groups=tuple(Group(sid=sid, name="") for sid in sids),
-        pilot=(),
+        pilot=tuple(Group(sid=sid, name="") for sid in pilot),
         project_roots=draw(st.sampled_from(((), ("%OSDRIVE%\\src",), ("%OSDRIVE%\\Users\\*\\src",)))),
         roots=draw(st.sampled_from(({}, {"cache": "%OSDRIVE%\\uv-cache"}))),
         owner="ada@example.com",
@@ -179,32 +182,48 @@ def rule_sets(draw: st.DrawFn) -> RuleSet:
 
 
 @cache
-def schema() -> etree.XMLSchema | None:
-    return etree.XMLSchema(etree.parse(XSD)) if XSD.exists() else None
+def schema() -> etree.XMLSchema:
+    return etree.XMLSchema(etree.parse(XSD))
 
 
-def delivered(rule_set: RuleSet, export: Export, delivery: Delivery) -> Policy:
-    """What comes of the package's own bytes, put where the delivery says; each policy file valid by the schema."""
-    assert rule_set.base is not None
-    bundle = build_bundle(export, delivery)
-    assert bundle.content == build_bundle(export, delivery).content
+def files_of(export: Export, delivery: Delivery, earlier: Sequence[PlannedRule] = ()) -> dict[str, bytes]:
+    """The files of a package, which is the same each time."""
+    bundle = build_bundle(export, delivery, earlier=earlier)
+    assert bundle.content == build_bundle(export, delivery, earlier=earlier).content
     with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
-    valid = schema()
-    for name, content in files.items():
-        if valid is not None and name.endswith(".xml"):
-            text = content.decode()
-            whole = f'<AppLockerPolicy Version="1">{text}</AppLockerPolicy>' if "intune/" in name else text
-            valid.assertValid(etree.fromstring(whole.encode()))
-    before = rule_set.base.policy
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def values_in(script: bytes, name: str) -> list[str]:
+    found = re.search(rf"\${name} = @\((.*?)\)", script.decode(), re.DOTALL)
+    assert found is not None
+    return re.findall(r"'([^']*)'", found[1])
+
+
+def delivered(
+    base: Policy, before: Policy, export: Export, delivery: Delivery, earlier: Sequence[PlannedRule] = ()
+) -> Policy:
+    """What comes of the package's own bytes, put where the delivery says: into the base, or where the pilot's are."""
+    files = files_of(export, delivery, earlier)
     if delivery is Delivery.INTUNE:
+        old = {
+            one.type: one
+            for name, content in files.items()
+            if name.startswith("intune-before/")
+            for one in parse_policy(f'<AppLockerPolicy Version="1">{content.decode()}</AppLockerPolicy>').collections
+        }
+        kinds = {rule.collection for rule in export.added}
+        assert in_order(Policy(collections=tuple(old.values()))) == in_order(
+            Policy(collections=tuple(one for one in base.collections if one.type in kinds))
+        )
         new = {
             one.type: one
             for name, content in files.items()
             if name.startswith("intune/")
             for one in parse_policy(f'<AppLockerPolicy Version="1">{content.decode()}</AppLockerPolicy>').collections
         }
-        return replace(before, collections=tuple(new.get(one.type, one) for one in before.collections))
+        assert set(new) == set(old)
+        return replace(base, collections=tuple(new.get(one.type, one) for one in base.collections))
     rules = parse_policy(files["rules.xml"])
     if delivery is Delivery.SEPARATE_GPO:
         assert {one.mode for one in rules.collections} == {Mode.NOT_CONFIGURED}
@@ -212,13 +231,26 @@ def delivered(rule_set: RuleSet, export: Export, delivery: Delivery) -> Policy:
         return merge_gpos([before, rules]).policy
     merged = merge_into(before, rules).policy
     if "whole-policy.xml" in files:
-        assert parse_policy(files["whole-policy.xml"]).collections == merged.collections
+        if not earlier:
+            assert parse_policy(files["whole-policy.xml"]).collections == merged.collections
         # apply.ps1 takes this very target; rollback.ps1, which takes the ids out again, leaves it as it was.
-        assert f"$ExpectedStates = @(\r\n    '{policy_state(before)}'\r\n)".encode() in files["apply.ps1"]
-    ours = set(re.findall(r"'([0-9a-f]{8}-[0-9a-f-]{27})'", files["rollback.ps1"].decode()))
-    kept = [replace(one, rules=tuple(rule for rule in one.rules if rule.id not in ours)) for one in merged.collections]
-    assert policy_state(replace(merged, collections=tuple(kept))) == policy_state(before)
+        accepted = values_in(files["apply.ps1"], "ExpectedStates")
+        assert policy_state(before) in accepted
+        assert len(accepted) <= (2 if earlier else 1)
+    ours = set(values_in(files["rollback.ps1"], "RuleIds"))
+    assert policy_state(without(merged, ours)) == policy_state(without(before, ours))
+    known = values_in(files["apply.ps1"], "KnownRules")
+    # Nothing that apply.ps1 finds there passes for somebody's change, and all that it added counts as there.
+    ids_known = {one.split(" ")[0] for one in known}
+    assert ours <= {rule.id for _, rule in merged.rules()}
+    for kind, rule in merged.rules():
+        assert rule.id not in ids_known or f"{rule.id} {rule_state(kind, rule)}" in known
     return merged
+
+
+def without(policy: Policy, ids: Set[str]) -> Policy:
+    kept = [replace(one, rules=tuple(rule for rule in one.rules if rule.id not in ids)) for one in policy.collections]
+    return replace(policy, collections=tuple(kept))
 
 
 def forms(export: Export) -> Iterator[tuple[str, str, str]]:
@@ -239,16 +271,47 @@ def opens(policy: CompiledPolicy, file: File, token: Token, collection: str) -> 
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(rule_set=rule_sets())
 def test_the_engine_finds_exactly_what_the_page_said(rule_set: RuleSet) -> None:
-    export = build_draft(rule_set, BASELINE).export
+    draft = build_draft(rule_set, BASELINE)
     assert rule_set.base is not None
-    if export is None or not export.added:
-        return
-    judged: set[Policy] = set()
+    base = rule_set.base.policy
+    judged: set[tuple[Policy, Policy]] = set()
+
+    def judge(before: Policy, after: Policy, export: Export, groups: Sequence[Group]) -> None:
+        key = before, in_order(replace(after, comments=()))
+        if key not in judged:
+            judged.add(key)
+            check(export, before, key[1], [group.sid for group in groups])
+
     for delivery in DELIVERIES[rule_set.base.origin]:
-        after = in_order(replace(delivered(rule_set, export, delivery), comments=()))
-        if after not in judged:
-            judged.add(after)
-            check(export, rule_set.base.policy, after, [group.sid for group in rule_set.groups])
+        piloted = base
+        if draft.pilot is not None and draft.pilot.added:
+            piloted = delivered(base, base, draft.pilot, delivery)
+            judge(base, piloted, draft.pilot, rule_set.pilot)
+        if draft.export is None or not draft.export.added:
+            continue
+        judge(base, delivered(base, base, draft.export, delivery), draft.export, rule_set.groups)
+        if draft.pilot is not None and delivery in (Delivery.SAME_GPO, Delivery.LOCAL):
+            earlier = draft.pilot.added
+            after = delivered(base, piloted, draft.export, delivery, earlier)
+            judge(piloted, after, draft.export, rule_set.groups)
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@given(rule_set=rule_sets())
+def test_everything_exported_is_valid_by_the_schema(rule_set: RuleSet) -> None:
+    if not XSD.exists():
+        pytest.skip("needs ../shared/reference/applocker-policy.xsd")
+    draft = build_draft(rule_set, BASELINE)
+    assert rule_set.base is not None
+    for export in (draft.pilot, draft.export):
+        if export is None or not export.added:
+            continue
+        for delivery in DELIVERIES[rule_set.base.origin]:
+            for name, content in files_of(export, delivery).items():
+                if name.endswith(".xml"):
+                    text = content.decode()
+                    whole = text if "/" not in name else f'<AppLockerPolicy Version="1">{text}</AppLockerPolicy>'
+                    schema().assertValid(etree.fromstring(whole.encode()))
 
 
 def check(export: Export, base: Policy, in_force: Policy, sids: list[str]) -> None:

@@ -31,7 +31,6 @@ from app.errors import ConflictError, InvalidError
 from app.fleet.tables import FactSet
 from app.policies.base_policies import add_base_policy, take_seen_policy
 from app.policies.baselines import list_baseline_files
-from app.policies.bundle import policy_state
 from app.policies.drafts import build_draft
 from app.policies.package import export_rule_set, get_package
 from app.policies.queries_rule_sets import get_rule_set
@@ -40,6 +39,7 @@ from app.policies.rule_sets import Group, add_to_rule_set, set_terms
 from app.policies.simulate import simulate
 from app.policies.simulations import ask_for_simulation, run_simulation
 from app.policies.tables_rule_sets import RuleSetRow
+from app.policies.target_scripts import policy_state
 
 ADA = Actor(kind="account", name="ada@example.com")
 BEN = Actor(kind="account", name="ben@example.com")
