@@ -126,7 +126,7 @@ def pages(figures: Sequence[Figure]) -> list[str]:
         here = [one for one in figures if one.get("hosts") == hosts and one.get("sets") == sets]
         sql = {one["page"]: one["value"] for one in here if one["name"] == "page_sql_p95"}
         first = {one["page"]: one["value"] for one in here if one["name"] == "page_first_byte_p95"}
-        others = {page: ms for page, ms in sql.items() if page not in ("/", HEAT_MAP) and "?" not in page}
+        others = {page: ms for page, ms in sql.items() if page not in ("/", HEAT_MAP)}
         lists = [one for one in here if one["name"] == "host_list_worst"]
         worst = f"{show(lists[0]['value'])} ms (`{lists[0]['which']}`)" if lists else ""
         lines.append(
@@ -147,8 +147,9 @@ def show(value: float) -> str:
 
 HEAT_MAP = "/api/v1/heat-map"
 LINES = (("/", "overview", "#0b6bcb"), (HEAT_MAP, "heat map", "#b5460f"), ("/hosts", "hosts", "#2d7a32"))
-WIDTH, HEIGHT, LEFT, TOP = 380, 240, 46, 40
-MOST_MS = 60.0
+SLOWEST = ("", "slowest page", "#6e40c9")
+WIDTH, HEIGHT, LEFT, TOP = 420, 240, 46, 40
+LEAST_TOP_MS = 60.0
 
 
 def draw(figures: Sequence[Figure]) -> str:
@@ -171,8 +172,11 @@ def panel(left: int, label: str, figures: Sequence[Figure], axis: str, ticks: Se
     def x(at: int) -> float:
         return left + LEFT + ticks.index(at) * (WIDTH - LEFT - 40) / (len(ticks) - 1)
 
+    lines = [(measured(figures, page, axis, ticks), name, color) for page, name, color in (*LINES, SLOWEST)]
+    top_ms = max([LEAST_TOP_MS, *(ms for points, _name, _color in lines for _tick, ms in points)])
+
     def y(ms: float) -> float:
-        return TOP + HEIGHT - min(ms, MOST_MS) / MOST_MS * HEIGHT
+        return TOP + HEIGHT - ms / top_ms * HEIGHT
 
     parts = [f'<text x="{left + LEFT}" y="20" font-weight="600">SQL p95 in ms by {label}</text>']
     for ms in (0, 20, 50):
@@ -182,8 +186,8 @@ def panel(left: int, label: str, figures: Sequence[Figure], axis: str, ticks: Se
         )
     for tick in ticks:
         parts.append(f'<text x="{x(tick):.1f}" y="{TOP + HEIGHT + 18}" text-anchor="middle">{tick:,}</text>')
-    for number, (page, name, color) in enumerate(LINES):
-        points = [(x(tick), y(ms)) for tick, ms in measured(figures, page, axis, ticks)]
+    for number, (found, name, color) in enumerate(lines):
+        points = [(x(tick), y(ms)) for tick, ms in found]
         path = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3.5" fill="{color}"/>' for across, down in points]
@@ -196,7 +200,12 @@ def panel(left: int, label: str, figures: Sequence[Figure], axis: str, ticks: Se
 
 
 def measured(figures: Iterable[Figure], page: str, axis: str, ticks: Sequence[int]) -> list[tuple[int, float]]:
-    return sorted((one[axis], one["value"]) for one in figures if one["page"] == page and one[axis] in ticks)
+    """A page's points; without a page, the slowest of all at each."""
+    found: dict[int, float] = {}
+    for one in figures:
+        if one[axis] in ticks and page in ("", one["page"]):
+            found[one[axis]] = max(found.get(one[axis], 0.0), one["value"])
+    return sorted(found.items())
 
 
 if __name__ == "__main__":
