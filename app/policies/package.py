@@ -1,11 +1,12 @@
 """Exporting an approved rule set: for the pilot's groups first, then for all, fit for how it will be delivered.
 
-What leaves is what was approved: the digest is computed anew and must be the approval's. The evidence is kept with the
-export, so that the same package comes out of it byte for byte whenever somebody asks again.
+What leaves is what was approved: the digest is computed anew and must be the approval's. The package is kept as it
+left, so the same bytes come whenever somebody asks again, whatever release or key the server has by then.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import zipfile
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ from app.policies.removal import removal_files
 from app.policies.review import held_approval, review_of
 from app.policies.rule_sets import Group, State, lock_rule_set, stored_now
 from app.policies.tables import ExportRow
-from app.policies.tables_rule_sets import RuleSetApproval, RuleSetExport
+from app.policies.tables_rule_sets import RuleSetApproval, RuleSetExport, RuleSetPackage
 from app.policies.target_scripts import policy_state
 
 RINGS = ("pilot", "all")
@@ -57,6 +58,17 @@ class PackageLine:
     sids: tuple[str, ...]
     rules: int
     holds: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A zip. `is_as_it_left`: the very bytes; else it was made anew from what was kept, and nobody knows whether they
+    are the same: scripts and words may have changed with a release since."""
+
+    file_name: str
+    content: bytes
+    sha256: str
+    is_as_it_left: bool
 
 
 def refused_delivery(rule_set: RuleSet, delivery: Delivery) -> str | None:
@@ -77,9 +89,10 @@ def export_rule_set(
     ring: str,
     skip_pilot: bool = False,
     wdac_base_id: str = "",
+    key: Ed25519PrivateKey | None = None,
     actor: Actor,
 ) -> int:
-    """Keep an export of an approved rule set; its id.
+    """Keep an export of an approved rule set and its package, signed if there is a key; its id.
 
     raises: NotFoundError; ConflictError when nothing is approved, or not this; InvalidError about `delivery`, `ring`
     or `wdac_base_id`.
@@ -106,11 +119,12 @@ def export_rule_set(
     export = (draft.pilot if ring == "pilot" else draft.export) or _without_rules(rule_set, groups)
     kept = {
         "id": rule_set_id,
-        "name": rule_set.name,
-        "purpose": rule_set.purpose,
-        "owner": rule_set.owner,
-        "change_number": rule_set.change_number,
-        "review_by": rule_set.review_by.date().isoformat() if rule_set.review_by else None,
+        # As they were when it was approved: they may be changed later, and the approval stays.
+        "name": approval.name,
+        "purpose": approval.purpose,
+        "owner": approval.owner,
+        "change_number": approval.change_number,
+        "review_by": approval.review_by.date().isoformat() if approval.review_by else None,
         "authors": list(rule_set.authors),
         "ring": ring,
         "groups": [{"sid": group.sid, "name": group.name} for group in groups],
@@ -138,7 +152,7 @@ def export_rule_set(
         kept["base_xml"] = rule_set.base.content if rule_set.base and kind is Delivery.INTUNE else None
         if rule_set.base and rule_set.base.origin is Origin.GPO:
             kept["base_state"] = policy_state(rule_set.base.policy)
-    _package(export, kind, kept, None)  # what cannot be packed is refused now
+    bundle = _package(export, kind, kept, key)
     recorded = record_export(session, export, actor=actor)
     stored = session.get(ExportRow, recorded.id)
     assert stored is not None  # noqa: S101 - just made
@@ -153,6 +167,9 @@ def export_rule_set(
             sids=[group.sid for group in groups],
         )
     )
+    session.add(
+        RuleSetPackage(export_id=recorded.id, file_name=bundle.file_name, sha256=bundle.sha256, content=bundle.content)
+    )
     row.state = State.EXPORTED.value
     row.updated_at = stored_now()
     record(
@@ -165,23 +182,33 @@ def export_rule_set(
         ring=ring,
         delivery=kind.value,
         digest=approval.digest,
+        package_sha256=bundle.sha256,
     )
     session.flush()
     return recorded.id
 
 
-def get_package(session: Session, rule_set_id: int, export_id: int, *, key: Ed25519PrivateKey | None = None) -> Bundle:
-    """The zip of one of a rule set's exports, the same bytes each time. raises: NotFoundError"""
+def get_package(session: Session, rule_set_id: int, export_id: int, *, key: Ed25519PrivateKey | None = None) -> Package:
+    """The zip of one of a rule set's exports as it left. `key`: for one of before packages were kept.
+
+    raises: NotFoundError; ConflictError when what is kept is not what left.
+    """
     link = session.get(RuleSetExport, (rule_set_id, export_id))
     if link is None:
         raise NotFoundError(f"Rule set {rule_set_id} has no export {export_id}.")
+    stored = session.get(RuleSetPackage, export_id)
+    if stored is not None:
+        if hashlib.sha256(stored.content).hexdigest() != stored.sha256:
+            raise ConflictError("The kept package is not what left: its SHA-256 differs. Restore it from a backup.")
+        return Package(file_name=stored.file_name, content=stored.content, sha256=stored.sha256, is_as_it_left=True)
     row = session.get(ExportRow, export_id)
     assert row is not None  # noqa: S101 - a foreign key holds it
     export = get_kept_export(session, export_id).export
-    return _package(export, Delivery(link.delivery), row.choices["rule_set"], key)
+    bundle = _package(export, Delivery(link.delivery), row.choices["rule_set"], key)
+    return Package(file_name=bundle.file_name, content=bundle.content, sha256=bundle.sha256, is_as_it_left=False)
 
 
-def get_package_file(bundle: Bundle, name: str) -> bytes:
+def get_package_file(bundle: Package, name: str) -> bytes:
     """One file of a package. raises: NotFoundError"""
     with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
         if name not in archive.namelist():
@@ -189,7 +216,7 @@ def get_package_file(bundle: Bundle, name: str) -> bytes:
         return archive.read(name)
 
 
-def package_files(bundle: Bundle) -> tuple[tuple[str, int], ...]:
+def package_files(bundle: Package) -> tuple[tuple[str, int], ...]:
     """Names and sizes of the files in a package."""
     with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
         return tuple((entry.filename, entry.file_size) for entry in archive.infolist())

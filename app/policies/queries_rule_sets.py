@@ -87,13 +87,16 @@ class Comment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """Somebody's yes, and whether it still holds."""
+    """Somebody's yes, the words that the rule set had then, and whether it still holds."""
 
     id: int
     at: datetime
     approved_by: str
     digest: str
     note: str
+    name: str
+    owner: str
+    change_number: str
     voided_at: datetime | None
     voided_why: str | None
 
@@ -276,6 +279,9 @@ def list_approvals(session: Session, rule_set_id: int, *, limit: int = 50) -> tu
             approved_by=row.approved_by,
             digest=row.digest,
             note=row.note,
+            name=row.name,
+            owner=row.owner,
+            change_number=row.change_number,
             voided_at=row.voided_at,
             voided_why=row.voided_why,
         )

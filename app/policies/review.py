@@ -133,9 +133,15 @@ def approve(session: Session, rule_set_id: int, *, digest: str, note: str = "", 
             draft_sha256=reviewed.draft.sha256,
             simulation_sha256=reviewed.simulation.sha256,
             note=checked_text(note, "note", MAX_COMMENT_LETTERS, lines=True, required=False),
+            name=row.name,
+            purpose=row.purpose,
+            owner=row.owner,
+            change_number=row.change_number,
+            review_by=row.review_by,
         )
     )
-    _move(session, row, State.APPROVED, actor, "rule_set.approved", digest=digest)
+    words = {"owner": row.owner, "change_number": row.change_number}
+    _move(session, row, State.APPROVED, actor, "rule_set.approved", digest=digest, **words)
 
 
 def held_approval(session: Session, rule_set_id: int) -> RuleSetApproval | None:

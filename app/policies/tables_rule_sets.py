@@ -113,7 +113,10 @@ class RuleSetComment(Base):
 
 
 class RuleSetApproval(Base):
-    """Somebody's yes to one digest of base, draft and simulation, until something voids it."""
+    """Somebody's yes to one digest of base, draft and simulation, until something voids it.
+
+    `name`, `purpose`, `owner`, `change_number` and `review_by` are the rule set's words when it was approved.
+    """
 
     __tablename__ = "rule_set_approval"
 
@@ -126,6 +129,11 @@ class RuleSetApproval(Base):
     draft_sha256: Mapped[str] = mapped_column(String(64))
     simulation_sha256: Mapped[str] = mapped_column(String(64))
     note: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(String(200), default="", server_default="")
+    purpose: Mapped[str] = mapped_column(Text, default="", server_default="")
+    owner: Mapped[str] = mapped_column(String(254), default="", server_default="")
+    change_number: Mapped[str] = mapped_column(String(80), default="", server_default="")
+    review_by: Mapped[datetime | None]
     voided_at: Mapped[datetime | None]
     voided_why: Mapped[str | None] = mapped_column(String(300))
 
@@ -141,3 +149,16 @@ class RuleSetExport(Base):
     ring: Mapped[str] = mapped_column(String(12))
     delivery: Mapped[str] = mapped_column(String(20))
     sids: Mapped[list[str]] = mapped_column(JSON)
+
+
+class RuleSetPackage(Base):
+    """The zip of an export as it left, byte for byte, and its digest."""
+
+    __tablename__ = "rule_set_package"
+
+    export_id: Mapped[int] = mapped_column(
+        ForeignKey("export.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    file_name: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(String(64))
+    content: Mapped[bytes]

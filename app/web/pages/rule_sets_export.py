@@ -8,15 +8,16 @@ from typing import Annotated
 from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from app.db.session import SessionDep
 from app.errors import InvalidError
 from app.ingest.keys import load_keys
-from app.policies.bundle import Bundle, Delivery
+from app.policies.bundle import Delivery
 from app.policies.package import (
+    Package,
     export_rule_set,
     get_package,
     get_package_file,
@@ -26,6 +27,7 @@ from app.policies.package import (
 )
 from app.policies.queries_rule_sets import RuleSetPage, get_rule_set, page_rule_sets
 from app.policies.review import held_approval, review_of
+from app.policies.rule_sets import State
 from app.web.guards import ApiViewFleet, DraftRules, ViewFleet
 from app.web.pages.exports import DELIVERY_CHOICES, DeliveryChoice
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, RuleSetId
@@ -67,6 +69,7 @@ def make_export(
             ring=ring,
             skip_pilot=skip_pilot,
             wdac_base_id=wdac_base_id,
+            key=signing_key(request),
             actor=person.actor,
         )
     except InvalidError as error:
@@ -99,9 +102,15 @@ def download_file(
 
 
 @api_router.get("/rule-sets")
-def get_rule_sets(caller: ApiViewFleet, session: SessionDep) -> RuleSetPage:  # noqa: ARG001 - the guard
-    """The newest rule sets, and how many there are of each state."""
-    return page_rule_sets(session)
+def get_rule_sets(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    search: Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$")] = "",
+    state: Annotated[State | None, Query()] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+) -> RuleSetPage:
+    """Rule sets, the newest first, older than rule set `before`, and how many there are of each state."""
+    return page_rule_sets(session, search=search.strip(), state=state.value if state else "", before=before)
 
 
 @api_router.get("/rule-sets/{rule_set_id}/exports/{export_id}/bundle")
@@ -135,15 +144,18 @@ def signing_key(request: Request) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hmac.digest(secret, b"export signing key", hashlib.sha256))
 
 
-def _zip(bundle: Bundle) -> Response:
+def _zip(bundle: Package) -> Response:
     return Response(
         bundle.content,
         media_type="application/zip",
-        headers={"Content-Disposition": f'attachment; filename="{quote(bundle.file_name)}"'},
+        headers={
+            "Content-Disposition": f'attachment; filename="{quote(bundle.file_name)}"',
+            "Wayleave-Package": "as it left" if bundle.is_as_it_left else "made anew, may differ from what left",
+        },
     )
 
 
-def _file(bundle: Bundle, name: str) -> Response:
+def _file(bundle: Package, name: str) -> Response:
     content = get_package_file(bundle, name)
     # Never shown in place: what an export holds is for reading on the reader's machine.
     return Response(
@@ -176,6 +188,7 @@ def _page(
         )
         for one in DELIVERY_CHOICES
     ]
+    bundles = {one.export_id: get_package(session, rule_set_id, one.export_id, key=key) for one in packages[:5]}
     fit = [one.delivery.value for one in choices if one.refused is None]
     pilot_done = any(one.ring == "pilot" and one.holds for one in packages)
     return render(
@@ -186,10 +199,8 @@ def _page(
         draft=review_of(session, rule_set).draft,
         approval=approval,
         packages=packages,
-        files={
-            one.export_id: package_files(get_package(session, rule_set_id, one.export_id, key=key))
-            for one in packages[:5]
-        },
+        bundles=bundles,
+        files={export_id: package_files(bundle) for export_id, bundle in bundles.items()},
         public_key=key.public_key().public_bytes_raw().hex(),
         deliveries=choices,
         delivery=delivery or (fit[0] if fit else Delivery.SAME_GPO.value),

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
+from datetime import UTC, datetime
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine, select
 
 from agent.contract.facts import CollectionInForce, PolicySet
 from app.applocker.read import parse_policy
 from app.audit.record import Actor
+from app.audit.tables import AuditEntry
 from app.db.session import session_scope
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.fleet.tables import FactSet
+from app.policies import bundle as bundle_module
 from app.policies.arrival import read_arrival
 from app.policies.base_policies import Origin, add_base_policy, take_seen_policy
-from app.policies.bundle import Bundle
-from app.policies.package import export_rule_set, get_package, get_package_file, list_packages
+from app.policies.package import Package, export_rule_set, get_package, get_package_file, list_packages
 from app.policies.queries_exports import page_exports
-from app.policies.queries_rule_sets import get_rule_set
+from app.policies.queries_rule_sets import get_rule_set, list_approvals
 from app.policies.review import approve, review_of, submit_for_review
-from app.policies.rule_sets import Group, add_to_rule_set, choose_for_item, set_terms
+from app.policies.rule_sets import Group, add_to_rule_set, choose_for_item, set_details, set_terms
 from app.policies.simulations import ask_for_simulation, run_simulation
+from app.policies.tables_rule_sets import RuleSetPackage
 
 ADA = Actor(kind="account", name="ada@example.com")
 BEN = Actor(kind="account", name="ben@example.com")
@@ -71,7 +76,7 @@ def export(engine: Engine, rule_set_id: int, delivery: str, ring: str = "all") -
     return export_id, files_of(bundle)
 
 
-def files_of(bundle: Bundle) -> dict[str, bytes]:
+def files_of(bundle: Package) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
@@ -139,3 +144,80 @@ def test_nothing_leaves_without_an_approval(database: Engine, base_policy: str) 
     made = drafted(database, base_policy, "venv-python")
     with pytest.raises(ConflictError):
         export(database, made, "same-gpo")
+
+
+def test_a_package_stays_as_it_left_whatever_release_and_key_come(
+    database: Engine, base_policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = approved(database, drafted(database, base_policy, "venv-python"))
+    with session_scope(database) as session:
+        key = Ed25519PrivateKey.generate()
+        export_id = export_rule_set(session, made, delivery="same-gpo", ring="all", key=key, actor=ADA)
+        left = get_package(session, made, export_id)
+        detail = session.scalars(select(AuditEntry.detail).where(AuditEntry.action == "rule_set.exported")).one()
+    assert detail["package_sha256"] == left.sha256 == hashlib.sha256(left.content).hexdigest()
+    assert left.is_as_it_left
+    assert "manifest.sig" in files_of(left)
+    real = bundle_module._script
+    monkeypatch.setattr(bundle_module, "_script", lambda name: real(name) + "# a later release\n")
+    other_key = Ed25519PrivateKey.generate()
+    with session_scope(database) as session:
+        assert get_package(session, made, export_id, key=other_key) == left
+        row = session.get(RuleSetPackage, export_id)
+        assert row is not None
+        session.delete(row)  # as for exports of before packages were kept
+        session.flush()
+        anew = get_package(session, made, export_id, key=other_key)
+        assert not anew.is_as_it_left
+        assert anew.sha256 != left.sha256
+        assert get_package_file(anew, "rules.xml") == get_package_file(left, "rules.xml")
+
+
+def test_a_kept_package_that_was_changed_is_refused(database: Engine, base_policy: str) -> None:
+    made = approved(database, drafted(database, base_policy, "venv-python"))
+    export_id, _ = export(database, made, "same-gpo")
+    with session_scope(database) as session:
+        row = session.get(RuleSetPackage, export_id)
+        assert row is not None
+        row.content = row.content.replace(b"AppLockerPolicy", b"AppLockerPolicx", 1)
+        session.flush()
+        with pytest.raises(ConflictError):
+            get_package(session, made, export_id)
+
+
+def test_an_approval_keeps_the_words_under_which_it_was_given(database: Engine, base_policy: str) -> None:
+    made = drafted(database, base_policy, "venv-python")
+
+    def say(name: str, owner: str, change: str, year: int) -> None:
+        with session_scope(database) as session:
+            review_by = datetime(year, 3, 1, tzinfo=UTC)
+            set_details(
+                session,
+                made,
+                name=name,
+                purpose=f"why {year}",
+                owner=owner,
+                change_number=change,
+                review_by=review_by,
+                actor=ADA,
+            )
+
+    say("uv for developers", "ada@example.com", "CHG0012345", 2027)
+    approved(database, made)
+    say("Something else", "eve@example.com", "CHG9999999", 2099)
+    _, files = export(database, made, "same-gpo")
+    page, evidence = files["approval.html"].decode(), json.loads(files["evidence.json"])["rule_set"]
+    for then, later in (
+        ("uv for developers", "Something else"),
+        ("ada@example.com", "eve@example.com"),
+        ("CHG0012345", "CHG9999999"),
+        ("2027-03-01", "2099-03-01"),
+        ("why 2027", "why 2099"),
+    ):
+        assert then in page
+        assert later not in page
+        assert then in evidence.values()
+        assert later not in evidence.values()
+    with session_scope(database, writes=False) as session:
+        (held,) = list_approvals(session, made)
+    assert (held.name, held.owner, held.change_number) == ("uv for developers", "ada@example.com", "CHG0012345")
