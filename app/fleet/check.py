@@ -11,6 +11,7 @@ from app.fleet.fold import ContributionCache, TallyKey, rebuild_derived
 from app.fleet.standing import Standing
 from app.fleet.tables import (
     NO_SET,
+    JudgedSet,
     ObstacleTally,
     PatternTally,
     Subject,
@@ -67,7 +68,7 @@ def check_tallies(connection: Connection, *, repair: bool = False) -> list[Drift
                     for key in wrong
                 ],
             )
-        before = _derived(connection)
+        before, before_judged = _derived(connection), _judged(connection)
         rebuild_derived(connection, ContributionCache())
         after = _derived(connection)
         drifts += [
@@ -75,6 +76,7 @@ def check_tallies(connection: Connection, *, repair: bool = False) -> list[Drift
             for key in sorted(before.keys() | after.keys())
             if before.get(key, 0) != after.get(key, 0)
         ]
+        drifts += _judged_wrongly(before_judged, _judged(connection))
         if not repair:
             transaction.rollback()
     return drifts
@@ -105,6 +107,26 @@ def _counted(connection: Connection) -> dict[TallyKey, int]:
     for group_id, standing, set_id, by in connection.execute(select(*keys, func.sum(TallyDelta.delta)).group_by(*keys)):
         counts[group_id, standing, set_id] += int(by)
     return counts
+
+
+def _judged(connection: Connection) -> dict[int, tuple[int, int]]:
+    rows = connection.execute(select(JudgedSet.set_id, JudgedSet.verdicts, JudgedSet.engines))
+    return {set_id: (verdicts, engines) for set_id, verdicts, engines in rows}
+
+
+def _judged_wrongly(before: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]]) -> list[Drift]:
+    """Sets in the counts of which nothing was noted, or something else; what is left of others does no harm."""
+    nothing = (0, 0)
+    return [
+        Drift(
+            what=f"{JudgedSet.__tablename__} set {set_id} {name}",
+            counted=before.get(set_id, nothing)[at],
+            actual=now[at],
+        )
+        for set_id, now in sorted(after.items())
+        for at, name in enumerate(("verdicts", "engines"))
+        if set_id not in before or before[set_id][at] != now[at]
+    ]
 
 
 def _derived(connection: Connection) -> dict[tuple[object, ...], int]:

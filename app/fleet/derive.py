@@ -9,6 +9,7 @@ from agent import catalogue
 from agent.contract.canonical import ContractError
 from agent.contract.facts import Engine, Outcome
 from app.fleet.facts import read_set
+from app.fleet.judged import Judged, judge_set
 from app.fleet.obstacles import rows_of, words_of
 from app.fleet.probes import PatternFact, mark
 from app.fleet.tables import KIND_NAMES
@@ -25,6 +26,7 @@ class Contribution:
     workflows: tuple[tuple[str, str], ...] = ()
     obstacles: tuple[tuple[str, str], ...] = ()
     versions: tuple[tuple[str], ...] = ()
+    judged: Judged | None = None
 
 
 def contribution(kind: int, marks: Iterable[int] | None, body: str | None) -> Contribution:
@@ -46,11 +48,17 @@ def _of_patterns(facts: tuple[PatternFact, ...]) -> Contribution:
         return Contribution()
     workflows: list[tuple[str, str]] = []
     obstacles: list[tuple[str, str]] = []
-    for workflow, word in words_of(facts):
-        verdicts, words = rows_of(workflow, word)
+    words = words_of(facts)
+    for workflow, word in words:
+        verdicts, changing = rows_of(workflow, word)
         workflows += verdicts
-        obstacles += words
-    return Contribution(patterns=facts, workflows=tuple(workflows), obstacles=tuple(obstacles))
+        obstacles += changing
+    return Contribution(
+        patterns=facts,
+        workflows=tuple(workflows),
+        obstacles=tuple(obstacles),
+        judged=judge_set(facts, (word for _, word in words)),
+    )
 
 
 def _known_marks() -> Mapping[int, PatternFact]:

@@ -18,6 +18,7 @@ from app.db.base import Base, now, to_ms
 from app.db.tables import Setting
 from app.fleet.add_counts import add_counts
 from app.fleet.derive import DERIVATION, Contribution, contribution
+from app.fleet.judged import note_judged
 from app.fleet.tables import (
     KIND_NUMBERS,
     NO_SET,
@@ -44,12 +45,15 @@ _ByPlace = defaultdict[tuple[int, int], defaultdict[tuple[str, ...], int]]
 
 
 class ContributionCache:
-    """What recently folded sets add. Belongs to one thread."""
+    """What recently folded sets add. Belongs to one thread. Of what is not in it a row of `JudgedSet` is written."""
 
     def __init__(self, size: int = 4000) -> None:
         self._size = size
         self._etag = ""
         self._known: OrderedDict[int, Contribution] = OrderedDict()
+
+    def forget(self) -> None:
+        self._known.clear()
 
     def find(self, connection: Connection, set_ids: Iterable[int]) -> dict[int, Contribution]:
         """What each set adds; sets that are gone add nothing."""
@@ -70,6 +74,7 @@ class ContributionCache:
             )
             for set_id, kind, marks, text_of_uv in rows:
                 found[set_id] = self._known[set_id] = contribution(kind, marks, text_of_uv)
+            note_judged(connection, {set_id: found[set_id].judged for set_id in chunk if set_id in found})
         while len(self._known) > self._size:
             self._known.popitem(last=False)
         return found
@@ -184,6 +189,7 @@ def add_to_derived(connection: Connection, sums: Sums, cache: ContributionCache)
 
 def rebuild_derived(connection: Connection, cache: ContributionCache) -> None:
     """Makes the derived tallies anew from `tally`. The caller holds the folder's lock."""
+    cache.forget()
     began = {
         (row.group_id, row.standing, row.pattern, row.outcome, row.engine): row.since_at
         for row in connection.execute(select(PatternTally.__table__))

@@ -31,7 +31,6 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.types import BigInteger, Integer
 
-from agent import catalogue
 from agent.contract.facts import Engine
 from app.db.base import now
 from app.db.slices import is_among
@@ -39,6 +38,7 @@ from app.errors import InvalidError
 from app.fleet.absence import GAP, SILENT
 from app.fleet.facts import version_mark
 from app.fleet.installs import find_install_sets
+from app.fleet.judged import sets_closed_by
 from app.fleet.probes import mark
 from app.fleet.queries import JUDGED_OUTCOMES
 from app.fleet.standing import HostState, Standing
@@ -266,17 +266,14 @@ def _fits(wanted: HostFilter, conditions: list[_Condition]) -> ColumnElement[boo
     return fitting.where(*(one.holds for one in conditions)).correlate(Host).scalar_subquery() > 0
 
 
-def _holds(
-    session: Session, kind: str, column: InstrumentedAttribute[int | None], sets: ColumnElement[bool]
-) -> ColumnElement[bool]:
+def _holds(session: Session, column: InstrumentedAttribute[int | None], ids: Select[int]) -> ColumnElement[bool]:
     """Whether a subject has one of the sets: by their ids, unless they are too many to name."""
-    ids = select(FactSet.id).where(FactSet.kind == KIND_NUMBERS[kind], sets)
     if session.get_bind().dialect.name != "postgresql":
         return column.in_(ids)
     known = list(session.scalars(ids.limit(MAX_SETS_LISTED + 1)))
     if len(known) <= MAX_SETS_LISTED:
         return _has_one_of(session, column, known)
-    return exists(select(1).select_from(FactSet).where(FactSet.id == column, sets))
+    return ids.where(ids.selected_columns[0] == column).exists()
 
 
 def _has_one_of(session: Session, column: InstrumentedAttribute[int | None], ids: list[int]) -> ColumnElement[bool]:
@@ -323,16 +320,14 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
         have = _by_group(session, wanted, total, PatternTally)
         found.append(_condition(session, "probes", has_mark(numbers), have))
     elif wanted.engine is not None:
-        numbers = [
-            mark(one.id, outcome, wanted.engine) for one in catalogue.load().patterns for outcome in CLOSED_OUTCOMES
-        ]
         # The most that one pattern has: a lower bound of who has any, and near it where one policy blocks several.
         have = _most_at_a_pattern(session, wanted, wanted.engine)
-        found.append(_condition(session, "probes", has_mark(numbers), have))
+        holds = _holds(session, Subject.probes_id, sets_closed_by(wanted.engine))
+        found.append(_Condition(holds=holds, have=have))
     if wanted.workflow:
-        sets = sets_with_verdict(wanted.workflow, wanted.verdict, has_mark)
+        judged = sets_with_verdict(wanted.workflow, wanted.verdict)
         have = _by_group(session, wanted, count_workflow(wanted.workflow, wanted.verdict), WorkflowTally)
-        found.append(_condition(session, "probes", sets, have))
+        found.append(_Condition(holds=_holds(session, Subject.probes_id, judged), have=have))
     if wanted.version is not None:
         total = select(func.sum(VersionTally.subjects)).where(VersionTally.version == wanted.version)
         have = _by_group(session, wanted, total, VersionTally)
@@ -426,7 +421,8 @@ def _most_at_a_pattern(session: Session, wanted: HostFilter, engine: str) -> dic
 
 def _condition(session: Session, kind: str, sets: ColumnElement[bool], have: dict[int, int]) -> _Condition:
     column = Subject.probes_id if kind == "probes" else Subject.uv_id
-    return _Condition(holds=_holds(session, kind, column, sets), have=have)
+    ids = select(FactSet.id).where(FactSet.kind == KIND_NUMBERS[kind], sets)
+    return _Condition(holds=_holds(session, column, ids), have=have)
 
 
 def holds_mark(session: Session, numbers: list[int]) -> ColumnElement[bool]:

@@ -22,6 +22,7 @@ from app.fleet.tables import (
     NO_SET,
     Daily,
     FactSet,
+    JudgedSet,
     PatternTally,
     Subject,
     Tally,
@@ -112,7 +113,16 @@ def retire_sets(connection: Connection, at: datetime) -> tuple[int, int]:
             deleted += _change(
                 connection, some - pointed_to, delete(FactSet).where(FactSet.retired_at < at - RETIRED_FOR)
             )
+            if kind == KIND_NUMBERS["probes"]:
+                _forget_judged(connection, some - pointed_to)
     return retired, deleted
+
+
+def _forget_judged(connection: Connection, ids: set[int]) -> None:
+    """Deletes what was noted of sets that are gone."""
+    gone = ~exists().where(FactSet.id == JudgedSet.set_id)
+    with slice_of(connection):
+        connection.execute(delete(JudgedSet).where(is_among(connection, JudgedSet.set_id, ids), gone))
 
 
 _POINTERS = {

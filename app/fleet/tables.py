@@ -334,6 +334,22 @@ class ObstacleTally(Base):
     subjects: Mapped[int] = mapped_column(BigInteger)
 
 
+class JudgedSet(Base):
+    """What a set of probes comes to by the catalogue: which uv commands work under it, and who closed anything.
+
+    Written by the folder for the sets in its counts: narrow rows, which are gone over faster than any index of what
+    probes say finds those of which something is not known.
+    """
+
+    __tablename__ = "judged_set"
+
+    set_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    verdicts: Mapped[int] = mapped_column(BigInteger)
+    """Two bits for each command, in the order of the catalogue: the number of its verdict."""
+    engines: Mapped[int] = mapped_column(Integer)
+    """One bit for each engine, in the order of the wire's."""
+
+
 class VersionTally(Base):
     """How many subjects have a version of uv as the one they run ('' where none was found)."""
 

@@ -1,47 +1,32 @@
-"""The sets of probes under which a uv command works or not, as a condition for the database.
-
-The same rules as `workflows.judge_workflows`, said in the numbers by which sets are found; a test holds both together.
-"""
+"""Which hosts' sets of probes and which counts belong to a uv command and a verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, false, func, not_, or_, select, true
+from sqlalchemy import Select, func, select
 
 from agent import catalogue
 from app.errors import InvalidError
-from app.fleet.probes import marks_of
+from app.fleet.judged import sets_judged
 from app.fleet.tables import WorkflowTally
-from app.fleet.workflows import CLOSED_OUTCOMES, OPEN_OUTCOMES, VERDICTS
+from app.fleet.workflows import VERDICTS
 
-HasMark = Callable[[list[int]], ColumnElement[bool]]
 CHOICES: tuple[str, ...] = (*VERDICTS, "runs", "told")
 """What can be listed. `runs`: it works, wholly or in part; `told`: it runs or is blocked, so that a share counts it."""
+_TOGETHER = {"runs": ("works", "partly"), "told": ("works", "partly", "blocked")}
 
 
-def sets_with_verdict(workflow_id: str, verdict: str, has_mark: HasMark) -> ColumnElement[bool]:
-    """The condition on sets of probes. `has_mark`: that a set has one of some numbers.
+def sets_with_verdict(workflow_id: str, verdict: str) -> Select[int]:
+    """The ids of the sets of probes in the counts under which a command has a verdict.
 
     raises: InvalidError for a workflow or a verdict that there is not.
     """
-    try:
-        workflow = catalogue.load().workflow(workflow_id)
-    except KeyError as error:
-        raise InvalidError("There is no such uv command.", field="workflow") from error
+    if workflow_id not in {one.id for one in catalogue.load().workflows}:
+        raise InvalidError("There is no such uv command.", field="workflow")
     if verdict not in CHOICES:
         raise InvalidError(f"Choose one of {', '.join(CHOICES)}.", field="verdict")
-    blocked = has_mark(_marks(workflow.needs, CLOSED_OUTCOMES)) if workflow.needs else false()
-    if verdict == "blocked":
-        return blocked
-    runs = and_(true(), *(has_mark(_marks((pattern,), OPEN_OUTCOMES)) for pattern in workflow.needs))
-    if verdict == "unknown":
-        return and_(not_(blocked), not_(runs))
-    if verdict in ("runs", "told"):
-        return runs if verdict == "runs" else or_(blocked, runs)
-    limited = has_mark(_marks(workflow.optional, CLOSED_OUTCOMES)) if workflow.optional else false()
-    return and_(runs, limited if verdict == "partly" else not_(limited))
+    return sets_judged(workflow_id, _TOGETHER.get(verdict, (verdict,)))
 
 
 def count_workflow(workflow_id: str, verdict: str) -> Select[Any]:
@@ -50,7 +35,3 @@ def count_workflow(workflow_id: str, verdict: str) -> Select[Any]:
     return select(func.sum(WorkflowTally.subjects)).where(
         WorkflowTally.workflow == workflow_id, WorkflowTally.verdict.in_(stored)
     )
-
-
-def _marks(patterns: Iterable[str], outcomes: Iterable[str]) -> list[int]:
-    return [number for pattern in patterns for outcome in outcomes for number in marks_of(pattern, outcome)]
