@@ -72,10 +72,22 @@ def drop_tag(session: Session, tag: str, *, actor: Actor) -> int:
     return count
 
 
-def list_tags(session: Session) -> tuple[TagCount, ...]:
-    """All tags by name, at most a thousand."""
-    rows = session.execute(select(HostTag.tag, func.count()).group_by(HostTag.tag).order_by(HostTag.tag).limit(1000))
-    return tuple(TagCount(tag=tag, hosts=hosts) for tag, hosts in rows)
+def list_tags(session: Session, *, search: str = "", after: str = "", limit: int = 1000) -> tuple[TagCount, ...]:
+    """Tags by name, those with `search` in them, after a tag; at most so many."""
+    query = select(HostTag.tag, func.count()).group_by(HostTag.tag).order_by(HostTag.tag).limit(limit)
+    if search:
+        query = query.where(HostTag.tag.contains(search.casefold(), autoescape=True))
+    if after:
+        query = query.where(HostTag.tag > after)
+    return tuple(TagCount(tag=tag, hosts=hosts) for tag, hosts in session.execute(query))
+
+
+def count_tags(session: Session, *, search: str = "") -> int:
+    """How many tags there are, or how many have `search` in them."""
+    query = select(func.count(HostTag.tag.distinct()))
+    if search:
+        query = query.where(HostTag.tag.contains(search.casefold(), autoescape=True))
+    return session.scalar(query) or 0
 
 
 def tags_of(session: Session, host_id: int) -> tuple[str, ...]:

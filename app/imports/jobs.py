@@ -238,9 +238,12 @@ def get_import(session: Session, job_id: int) -> Import:
     return _read(row)
 
 
-def list_imports(session: Session, *, limit: int = 50) -> tuple[Import, ...]:
-    """The newest imports."""
-    return tuple(_read(row) for row in session.scalars(select(ImportJob).order_by(ImportJob.id.desc()).limit(limit)))
+def list_imports(session: Session, *, before: int | None = None, limit: int = 50) -> tuple[Import, ...]:
+    """The newest imports first, older than import `before`."""
+    query = select(ImportJob).order_by(ImportJob.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(ImportJob.id < before)
+    return tuple(_read(row) for row in session.scalars(query))
 
 
 def list_unread_uploads(session: Session) -> tuple[Import, ...]:

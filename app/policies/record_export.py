@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -73,13 +75,21 @@ def record_export(session: Session, export: Export, *, actor: Actor = COMMAND_LI
         patterns=row.choices["patterns"],
     )
     session.flush()
-    return _recorded(session, row)
+    return _recorded(row, sorted(rule.id for rule in export.added))
 
 
-def list_exports(session: Session, *, limit: int = 100) -> tuple[RecordedExport, ...]:
-    """The newest exports first."""
-    rows = session.scalars(select(ExportRow).order_by(ExportRow.id.desc()).limit(limit)).all()
-    return tuple(_recorded(session, row) for row in rows)
+def list_exports(session: Session, *, before: int | None = None, limit: int = 100) -> tuple[RecordedExport, ...]:
+    """The newest exports first, older than export `before`."""
+    query = select(ExportRow).order_by(ExportRow.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(ExportRow.id < before)
+    rows = session.scalars(query).all()
+    rules: defaultdict[int, list[str]] = defaultdict(list)
+    ids = [row.id for row in rows]
+    query_rules = select(ExportRule.export_id, ExportRule.rule_id).where(ExportRule.export_id.in_(ids))
+    for export_id, rule_id in session.execute(query_rules.order_by(ExportRule.rule_id)):
+        rules[export_id].append(rule_id)
+    return tuple(_recorded(row, rules[row.id]) for row in rows)
 
 
 def get_export_file(session: Session, export_id: int) -> tuple[str, str]:
@@ -96,10 +106,7 @@ def _shown_sids(sids: tuple[str, ...]) -> str:
     return text if len(text) <= 200 else f"{sids[0]} and {len(sids) - 1} more"
 
 
-def _recorded(session: Session, row: ExportRow) -> RecordedExport:
-    ids = session.scalars(
-        select(ExportRule.rule_id).where(ExportRule.export_id == row.id).order_by(ExportRule.rule_id)
-    ).all()
+def _recorded(row: ExportRow, rule_ids: Sequence[str]) -> RecordedExport:
     return RecordedExport(
         id=row.id,
         made_at=row.made_at,
@@ -109,5 +116,5 @@ def _recorded(session: Session, row: ExportRow) -> RecordedExport:
         base_sha256=row.base_sha256,
         file_name=row.file_name,
         sha256=row.sha256,
-        rule_ids=tuple(ids),
+        rule_ids=tuple(rule_ids),
     )

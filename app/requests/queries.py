@@ -44,12 +44,13 @@ class Group:
     asked: tuple[Asked, ...] = ()
 
 
-def list_groups(session: Session) -> tuple[Group, ...]:
-    """Open groups first, the most asked for on top; each with its newest requests."""
+def list_groups(session: Session, *, skip: int = 0, limit: int = SHOWN_GROUPS) -> tuple[Group, ...]:
+    """Open groups first, the most asked for on top, after the first `skip`; each with its newest requests."""
     rows = session.scalars(
         select(AccessGroup)
         .order_by(case((AccessGroup.state == OPEN, 0), else_=1), AccessGroup.requests.desc(), AccessGroup.id)
-        .limit(SHOWN_GROUPS)
+        .offset(skip)
+        .limit(limit)
     ).all()
     newest_first = func.row_number().over(partition_by=AccessRequest.group_id, order_by=AccessRequest.asked_at.desc())
     ranked = (

@@ -79,6 +79,7 @@ ApiViewFleet = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_
 ApiDraftRules = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.DRAFT_RULES))]
 ApiManageAgents = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MANAGE_AGENTS))]
 ApiViewAudit = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.VIEW_AUDIT))]
+ApiManageAccounts = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MANAGE_ACCOUNTS))]
 ApiManageSettings = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.MANAGE_SETTINGS))]
 OwnAccount = Annotated[Person, Depends(Guard(Permission.OWN_ACCOUNT))]
 ViewFleet = Annotated[Person, Depends(Guard(Permission.VIEW_FLEET))]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.accounts.roles import Permission
 from app.accounts.sessions import Person
+from app.accounts.tokens import TokenBearer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +249,7 @@ SECTIONS = (
 )
 
 
-def menu_for(person: Person) -> list[Heading]:
+def menu_for(person: Person | TokenBearer) -> list[Heading]:
     """The menu of a person: only the sections they may open."""
     allowed = [section for section in SECTIONS if section.permission in person.permissions]
     titles = dict.fromkeys(section.heading for section in allowed)

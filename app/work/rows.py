@@ -166,10 +166,12 @@ def get_work(session: Session, work_id: int) -> Work:
     return _read(row, with_result=True)
 
 
-def list_work(session: Session, *, limit: int = 50) -> tuple[Work, ...]:
-    """The newest work, without results."""
-    rows = session.scalars(select(WorkRow).options(defer(WorkRow.result)).order_by(WorkRow.id.desc()).limit(limit))
-    return tuple(_read(row) for row in rows)
+def list_work(session: Session, *, before: int | None = None, limit: int = 50) -> tuple[Work, ...]:
+    """The newest work first, older than `before`, without results."""
+    query = select(WorkRow).options(defer(WorkRow.result)).order_by(WorkRow.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(WorkRow.id < before)
+    return tuple(_read(row) for row in session.scalars(query))
 
 
 def _change(session: Session, work_id: int, claim: str, /, **values: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -39,7 +39,7 @@ from app.policies.rule_counts import COUNTS_KEPT_DAYS
 from app.policies.used_rules import UsedRule, list_used_rules
 from app.web.guards import ApiManageSettings, ApiViewAudit, ApiViewFleet, ApiViewSightings
 from app.web.pages.hosts import read_filter
-from app.web.pages.sightings import MOST_DAYS, USUAL_DAYS
+from app.web.pages.sightings import days_asked_for
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
@@ -82,7 +82,7 @@ class Health:
 def get_overview(
     caller: ApiViewFleet,  # noqa: ARG001 - the guard
     session: SessionDep,
-    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+    group: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Overview:
     """The fleet, or one group: patterns by outcome, uv commands by verdict, uv versions."""
     return read_overview(session, group)
@@ -173,10 +173,7 @@ def get_sightings(
     pattern: Annotated[str | None, Query(max_length=80)] = None,
 ) -> Seen:
     """What was refused, by day (UTC) and pattern; the last fortnight, or from one day to another."""
-    end = last or datetime.now(UTC).date()
-    start = first or end - timedelta(days=USUAL_DAYS - 1)
-    if not 0 <= (end - start).days < MOST_DAYS:
-        raise InvalidError(f"Ask for 1 to {MOST_DAYS} days.", field="from")
+    start, end = days_asked_for(first, last)
     return read_seen(session, start, end, pattern=pattern)
 
 
@@ -186,7 +183,7 @@ def get_trend(
     session: SessionDep,
     workflow: Annotated[str, Query(max_length=80)],
     days: Annotated[int, Query(ge=1, le=3650)] = 30,
-    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+    group: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> list[TrendDay]:
     """For how many users a uv command worked at the end of each day (UTC)."""
     return list(read_trend(session, workflow, days=days, until=datetime.now(UTC), group_id=group))
@@ -206,7 +203,7 @@ def get_versions(
 def get_installs(
     caller: ApiViewFleet,  # noqa: ARG001 - the guard
     session: SessionDep,
-    group: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+    group: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Installs:
     """Users by how uv was installed: the pattern of the place that it runs from."""
     return read_installs(session, group)
@@ -219,9 +216,14 @@ def get_groups(caller: ApiViewFleet, session: SessionDep) -> list[GroupCount]:  
 
 
 @router.get("/tags")
-def get_tags(caller: ApiViewFleet, session: SessionDep) -> list[TagCount]:  # noqa: ARG001 - the guard
-    """Tags and how many hosts have each."""
-    return list(list_tags(session))
+def get_tags(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    after: Annotated[str, Query(max_length=60)] = "",
+    rows: Annotated[int, Query(ge=1, le=1000)] = 1000,
+) -> list[TagCount]:
+    """Tags by name and how many hosts have each, those after `after`."""
+    return list(list_tags(session, after=after, limit=rows))
 
 
 @router.get("/policies")
@@ -266,9 +268,14 @@ def get_audit(
 
 
 @router.get("/exports")
-def get_exports(caller: ApiViewFleet, session: SessionDep) -> list[RecordedExport]:  # noqa: ARG001 - the guard
-    """The newest exports of rules."""
-    return list(list_exports(session))
+def get_exports(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    rows: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 100,
+) -> list[RecordedExport]:
+    """Exports of rules, the newest first, older than export `before`."""
+    return list(list_exports(session, before=before, limit=rows))
 
 
 @router.get("/openapi.json", include_in_schema=False)

@@ -20,6 +20,7 @@ from app.imports.jobs import Import, get_import, list_imports
 from app.policies.arrival import read_arrival
 from app.policies.at_pattern import AtPattern, read_at_pattern
 from app.policies.in_force import compare_policies, get_policy
+from app.policies.package import PackageLine, list_packages
 from app.policies.plan import PlannedRule
 from app.policies.queries_exports import get_kept_export
 from app.policies.queries_rule_sets import RuleSet, get_rule_set, list_approvals, list_comments
@@ -33,6 +34,7 @@ router = APIRouter(prefix="/api/v1", tags=["rules"])
 
 ApiAnswerRequests = Annotated[Person | TokenBearer, Depends(ApiGuard(Permission.ANSWER_REQUESTS))]
 Number = Annotated[int, Path(ge=1, le=2**31)]
+Rows = Annotated[int, Query(ge=1, le=500)]
 SetNumber = Annotated[int, Path(ge=1, le=2**62)]
 
 
@@ -97,6 +99,17 @@ def get_one_rule_set(caller: ApiViewFleet, session: SessionDep, rule_set_id: Num
     }
 
 
+@router.get("/rule-sets/{rule_set_id}/exports")
+def get_rule_set_exports(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    rule_set_id: Number,
+) -> list[PackageLine]:
+    """What a rule set gave so far, the newest first: for which delivery and ring, and whether its approval holds."""
+    get_rule_set(session, rule_set_id)
+    return list(list_packages(session, rule_set_id))
+
+
 @router.get("/rule-sets/{rule_set_id}/simulation")
 def get_simulation(caller: ApiViewFleet, session: SessionDep, rule_set_id: Number) -> dict[str, Any]:  # noqa: ARG001 - the guard
     """What a rule set would do to the fleet, as it was judged last, and the work if it is being judged."""
@@ -126,15 +139,26 @@ def get_verified(caller: ApiViewFleet, session: SessionDep) -> list[Verified]:  
 
 
 @router.get("/requests")
-def get_requests(caller: ApiAnswerRequests, session: SessionDep) -> list[Group]:  # noqa: ARG001 - the guard
-    """Requests for access, grouped by pattern and engine: the open ones first, the most asked for on top."""
-    return list(list_groups(session))
+def get_requests(
+    caller: ApiAnswerRequests,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    skip: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    rows: Rows = 100,
+) -> list[Group]:
+    """Requests for access, grouped by pattern and engine: the open ones first, the most asked for on top; after the
+    first `skip` of them."""
+    return list(list_groups(session, skip=skip, limit=rows))
 
 
 @router.get("/imports")
-def get_imports(caller: ApiManageAgents, session: SessionDep) -> list[dict[str, Any]]:  # noqa: ARG001 - the guard
-    """The newest imports, and how far each is."""
-    return [_import(one) for one in list_imports(session)]
+def get_imports(
+    caller: ApiManageAgents,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    rows: Rows = 50,
+) -> list[dict[str, Any]]:
+    """Imports, and how far each is: the newest first, older than import `before`."""
+    return [_import(one) for one in list_imports(session, before=before, limit=rows)]
 
 
 @router.get("/imports/{import_id}")

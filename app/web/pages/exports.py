@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from app.audit.record import Actor
 from app.db.base import now
 from app.db.session import SessionDep, session_scope
 from app.fleet.rule_uses import read_rule_uses
@@ -16,17 +17,18 @@ from app.policies.after import AT_ONCE_USERS, read_after
 from app.policies.arrival import read_arrival
 from app.policies.bundle import Delivery, build_bundle
 from app.policies.export import Export
-from app.policies.queries_exports import get_kept_export, page_exports
+from app.policies.queries_exports import KeptExport, get_kept_export, page_exports
 from app.policies.simulations import is_large
-from app.policies.standing import read_standing
-from app.policies.whatif import simulate_export
+from app.policies.standing import VerifiedStanding, read_standing
+from app.policies.whatif import WhatIf, simulate_export
 from app.policies.whatif_work import ask_for_what_if, find_what_if, read_what_if, what_if_of
-from app.web.guards import ViewFleet
+from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.pages.exports_after import because_help, because_words, hosts_address
 from app.web.templating import address, render
-from app.work.rows import INTERRUPTED
+from app.work.rows import INTERRUPTED, Work
 
 router = APIRouter(include_in_schema=False)
+api_router = APIRouter(prefix="/api/v1", tags=["rules"])
 
 ExportId = Annotated[int, Path(ge=1, le=2**31)]
 
@@ -123,6 +125,45 @@ def show_what_if(
     again: Annotated[bool, Query()] = False,
 ) -> Response:
     """Not with the page's session: judging against a large fleet is asked for and committed first."""
+    judged = _judge_or_begin(request, export_id, again=again, actor=person.actor)
+    return render(
+        request,
+        "exports/what_if.html",
+        fragment="answer",
+        kept=judged.kept,
+        standing=judged.standing,
+        result=judged.result,
+        work=judged.work,
+    )
+
+
+@api_router.get("/exports/{export_id}/what-if")
+def get_what_if(
+    caller: ApiViewFleet,
+    request: Request,
+    export_id: ExportId,
+    again: Annotated[bool, Query()] = False,
+) -> dict[str, Any]:
+    """What an export would do to the fleet as it is now. `result` is null while it is judged: ask again, or follow
+    `work`; and where it adds no rule."""
+    judged = _judge_or_begin(request, export_id, again=again, actor=caller.actor)
+    return {
+        "result": None if judged.result is None else asdict(judged.result),
+        "work": None if judged.work is None else asdict(replace(judged.work, result=None)),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """An export, and what it would do, or the work that finds out."""
+
+    kept: KeptExport
+    standing: VerifiedStanding
+    result: WhatIf | None
+    work: Work | None
+
+
+def _judge_or_begin(request: Request, export_id: int, *, again: bool, actor: Actor) -> Judged:
     engine, workers = request.app.state.engine, request.app.state.workers
     result, work = None, None
     with session_scope(engine, writes=False) as session:
@@ -134,20 +175,12 @@ def show_what_if(
             result = simulate_export(session, kept.export)
     if is_work and (work is None or work.state == INTERRUPTED or (again and not work.is_under_way)):
         with session_scope(engine) as session:
-            asked = ask_for_what_if(session, export_id, actor=person.actor)
+            asked = ask_for_what_if(session, export_id, actor=actor)
         workers.start_work(asked, what_if_of(export_id))
         work = workers.wait_for(asked.work)
     if work is not None:
         result = read_what_if(work)
-    return render(
-        request,
-        "exports/what_if.html",
-        fragment="answer",
-        kept=kept,
-        standing=standing,
-        result=result,
-        work=work,
-    )
+    return Judged(kept=kept, standing=standing, result=result, work=work)
 
 
 @router.get("/exports/{export_id}/bundle")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from agent.catalogue import load as load_catalogue
+from app.audit.record import Actor
 from app.db.session import SessionDep, session_scope
 from app.errors import InvalidError
 from app.policies.baselines import list_baseline_files
@@ -26,12 +27,13 @@ from app.policies.plans import (
 )
 from app.policies.queries_rule_sets import RuleSet, get_rule_set
 from app.policies.standing import read_standing
-from app.web.guards import DraftRules, ViewFleet
+from app.web.guards import ApiViewFleet, DraftRules, ViewFleet
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, RuleSetId
 from app.web.templating import address, render
 from app.work.rows import CANCELLED, FAILED, Work, ask_for_work, find_work
 
 router = APIRouter(include_in_schema=False)
+api_router = APIRouter(prefix="/api/v1", tags=["rules"])
 
 NO_PLANS = Plans(plans=(), rules={}, impossible=(), left_closed=())
 
@@ -58,26 +60,33 @@ def show_plan(
 ) -> Response:
     """Not with the page's session: plans that take long are asked for and committed first. `again`: after one that
     was cancelled or failed."""
-    engine, workers = request.app.state.engine, request.app.state.workers
-    asked = None
-    with session_scope(engine, writes=False) as session:
-        shown = _look(session, rule_set_id, may_move=may_move)
-    if shown.found is None and (again or shown.work is None or not _stands_still(shown.work)):
-        with session_scope(engine) as session:
-            asked = ask_for_work(
-                session,
-                kind=PLAN,
-                key=shown.key,
-                title=f"Plans for “{shown.rule_set.name}”",
-                page=plan_address(rule_set_id, may_move=may_move),
-                actor=person.actor,
-            )
-        workers.start_work(asked, plans_of(rule_set_id, may_move=may_move))
-        workers.wait_for(asked.work)
-    with session_scope(engine, writes=False) as session:
-        if asked is not None:
-            shown = _look(session, rule_set_id, may_move=may_move)
+    shown = _look_or_begin(request, rule_set_id, may_move=may_move, again=again, actor=person.actor)
+    with session_scope(request.app.state.engine, writes=False) as session:
         return _page(request, session, shown, slider=slider, may_move=may_move)
+
+
+@api_router.get("/rule-sets/{rule_set_id}/plan")
+def get_plan(
+    caller: ApiViewFleet,
+    request: Request,
+    rule_set_id: RuleSetId,
+    may_move: Annotated[bool, Query()] = False,
+    again: Annotated[bool, Query()] = False,
+) -> dict[str, Any]:
+    """Every plan that nothing beats, from the safest to the fewest changes: the curve of the page, with the place of
+    the slider that shows each. `plans` is null while they are worked out: ask again, or follow `work`."""
+    shown = _look_or_begin(request, rule_set_id, may_move=may_move, again=again, actor=caller.actor)
+    found = shown.found
+    return {
+        "plans": None
+        if found is None
+        else [{"slider": place, "changes": one.changes, **asdict(one)} for place, one in _sliders(found)],
+        "rules": {} if found is None else {rule_id: asdict(words) for rule_id, words in found.rules.items()},
+        "impossible": [] if found is None else [{"pattern": name, "why": why} for name, why in found.impossible],
+        "left_closed": [] if found is None else list(found.left_closed),
+        "slider": shown.rule_set.slider,
+        "work": None if shown.work is None or found is not None else asdict(shown.work),
+    }
 
 
 @router.post("/rule-sets/{rule_set_id}/plan")
@@ -111,6 +120,27 @@ class Shown:
 def plan_address(rule_set_id: int, *, may_move: bool, **more: str) -> str:
     """Where the plans of a rule set stand."""
     return address(f"/rule-sets/{rule_set_id}/plan", may_move="true" if may_move else "", **more)
+
+
+def _look_or_begin(request: Request, rule_set_id: int, *, may_move: bool, again: bool, actor: Actor) -> Shown:
+    engine, workers = request.app.state.engine, request.app.state.workers
+    with session_scope(engine, writes=False) as session:
+        shown = _look(session, rule_set_id, may_move=may_move)
+    if shown.found is not None or (shown.work is not None and _stands_still(shown.work) and not again):
+        return shown
+    with session_scope(engine) as session:
+        asked = ask_for_work(
+            session,
+            kind=PLAN,
+            key=shown.key,
+            title=f"Plans for “{shown.rule_set.name}”",
+            page=plan_address(rule_set_id, may_move=may_move),
+            actor=actor,
+        )
+    workers.start_work(asked, plans_of(rule_set_id, may_move=may_move))
+    workers.wait_for(asked.work)
+    with session_scope(engine, writes=False) as session:
+        return _look(session, rule_set_id, may_move=may_move)
 
 
 def _look(session: Session, rule_set_id: int, *, may_move: bool) -> Shown:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
 from fastapi import APIRouter, Request
+from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from agent.catalogue import load as load_catalogue
@@ -10,17 +15,30 @@ from app.applocker.model import EVERYONE
 from app.db.session import SessionDep
 from app.errors import InvalidError, NotFoundError
 from app.fleet.queries import read_pattern
-from app.policies.baselines import list_baseline_files
+from app.policies.baselines import TrustedFile, list_baseline_files
 from app.policies.candidates import Candidate, rank_candidates
 from app.policies.drafts import roots_of
-from app.policies.evidence import evidence_for, read_reported_files, untrusted
-from app.policies.queries_rule_sets import get_rule_set
+from app.policies.evidence import ReportedFile, evidence_for, read_reported_files, untrusted
+from app.policies.queries_rule_sets import Item, RuleSet, get_rule_set
 from app.policies.standing import read_standing
-from app.web.guards import ViewFleet
+from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, PatternId, RuleSetId, as_typed
 from app.web.templating import render
 
 router = APIRouter(include_in_schema=False)
+api_router = APIRouter(prefix="/api/v1", tags=["rules"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """The ways to open a pattern of a rule set, and what is known of the files. `problem`: why there are none."""
+
+    rule_set: RuleSet
+    item: Item
+    candidates: Sequence[Candidate]
+    problem: InvalidError | None
+    baseline: Sequence[TrustedFile]
+    reported: Mapping[str, ReportedFile]
 
 
 @router.get("/rule-sets/{rule_set_id}/patterns/{pattern}")
@@ -31,13 +49,57 @@ def show_ways(
     rule_set_id: RuleSetId,
     pattern: PatternId,
 ) -> Response:
+    ways = read_ways(session, rule_set_id, pattern)
+    return render(
+        request,
+        "rule_sets/ways.html",
+        rule_set=ways.rule_set,
+        item=ways.item,
+        pattern=load_catalogue().pattern(pattern),
+        found=read_pattern(session, pattern).total,
+        standing=read_standing(session),
+        candidates=ways.candidates,
+        evidence=[evidence_for(one.rules, ways.baseline, ways.reported) for one in ways.candidates],
+        untrusted=untrusted(ways.reported, ways.baseline),
+        problem=ways.problem,
+        state_words=STATE_WORDS,
+        state_badges=STATE_BADGES,
+    )
+
+
+@api_router.get("/rule-sets/{rule_set_id}/patterns/{pattern}")
+def get_ways(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    rule_set_id: RuleSetId,
+    pattern: PatternId,
+) -> dict[str, Any]:
+    """The ways to open one pattern of a rule set, least privilege first, each with its reach, evidence and upkeep."""
+    ways = read_ways(session, rule_set_id, pattern)
+    return {
+        "item": asdict(ways.item),
+        "ways": [
+            {
+                **{name: value for name, value in asdict(one).items() if name != "rules"},
+                "is_ready": one.is_ready,
+                "rules": [{"id": rule.id, "kind": rule.kind, "name": rule.name} for rule in one.rules],
+                "evidence": [asdict(known) for known in evidence_for(one.rules, ways.baseline, ways.reported)],
+            }
+            for one in ways.candidates
+        ],
+        "untrusted": [asdict(one) for one in untrusted(ways.reported, ways.baseline)],
+        "problem": None if ways.problem is None else ways.problem.message,
+    }
+
+
+def read_ways(session: Session, rule_set_id: int, pattern: str) -> Ways:
+    """The ways to open a pattern that a rule set holds. raises: NotFoundError"""
     rule_set = get_rule_set(session, rule_set_id)
     item = next((one for one in rule_set.items if one.pattern == pattern), None)
     if item is None:
         raise NotFoundError("This rule set does not hold that pattern.")
     catalogue = load_catalogue()
     baseline = list_baseline_files(session)
-    reported = read_reported_files(session, pattern)
     candidates: tuple[Candidate, ...] = ()
     problem: InvalidError | None = None
     try:
@@ -52,18 +114,11 @@ def show_ways(
         )
     except InvalidError as error:
         problem = error
-    return render(
-        request,
-        "rule_sets/ways.html",
+    return Ways(
         rule_set=rule_set,
         item=item,
-        pattern=catalogue.pattern(pattern),
-        found=read_pattern(session, pattern).total,
-        standing=read_standing(session),
         candidates=candidates,
-        evidence=[evidence_for(one.rules, baseline, reported) for one in candidates],
-        untrusted=untrusted(reported, baseline),
         problem=problem,
-        state_words=STATE_WORDS,
-        state_badges=STATE_BADGES,
+        baseline=baseline,
+        reported=read_reported_files(session, pattern),
     )

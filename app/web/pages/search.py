@@ -10,15 +10,18 @@ from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from agent.catalogue import load as load_catalogue
+from app.accounts.sessions import Person
+from app.accounts.tokens import TokenBearer
 from app.db.session import SessionDep
 from app.fleet.queries import list_groups, read_overview
 from app.fleet.queries_hosts import HostFilter, list_hosts
 from app.fleet.tags import list_tags
-from app.web.guards import ViewFleet
+from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.navigation import menu_for
 from app.web.templating import address, render
 
 router = APIRouter(include_in_schema=False)
+api_router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
 MOST_OF_A_KIND = 8
 
@@ -38,19 +41,32 @@ def search(
     person: ViewFleet, request: Request, session: SessionDep, q: Annotated[str, Query(max_length=100)] = ""
 ) -> Response:
     wanted = " ".join(q.split())
-    hits: list[Hit] = []
-    if wanted:
-        hits = [
-            Hit(kind="Section", name=section.title, path=section.path)
-            for heading in menu_for(person)
-            for section in heading.sections
-            if wanted.casefold() in section.title.casefold()
-        ]
-        hits += _named_in_the_catalogue(wanted.casefold()) + _named_in_the_fleet(session, wanted)
+    hits = find_hits(session, person, wanted)
     exact = [hit for hit in hits if hit.name.casefold() == wanted.casefold()]
     if len(exact) == 1:
         return RedirectResponse(exact[0].path, status_code=303)
     return render(request, "search/page.html", q=wanted, hits=hits, most=MOST_OF_A_KIND)
+
+
+@api_router.get("/search")
+def get_search(
+    caller: ApiViewFleet, session: SessionDep, q: Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$")] = ""
+) -> list[Hit]:
+    """Everything with a word in its name, as the page finds it: at most eight of each kind, with its page."""
+    return find_hits(session, caller, " ".join(q.split()))
+
+
+def find_hits(session: Session, person: Person | TokenBearer, wanted: str) -> list[Hit]:
+    """What has `wanted` in its name, of all that the person may see."""
+    if not wanted:
+        return []
+    hits = [
+        Hit(kind="Section", name=section.title, path=section.path)
+        for heading in menu_for(person)
+        for section in heading.sections
+        if wanted.casefold() in section.title.casefold()
+    ]
+    return hits + _named_in_the_catalogue(wanted.casefold()) + _named_in_the_fleet(session, wanted)
 
 
 def _named_in_the_catalogue(wanted: str) -> list[Hit]:

@@ -55,7 +55,19 @@ _UNITS = {"bytes": "bytes", "days": "days", "hours": "hours", "s": "s", "ms": "m
 
 @router.get("/settings")
 def show_settings(person: ManageSettings, request: Request) -> Response:  # noqa: ARG001 - the guard
-    settings: Settings = request.app.state.settings
+    groups = read_settings(request.app.state.settings)
+    lines = [line for group in groups.values() for line in group]
+    return render(
+        request,
+        "settings/page.html",
+        groups=[(TITLES[key], group) for key, group in groups.items() if group],
+        changed=sum(1 for line in lines if line.is_set),
+        total=len(lines),
+    )
+
+
+def read_settings(settings: Settings) -> dict[str, list[SettingLine]]:
+    """Every setting under the key of its title (see `TITLES`)."""
     groups: dict[str, list[SettingLine]] = {key: [] for key in TITLES}
     for name, field in Settings.model_fields.items():
         groups[group_of(name)].append(
@@ -66,14 +78,7 @@ def show_settings(person: ManageSettings, request: Request) -> Response:  # noqa
                 meaning=field.description or "",
             )
         )
-    lines = [line for group in groups.values() for line in group]
-    return render(
-        request,
-        "settings/page.html",
-        groups=[(TITLES[key], group) for key, group in groups.items() if group],
-        changed=sum(1 for line in lines if line.is_set),
-        total=len(lines),
-    )
+    return groups
 
 
 def group_of(name: str) -> str:

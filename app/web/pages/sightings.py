@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
+from app.errors import InvalidError
 from app.fleet.queries_sightings import read_seen, read_seen_kinds
 from app.policies.baselines import find_grounds
 from app.policies.evidence import ground_of
@@ -109,6 +110,18 @@ def read_time(first: str, last: str, today: date) -> Time:
     if (end - start).days >= MOST_DAYS:
         return replace(usual, problem=f"At most {MOST_DAYS} days can be shown at once.")
     return Time(first=start, last=end)
+
+
+def days_asked_for(first: date | None, last: date | None) -> tuple[date, date]:
+    """The first and last day that a program asks for; the last fortnight where it names none.
+
+    raises: InvalidError for days in the wrong order or too many.
+    """
+    end = last or datetime.now(UTC).date()
+    start = first or end - timedelta(days=USUAL_DAYS - 1)
+    if not 0 <= (end - start).days < MOST_DAYS:
+        raise InvalidError(f"Ask for 1 to {MOST_DAYS} days.", field="from")
+    return start, end
 
 
 def _last(today: date, days: int) -> Time:

@@ -28,7 +28,7 @@ def show_tokens(
     person: ManageAccounts,  # noqa: ARG001 - the guard
     request: Request,
     session: SessionDep,
-    before: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Response:
     return _page(request, session, before=before)
 

@@ -48,7 +48,7 @@ def show_versions(
     overview = read_shown_overview(session)
     versions = sorted(overview.versions, key=lambda one: version_key(one.version), reverse=True)
     catalogue = load_catalogue()
-    signed_since = min((signer.since for signer in catalogue.signers if signer.id == "openai"), default=None)
+    signed_since = released_signed_since(catalogue)
     behind = sum(
         one.subjects
         for one in overview.versions
@@ -78,6 +78,11 @@ def show_versions(
         },
         with_uv=sum(one.subjects for one in overview.versions if one.version),
     )
+
+
+def released_signed_since(catalogue: Catalogue) -> str | None:
+    """Since which uv its releases are signed; None where the catalogue knows of none."""
+    return min((signer.since for signer in catalogue.signers if signer.id == "openai"), default=None)
 
 
 def added_by(versions: list[str], catalogue: Catalogue) -> dict[str, Added]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
@@ -44,9 +44,14 @@ def cancel(person: ViewFleet, session: SessionDep, work_id: WorkId) -> Response:
 
 
 @api_router.get("/work")
-def get_all_work(caller: ApiViewFleet, session: SessionDep) -> list[Work]:  # noqa: ARG001 - the guard
-    """The newest pieces of work that people asked for, without their results."""
-    return list(list_work(session))
+def get_all_work(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    rows: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> list[Work]:
+    """Pieces of work that people asked for, without their results: the newest first, older than `before`."""
+    return list(list_work(session, before=before, limit=rows))
 
 
 @api_router.get("/work/{work_id}")
