@@ -17,6 +17,7 @@ from app.settings import bundled
 from app.web import words
 from app.web.assets import static_url
 from app.web.glossary import GLOSSARY
+from app.web.lists import hosts_at
 from app.web.navigation import menu_for
 
 
@@ -47,6 +48,7 @@ def environment() -> Environment:
         "percent": words.percent,
         "plural": words.plural,
         "heat_step": words.heat_step,
+        "hosts_at": hosts_at,
         "engine_words": words.engine_words,
         "menu_for": menu_for,
         "Permission": Permission,
@@ -69,6 +71,16 @@ def wants_fragment(request: Request) -> bool:
     )
 
 
+def wants_main(request: Request) -> bool:
+    """Whether htmx asks for what stands in the frame: by a filter, tab or pager that without it is a plain link."""
+    headers = request.headers
+    return (
+        headers.get("hx-request") == "true"
+        and headers.get("hx-target") == "main"
+        and headers.get("hx-history-restore-request") != "true"
+    )
+
+
 def render(
     request: Request,
     template: str,
@@ -79,7 +91,7 @@ def render(
     address: str | None = None,
     **context: Any,
 ) -> HTMLResponse:
-    """A page, or to htmx only the block `fragment` of it. `context` names what the template needs.
+    """A page, or to htmx only the block `fragment` of it, or what is in its frame. `context`: what the template needs.
 
     `address`: what the browser's address bar shall say after a fragment, without the form's empty fields.
     """
@@ -89,14 +101,15 @@ def render(
         "is_made_fleet": getattr(request.state, "is_made_fleet", False),
         "unattested_fleet": getattr(request.state, "unattested", None),
         "rendered_at": _now(),
+        "only_main": wants_main(request),
         **context,
     }
-    if fragment is not None and wants_fragment(request):
+    if fragment is not None and wants_fragment(request) and not wants_main(request):
         body = render_block(environment(), template, fragment, values)
     else:
         body = environment().get_template(template).render(values)
-    headers = {"Vary": "HX-Request"}
-    if address is not None and wants_fragment(request):
+    headers = {"Vary": "HX-Request, HX-Target"}
+    if address is not None and (wants_fragment(request) or wants_main(request)):
         headers["HX-Push-Url"] = address
     return HTMLResponse(body, status_code=status, headers=headers)
 

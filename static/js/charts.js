@@ -120,14 +120,17 @@
 
   // The library is large: it comes when the page is there to be read, and only if there is something to draw.
   const source = document.currentScript.dataset.library;
-  addEventListener("load", () => {
-    if (!document.querySelector("[data-chart]")) return;
+  let isAskedFor = false;
+  function fetchLibrary() {
+    if (isAskedFor || !document.querySelector("[data-chart]")) return;
+    isAskedFor = true;
     const library = document.createElement("script");
     library.src = source;
     // Drawn in a task of its own: a click between the two need not wait for both.
     library.addEventListener("load", () => setTimeout(() => find(document)));
     document.head.append(library);
-  });
-  document.addEventListener("htmx:afterSettle", () => window.echarts && find(document));
+  }
+  addEventListener("load", fetchLibrary);
+  document.addEventListener("htmx:afterSettle", () => (window.echarts ? find(document) : fetchLibrary()));
   document.addEventListener("wayleave:theme", drawAll);
 })();

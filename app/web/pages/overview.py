@@ -15,6 +15,7 @@ from agent.catalogue import load as load_catalogue
 from app.accounts.roles import Permission
 from app.db.session import SessionDep
 from app.fleet.attestation import count_unattested
+from app.fleet.installs import read_installs
 from app.fleet.queries import (
     GroupCount,
     HeatMap,
@@ -41,6 +42,7 @@ MAX_PATTERNS = 15
 
 TREND_DAYS = (30, 90)
 MAX_SHIFTS = 8
+MOST_SHIFTS = 100
 
 # The commands that say most about whether uv is usable, in the order in which the first sentence prefers them.
 TELLING = ("sync-build", "uvx", "sync-wheels", "run-script", "run-entrypoint", "python-install")
@@ -110,6 +112,8 @@ def show_overview(
         trend_days=TREND_DAYS,
         shifts=read_shown_shifts(session, overview, until),
         max_shifts=MAX_SHIFTS,
+        most_shifts=MOST_SHIFTS,
+        installs=read_installs(session, None if overview.group is None else overview.group.id),
         absence=read_absence(session, None if overview.group is None else overview.group.id),
         apart=apart_of(overview),
         unattested=count_unattested(session, None if overview.group is None else overview.group.id),

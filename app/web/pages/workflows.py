@@ -30,6 +30,12 @@ router = APIRouter(include_in_schema=False)
 api_router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
 MAX_COLUMNS = 8
+WORKS = {
+    "told": "could be tried",
+    "for-all": "work for everybody",
+    "for-some": "work for some",
+    "for-nobody": "work for nobody",
+}
 VERDICT_WORDS: dict[str, str] = {
     "works": "works",
     "partly": "in part",
@@ -98,6 +104,7 @@ def show_workflows(
     session: SessionDep,
     group: Annotated[str, Query(pattern=r"^\d{0,9}$")] = "",
     pattern: Annotated[list[str], Query(max_length=80)] = [],  # noqa: B006 - FastAPI copies it
+    works: Annotated[str, Query(pattern="^(|told|for-all|for-some|for-nobody)$")] = "",
 ) -> Response:
     matrix = read_workflow_matrix(session, int(group) if group else None)
     catalogue = load_catalogue()
@@ -108,9 +115,13 @@ def show_workflows(
         request,
         "workflows/page.html",
         matrix=matrix,
+        works=works,
+        works_words=WORKS,
+        lines=[line for line in matrix.lines if not works or _fits(line.total, works)],
         worst=worst_of(matrix),
         all_groups=[one for one in list_groups(session) if _size(one)],
         columns=columns,
+        shown_as=matrix.group or next((one for one in matrix.groups if one.is_trial), None),
         shown_groups=[matrix.groups[index] for index in columns],
         workflows={one.id: one for one in catalogue.workflows},
         patterns=known,
@@ -177,6 +188,14 @@ def get_workflows_after(
         )
         for change in simulate_workflows(session, set(pattern), group)
     ]
+
+
+def _fits(cell: WorkflowCell, works: str) -> bool:
+    """Whether a command is among those that `works` asks for: of those that somebody could try."""
+    if not cell.base:
+        return False
+    kind = "for-nobody" if not cell.can_run else "for-some" if cell.blocked else "for-all"
+    return works in ("told", kind)
 
 
 def worst_of(matrix: WorkflowMatrix) -> WorkflowLine | None:

@@ -59,7 +59,7 @@ def test_the_heat_map_has_each_groups_own_share(viewer: TestClient) -> None:
 
 def test_one_group_alone(viewer: TestClient) -> None:
     page = viewer.get("/").text
-    link = re.search(r'href="(/\?group=\d+)">Finance', page)
+    link = re.search(r'href="(/\?group=\d+)"[^>]*>Finance', page)
     assert link is not None
     text = words(viewer.get(link[1]).text)
     assert "group Finance and Controlling" in text
@@ -106,7 +106,7 @@ def test_a_filter_shows_as_chips_that_take_it_away(viewer: TestClient) -> None:
 def test_htmx_gets_the_results_alone(viewer: TestClient) -> None:
     for path in ("/hosts", "/patterns"):
         fragment = viewer.get(path, headers={"HX-Request": "true"})
-        assert fragment.text.strip().startswith('<div id="results">')
+        assert fragment.text.strip().startswith('<div id="results"')
         assert "<html" not in fragment.text
 
 
@@ -162,8 +162,8 @@ def test_every_pattern_of_the_catalogue_has_a_page(viewer: TestClient) -> None:
 def test_versions_are_counted_and_compared_with_the_newest(viewer: TestClient) -> None:
     text = words(viewer.get("/versions").text)
     assert "3 versions of uv are in use; 38 % of 24 users are behind" in text
-    assert re.search(r"0\.12\.9 not signed .{0,200}?20 % 5", text)
-    assert re.search(r"0\.13\.8 signed .{0,200}?60 % 15", text)
+    assert re.search(r"0\.12\.9 released unsigned .{0,200}?20 % 5", text)
+    assert re.search(r"0\.13\.8 released signed .{0,200}?60 % 15", text)
 
 
 def test_a_review_says_what_the_rules_would_change(viewer: TestClient, signed_in: Callable[[str], TestClient]) -> None:

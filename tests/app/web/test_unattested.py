@@ -39,7 +39,7 @@ def test_each_page_that_shows_their_facts_marks_them(person: TestClient, engine:
     for path in ("/", "/patterns/venv-python"):
         text = person.get(path).text
         assert NOTE in text, path
-        assert "1 host is <em>unattested</em>" in text
+        assert "1 host</a> is <em>unattested</em>" in text
     told = {host["name"]: host["attested"] for host in person.get("/api/v1/hosts").json()["hosts"]}
     assert told == {"PC-ATTESTED": True, "PC-TRIAL": False}
 
