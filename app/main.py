@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from agent.contract.messages import REPORTS_PATH
 from app.accounts.sealing import Sealer
 from app.audit.forward import Destinations
-from app.db.engine import WRITES, open_engine
+from app.db.engine import open_engine
 from app.db.session import session_scope
 from app.errors import AppError, BusyError, InvalidError
 from app.fleet.groups import make_standard_groups
@@ -36,6 +36,7 @@ from app.jobs.work import Keeping
 from app.notices.mail import MailWay
 from app.notices.send import Told
 from app.notices.watch import Thresholds
+from app.readiness import find_faults
 from app.settings import Settings
 from app.web.errors import answer_busy
 from app.web.install import install as install_pages
@@ -61,8 +62,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The application. Its tables must be there (`wayleave db upgrade`) when it starts, not when it is made."""
     settings = settings or Settings()
     engine = open_engine(settings)
-    # The report writer, the two of the clock and imports each hold one connection of their own, whatever pages do.
-    own_engine = open_engine(settings, pool_size=4)
+    # The report writer, the two of the clock and imports each hold one connection of their own, whatever pages do. The
+    # writer's is in no pool with others: once it is lost, the next one is new.
+    writer_engine = open_engine(settings, pool_size=1)
+    own_engine = open_engine(settings, pool_size=3)
     # So does long work: a piece reads with one, and tells with another how far it is; one more beats for all.
     work_engine = open_engine(settings, pool_size=2 * AT_ONCE + 1)
     keys = load_keys(settings)
@@ -72,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         linux_group = await run_in_threadpool(_standard_groups, engine)
         writer = Writer(
-            own_engine,
+            writer_engine,
             linux_group=linux_group,
             limits=Limits(
                 new_sets=settings.new_sets_per_day,
@@ -84,6 +87,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             by_bucket=settings.commit_by_bucket,
             queue_reports=settings.queue_reports,
             queue_age_s=settings.queue_age_s,
+            answer_s=settings.answer_s,
         )
         clock = Clock(own_engine, _keeping(settings))
         writer.start(asyncio.get_running_loop())
@@ -91,6 +95,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         uploads = UploadReader(own_engine, settings)
         uploads.start()
         ingest.writer = writer
+        app.state.writer, app.state.clock = writer, clock
         # What was imported stays for good: the collector needn't walk it again and again.
         gc.collect()
         gc.freeze()
@@ -103,6 +108,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await run_in_threadpool(app.state.workers.stop)
             work_engine.dispose()
             own_engine.dispose()
+            writer_engine.dispose()
             engine.dispose()
 
     app = Server(
@@ -116,6 +122,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.reports = ReportEndpoint(ingest)
     app.state.settings = settings
     app.state.engine = engine
+    app.state.writer = app.state.clock = None
     app.state.workers = Workers(work_engine)
     app.state.sealer = Sealer(keys.sealing_key())
     app.state.sign_on = find_provider(settings)
@@ -182,12 +189,11 @@ def _healthz() -> PlainTextResponse:
 
 
 def _readyz(request: Request) -> Response:
-    """The database answers."""
-    try:
-        with request.app.state.engine.connect().execution_options(**{WRITES: False}) as connection:
-            connection.execute(text("SELECT 1"))
-    except SQLAlchemyError:
-        return PlainTextResponse("the database does not answer\n", status_code=503, headers={"Retry-After": "5"})
+    """The database answers and has our tables, and the threads are there that write reports and work by the clock."""
+    state = request.app.state
+    faults = find_faults(state.engine, state.writer, state.clock)
+    if faults:
+        return PlainTextResponse("\n".join([*faults, ""]), status_code=503, headers={"Retry-After": "5"})
     return PlainTextResponse("ready\n")
 
 

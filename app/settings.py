@@ -10,6 +10,8 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PACKAGE = Path(__file__).parent
+SUPERVISOR = "WAYLEAVE_SUPERVISOR"
+"""The environment variable that tells the processes of `--workers` who started them."""
 
 
 def bundled(name: str) -> Path:
@@ -104,6 +106,9 @@ class Settings(BaseSettings):
     offer_after_days: Annotated[int, Field(ge=7, le=365)] = 90
     """Rules that nothing used for so long, or whose uv release no host has had, are offered for removal."""
 
+    rules_approved_only: bool = False
+    """Whether rules leave only from approved rule sets: then nobody takes any at /export or by `wayleave export`."""
+
     blocked_page: bool = True
     """Whether anybody may have uv's output read at /blocked, without signing in."""
 
@@ -135,6 +140,10 @@ class Settings(BaseSettings):
     """Reports waiting for the writer before further ones are answered 503."""
     queue_age_s: Annotated[float, Field(gt=0)] = 10.0
     """A report that waited this long for the writer is answered 503."""
+    answer_s: Annotated[float, Field(gt=0, le=25)] = 20.0
+    """A report whose commit takes longer is answered 503, before agents give up; a connection that hangs is cut."""
+    connections: Annotated[int, Field(ge=10)] = 2000
+    """Connections open at once, per process; who comes beyond is answered 503 and comes back."""
     reports_in_flight: Annotated[int, Field(ge=1)] = 2000
     """Reports being received or written at once, per process."""
     requests_in_flight: Annotated[int, Field(ge=1, le=200)] = 20

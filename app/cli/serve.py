@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +20,7 @@ from app.fleet.tables import Host
 from app.ingest.connections import BoundedProtocol
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.keys import load_keys
-from app.settings import Settings
+from app.settings import SUPERVISOR, Settings
 
 FIRST_SECRET_USES = 25
 FIRST_SECRET_DAYS = 7
@@ -46,10 +47,12 @@ def command(host: str | None, port: int | None, workers: int) -> None:
     with opened_database(settings) as engine:
         load_keys(settings)
         greet(engine, settings)
+    _allow_files()
     # The worker processes read their settings from the environment.
     os.environ["WAYLEAVE_HOST"], os.environ["WAYLEAVE_PORT"] = settings.host, str(port)
+    os.environ[SUPERVISOR] = str(os.getpid())
     config = uvicorn.Config(
-        "app.main:create_app",
+        "app.supervised:create_supervised_app" if workers > 1 else "app.main:create_app",
         factory=True,
         workers=workers,
         http=BoundedProtocol,
@@ -59,6 +62,8 @@ def command(host: str | None, port: int | None, workers: int) -> None:
         log_level="warning",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
+        # A process that has much to do answers late, and is not stuck.
+        timeout_worker_healthcheck=60,
         backlog=2048,
         host=settings.host,
         port=port,
@@ -114,6 +119,12 @@ def greet(engine: Engine, settings: Settings) -> None:
             )
             click.echo(f"Connect an agent (up to {FIRST_SECRET_USES} hosts within {FIRST_SECRET_DAYS} days):")
             click.echo(f"  wayleave-agent enrol --server {settings.public_url} --secret {secret}")
+
+
+def _allow_files() -> None:
+    """As many open files as this process may have: each connection is one."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _listen(settings: Settings) -> socket.socket:

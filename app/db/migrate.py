@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from functools import cache
+
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -49,6 +52,33 @@ def is_current(engine: Engine) -> bool:
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with engine.connect().execution_options(**{WRITES: False}) as connection:
         return MigrationContext.configure(connection).get_current_revision() == head
+
+
+class Schema(Enum):
+    """How the database's tables stand to this release."""
+
+    CURRENT = "current"
+    OLDER = "older"
+    NEWER = "newer"
+    """Of a later release: its servers may start while ours still run."""
+    NONE = "none"
+
+
+def judge_schema(connection: Connection) -> Schema:
+    """Whether the database's newest revision is ours."""
+    revision = MigrationContext.configure(connection).get_current_revision()
+    if revision is None:
+        return Schema.NONE
+    revisions = _revisions()
+    if revision == revisions[0]:
+        return Schema.CURRENT
+    return Schema.OLDER if revision in revisions else Schema.NEWER
+
+
+@cache
+def _revisions() -> tuple[str, ...]:
+    """Of this release, the newest first."""
+    return tuple(one.revision for one in ScriptDirectory.from_config(alembic_config()).walk_revisions())
 
 
 def schema_drift(connection: Connection, metadata: MetaData) -> list[object]:

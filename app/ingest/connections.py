@@ -1,13 +1,15 @@
 """HTTP connections that end: how long a request may take to arrive, how large its head may be, how long answers wait.
 
 uvicorn bounds none of these with httptools: a head of a gigabyte would be read to its end, and a client that sends a
-byte a minute would hold its connection for ever.
+byte a minute would hold its connection for ever. Nor are there more connections at once than are wanted: who comes
+beyond is answered 503 before anything is read of what it sends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 from functools import cache
 from http import HTTPStatus
 
@@ -21,11 +23,23 @@ SLOWEST_BYTES_S = 4096
 """A request may take a second longer for each of these: what is large may come slowly, what trickles may not."""
 UNREAD_ANSWER_S = 60.0
 LOOK_AGAIN_S = 1.0
+RETRY_S = (2, 30)
+"""Who is sent away comes back after so many seconds, spread so that not all come together."""
+UNANSWERED_BEYOND = 1.5
+"""Beyond so many times the wanted connections nobody is even answered: those that say nothing would fill the memory."""
+TRANSPORT = "wayleave.transport"
+"""In a request's scope: its connection, by which one sees that it has ended."""
+_ASKED_BY_WATCHERS = (b"GET /healthz ", b"GET /readyz ")
 
 
 @cache
 def _timeout_s() -> float:
     return Settings().request_timeout_s
+
+
+@cache
+def _most_connections() -> int:
+    return Settings().connections
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -36,12 +50,19 @@ class BoundedProtocol(HttpToolsProtocol):
     _unread_since_s: float | None = None
     _watch: asyncio.TimerHandle | None = None
     _is_in_head = False
+    _is_too_many = False
     # What came since the last whole head, piece of a body or whole request: heads, trailers, blank lines.
     _empty_bytes = 0
     _arrived_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        beyond = len(self.connections) - _most_connections()
+        if beyond > 0:
+            self._is_too_many = True
+            if beyond > _most_connections() * (UNANSWERED_BEYOND - 1):
+                transport.abort()
+                return
         # Who connects has something to say.
         self._since_s = self.loop.time()
         self._watch = self.loop.call_later(_timeout_s(), self._look)
@@ -53,6 +74,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_too_many:
+            self._is_too_many = False
+            if not data.startswith(_ASKED_BY_WATCHERS):
+                self._turn_away()
+                return
         size = len(data)
         self._empty_bytes += size
         self._arrived_bytes += size
@@ -71,6 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
+        self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]
         # Only where much has come at once can the head be too large, and is it worth measuring.
         if self._empty_bytes > MAX_HEAD_BYTES and self._measure_head() > MAX_HEAD_BYTES:
             served, self.app = self.app, _answer_431
@@ -117,6 +144,11 @@ class BoundedProtocol(HttpToolsProtocol):
                 return
         self._watch = self.loop.call_later(max(left_s, LOOK_AGAIN_S), self._look)
 
+    def _turn_away(self) -> None:
+        """Answers 503 and ends the connection."""
+        self.transport.write(_TOO_MANY % random.randint(*RETRY_S))  # noqa: S311 - not a secret
+        self.transport.close()
+
     def _refuse(self, status: int) -> None:
         """Ends the connection, and says why where a request is unanswered."""
         begun = self._is_in_head or (self.cycle is not None and self.cycle.more_body)
@@ -127,6 +159,13 @@ class BoundedProtocol(HttpToolsProtocol):
             phrase = HTTPStatus(status).phrase.encode()
             self.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (status, phrase, lines, body))
         self.transport.close()
+
+
+_TOO_MANY_BODY = b'{"error": "busy", "message": "Too many connections at once.", "field": null}'
+_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"retry-after: %%d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_MANY_BODY), _TOO_MANY_BODY)
+)
 
 
 def _refusal(status: int) -> tuple[list[tuple[bytes, bytes]], bytes]:

@@ -23,6 +23,7 @@ from app.db.session import session_scope
 from app.errors import AppError, BusyError, MalformedError, TooLargeError
 from app.fleet.record import Outcome
 from app.ingest.catalogue import SIGNATURE_HEADER, SignedCatalogue
+from app.ingest.connections import TRANSPORT
 from app.ingest.decode import decode_report, inflate, parse_token
 from app.ingest.enrolment import decode_enrolment, enrol
 from app.ingest.keys import ServerKeys
@@ -141,7 +142,7 @@ class ReportEndpoint:
         )
         if ingest.writer is None:
             raise BusyError("The server is starting.", retry_after_s=ingest.retry_after_s())
-        return report.report_id.encode(), await ingest.writer.submit(report)
+        return report.report_id.encode(), await ingest.writer.submit(report, scope.get(TRANSPORT))
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:

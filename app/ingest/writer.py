@@ -1,18 +1,22 @@
 """The one thread of a process that writes reports: commits what has gathered, then answers all members at once.
 
 A data error of one report must not cost the others theirs: the group is cut in halves until it is alone. When the
-database is away, locked or full, the whole group is told to come back.
+database is away, locked or full, the whole group is told to come back. When it says nothing at all, members are told
+so in time, and the connection is cut.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import threading
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
 
+import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +31,10 @@ log = logging.getLogger("wayleave.ingest")
 STOPS_EVERY_S = 5.0
 """How often the writer looks where probing is stopped."""
 
+LOCK_TIMEOUT_MS = 8_000
+IDLE_TIMEOUT_MS = 60_000
+"""A writer never idles within a transaction: one that does was cut off, and holds locks that others wait for."""
+
 UNWRITABLE = Outcome(
     status=422, error="invalid", message="The database refuses a value of this report.", field="bodies"
 )
@@ -37,6 +45,12 @@ class _Member:
     report: Incoming
     future: asyncio.Future[Outcome]
     queued_at_s: float
+    transport: asyncio.BaseTransport | None
+
+    @property
+    def has_left(self) -> bool:
+        """It was told to come back already, or its connection has ended."""
+        return self.future.cancelled() or (self.transport is not None and self.transport.is_closing())
 
 
 class Writer:
@@ -53,6 +67,7 @@ class Writer:
         by_bucket: bool = False,
         queue_reports: int,
         queue_age_s: float,
+        answer_s: float = 20.0,
     ) -> None:
         self._engine = engine
         self._linux_group = linux_group
@@ -62,6 +77,7 @@ class Writer:
         self._by_bucket = by_bucket
         self._queue_reports = queue_reports
         self._queue_age_s = queue_age_s
+        self._answer_s = answer_s
         self._queue: deque[_Member] = deque()
         self._wake = threading.Event()
         self._full = threading.Event()
@@ -70,6 +86,8 @@ class Writer:
         self._stopped: frozenset[int] = frozenset()
         self._look_at_s = time.monotonic()
         self._connection: Connection | None = None
+        self._line: socket.socket | None = None
+        self._group_since_s: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._run, name="report-writer", daemon=True)
 
@@ -85,19 +103,48 @@ class Writer:
         self._full.set()
         self._thread.join()
 
-    async def submit(self, report: Incoming) -> Outcome:
-        """What became of the report, after it was committed."""
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def is_stuck(self) -> bool:
+        """The group at hand takes longer than any of its members waits."""
+        since_s = self._group_since_s
+        return since_s is not None and time.monotonic() - since_s > self._answer_s
+
+    async def submit(self, report: Incoming, transport: asyncio.BaseTransport | None = None) -> Outcome:
+        """What became of the report, after it was committed. `transport`: its connection; once it ends, nobody waits.
+
+        Told to come back, it may have been committed all the same: then it is a replay.
+        """
         if self._stopping or len(self._queue) >= self._queue_reports:
             return TRY_AGAIN
         assert self._loop is not None  # noqa: S101 - the writer is started before it is given reports
         future: asyncio.Future[Outcome] = self._loop.create_future()
-        self._queue.append(_Member(report, future, time.monotonic()))
+        self._queue.append(_Member(report, future, time.monotonic(), transport))
         waiting = len(self._queue)
         if waiting == 1:
             self._wake.set()
         elif waiting >= self._group_reports:
             self._full.set()
-        return await future
+        try:
+            async with asyncio.timeout(self._answer_s):
+                return await future
+        except TimeoutError:
+            self._cut()
+            return TRY_AGAIN
+
+    def _cut(self) -> None:
+        """Ends the connection over which the database has said nothing for so long; the writer then makes a new one."""
+        since_s, line = self._group_since_s, self._line
+        if line is None or since_s is None or time.monotonic() - since_s < self._answer_s / 2:
+            return
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return
+        log.error("the database has not answered for %.0f s: the connection was cut", time.monotonic() - since_s)
 
     def _run(self) -> None:
         while True:
@@ -114,7 +161,9 @@ class Writer:
             self._full.clear()
             group = self._take_group()
             for part in self._parts(group):
+                self._group_since_s = time.monotonic()
                 self._answer(part, self._write(part))
+            self._group_since_s = None
         self._disconnect()
 
     def _take_group(self) -> list[_Member]:
@@ -124,7 +173,7 @@ class Writer:
         oldest_s = time.monotonic() - self._queue_age_s
         while self._queue and len(group) < self._group_reports:
             member = self._queue.popleft()
-            if member.future.cancelled():
+            if member.has_left:
                 continue
             (expired if member.queued_at_s < oldest_s else group).append(member)
         if expired:
@@ -161,7 +210,8 @@ class Writer:
 
     def _record(self, reports: list[Incoming]) -> list[Outcome]:
         if self._connection is None:
-            self._connection = self._engine.connect()
+            self._connect()
+        assert self._connection is not None  # noqa: S101 - for the type checker
         if time.monotonic() >= self._look_at_s:
             with self._connection.begin():
                 self._stopped = read_stopped(self._connection)
@@ -177,8 +227,24 @@ class Writer:
             bucket=bucket_of(reports[0].host_id) if self._by_bucket else None,
         )
 
+    def _connect(self) -> None:
+        self._connection = self._engine.connect()
+        if self._connection.dialect.name != "postgresql":
+            return
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)  # noqa: S101 - for the type checker
+        # A descriptor of our own for the same connection: it can't have become another's when it is cut.
+        self._line = socket.socket(fileno=os.dup(driver.fileno()))
+        with self._connection.begin():
+            self._connection.exec_driver_sql(
+                f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}"
+            )
+
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
         # What the cache learnt in a transaction that was lost may not be there.
         self._sets = SetCache()
         if connection is None:

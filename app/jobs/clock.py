@@ -54,6 +54,11 @@ class Clock:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Both threads are there."""
+        return all(thread.is_alive() for thread in self._threads)
+
     def stop(self) -> None:
         """Work that goes slice by slice ends after the one at hand."""
         self._stop.set()

@@ -1,10 +1,14 @@
-"""A TCP proxy before PostgreSQL that cuts connections around COMMIT, where nobody can know whether it happened."""
+"""A TCP proxy before PostgreSQL that cuts connections around COMMIT, where nobody can know whether it happened.
+
+It can also swallow everything, as a network does that has lost its way: no end of the connection, and no answer.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections import Counter
+from contextlib import suppress
 
 COMMIT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 
@@ -19,6 +23,8 @@ class CuttingProxy:
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
         self.is_cutting = False
+        self.is_swallowing = False
+        self.swallowed = 0
         self.cuts: Counter[str] = Counter()
 
     async def start(self, port: int = 0) -> int:
@@ -34,6 +40,13 @@ class CuttingProxy:
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.is_swallowing:
+            self.swallowed += 1
+            self._lines.add(writer)
+            with suppress(OSError):
+                await reader.read()
+            writer.transport.abort()
+            return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
@@ -44,6 +57,9 @@ class CuttingProxy:
         answers = asyncio.create_task(self._answers(far_reader, writer, swallow))
         try:
             while data := await reader.read(65_536):
+                if self.is_swallowing:
+                    self.swallowed += 1
+                    continue
                 ends_in_commit = data.endswith(COMMIT)
                 if self.is_cutting and ends_in_commit and self._chance.random() < self._share:
                     if self._chance.random() < 0.5:

@@ -54,8 +54,9 @@ def chosen_seed() -> int:
 class Served:
     """The server as a process of its own, always on the same port."""
 
-    def __init__(self, settings: Settings, **environment: str) -> None:
+    def __init__(self, settings: Settings, *, workers: int = 1, **environment: str) -> None:
         self.port = free_port()
+        self.workers = workers
         self.environment = {
             **os.environ,
             "WAYLEAVE_DATA_DIR": str(settings.data_dir),
@@ -72,7 +73,7 @@ class Served:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli.main", "serve", "--port", str(self.port)],
+            [sys.executable, "-m", "app.cli.main", "serve", "--port", str(self.port), "--workers", str(self.workers)],
             env=self.environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -91,6 +92,35 @@ class Served:
         assert self.process is not None
         self.process.kill()
         self.process.wait(30)
+
+    def kill_one(self, chance: random.Random) -> str:
+        """kill -9 of the supervisor (the others then end by themselves) or of one of its processes; which it was."""
+        assert self.process is not None
+        workers = self._processes()
+        if chance.random() < 0.3 or not workers:
+            self.process.kill()
+            self.process.wait(30)
+            until_s = time.monotonic() + 30
+            while any(_is_alive(one) for one in workers):
+                assert time.monotonic() < until_s, "processes outlive their supervisor"
+                time.sleep(0.05)
+            return "supervisor"
+        _kill(chance.choice(workers))
+        return "worker"
+
+    def wait_for_workers(self, seconds: float = 30) -> None:
+        """Until as many processes serve as were asked for."""
+        until_s = time.monotonic() + seconds
+        while len(self._processes()) < self.workers:
+            assert time.monotonic() < until_s, "a process that was killed is not replaced"
+            time.sleep(0.05)
+
+    def _processes(self) -> list[int]:
+        assert self.process is not None
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False
+        ).stdout.split()
+        return [int(one) for one in found if b"spawn_main" in _command_line(int(one)) and _is_alive(int(one))]
 
     def memory_bytes(self) -> int:
         """The process's memory that is in RAM."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +67,45 @@ def test_what_was_acknowledged_survives_kill_9(settings: Settings) -> None:
     assert fleet.tally.lost > 0, "no connection was cut: nothing was tested"
     assert_ledger_is_kept(engine, fleet)
     engine.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.postgresql
+def test_two_processes_and_their_supervisor_survive_kill_9(tmp_path: Path) -> None:
+    """A process that is killed is replaced; when the supervisor is, the others end, and the next one can listen."""
+    chance = random.Random(chosen_seed())
+    with made_cluster() as cluster:
+        cluster.start()
+        settings = Settings(data_dir=tmp_path, database_url=cluster.url)
+        secret = prepared(settings)
+        server = Served(settings, workers=2)
+        server.start()
+        fleet = Fleet(server.url, most_wait_s=0.5)
+        killed: Counter[str] = Counter()
+
+        async def kill_often() -> None:
+            for number in range(max(KILLS // 2, 6)):
+                await asyncio.to_thread(server.wait_for_workers)
+                await asyncio.sleep(chance.uniform(0.3, 1.5))
+                what = await asyncio.to_thread(server.kill_one, chance if number else random.Random(3))
+                killed[what] += 1
+                if what == "supervisor":
+                    await asyncio.to_thread(server.start)
+            await asyncio.to_thread(server.wait_for_workers)
+            await asyncio.sleep(1)
+
+        async def run() -> None:
+            await fleet.enrol(secret, STATIONS, connections=8)
+            await report_while(fleet, chance, kill_often)
+            fleet.close()
+
+        try:
+            asyncio.run(run())
+        finally:
+            server.kill()
+        print(f"killed: {dict(killed)}, {fleet.tally.acknowledged} acknowledged, {fleet.tally.lost} connections lost")
+        assert killed["supervisor"] > 0
+        assert killed["worker"] > 0
+        engine = open_engine(settings)
+        assert_ledger_is_kept(engine, fleet)
+        engine.dispose()

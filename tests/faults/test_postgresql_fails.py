@@ -108,3 +108,56 @@ def test_a_commit_whose_answer_is_lost_counts_once(cluster: Cluster, tmp_path: P
     engine = open_engine(direct)
     assert_ledger_is_kept(engine, fleet)
     engine.dispose()
+
+
+def test_a_database_that_says_nothing_holds_nobody(cluster: Cluster, tmp_path: Path) -> None:
+    """Packets are lost: no connection ends, and no answer comes. All are told to come back before they give up."""
+    direct = Settings(data_dir=tmp_path, database_url=cluster.url)
+    secret = prepared(direct)
+    proxy = CuttingProxy(cluster.port, random.Random(1), share=0.0)
+    answer_s = 2.0
+
+    async def run() -> tuple[Fleet, list[float]]:
+        port = await proxy.start()
+        url = cluster.url.replace(str(cluster.port), str(port))
+        server = Served(Settings(data_dir=tmp_path, database_url=url), WAYLEAVE_ANSWER_S=str(answer_s))
+        await asyncio.to_thread(server.start)
+        waited_s: list[float] = []
+
+        async def harm(_chance: random.Random) -> None:
+            await asyncio.sleep(1)
+            proxy.is_swallowing = True
+            one = fleet.stations[-1]
+            for _ in range(3):
+                began_s = asyncio.get_running_loop().time()
+                answer = await fleet._ask(one.request(b"never-recorded-%d" % len(waited_s)))
+                assert answer.status == 503
+                waited_s.append(asyncio.get_running_loop().time() - began_s)
+            proxy.is_swallowing = False
+            await asyncio.sleep(1)
+
+        fleet = Fleet(server.url, most_wait_s=0.5)
+        try:
+            await fleet.enrol(secret, STATIONS + 1, connections=8)
+            # The last one speaks only while nobody answers.
+            *others, last = fleet.stations
+            fleet.stations = others
+            reporting = asyncio.create_task(report_while(fleet, random.Random(2), lambda: harm(random.Random(3))))
+            fleet.stations = [*others, last]
+            await reporting
+            fleet.stations = others
+            fleet.close()
+            return fleet, waited_s
+        finally:
+            await asyncio.to_thread(server.kill)
+            await proxy.stop()
+
+    fleet, waited_s = asyncio.run(run())
+    print(f"{fleet.tally.acknowledged} reports acknowledged, {proxy.swallowed} messages swallowed, waited {waited_s}")
+    assert proxy.swallowed > 0
+    assert max(waited_s) < answer_s + 2
+    assert fleet.tally.turned_away > 0, "nobody was told to come back: nothing was tested"
+    assert fleet.tally.lost == 0, "the server itself must stay"
+    engine = open_engine(direct)
+    assert_ledger_is_kept(engine, fleet)
+    engine.dispose()
