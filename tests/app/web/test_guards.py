@@ -14,7 +14,10 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.testclient import TestClient
 
 from app.accounts.roles import PERMISSIONS, Permission, Role
+from app.accounts.tokens import create_token
+from app.db.session import session_scope
 from app.web.guards import Guard
+from tests.app.web.permissions import ROUTES
 
 PUBLIC = {
     "/healthz",
@@ -32,6 +35,9 @@ PUBLIC = {
     "/api/v1/reports",
     "/api/v1/catalogue",
 }
+BASE_URL = "http://wayleave.example"
+ENDS_THE_WALK = {"/logout"}
+"""Whoever opens it is nobody from then on."""
 
 
 def walk(routes: list[BaseRoute]) -> Iterator[tuple[str, BaseRoute]]:
@@ -60,7 +66,20 @@ def test_every_route_is_guarded(app: FastAPI) -> None:
         first = next(iter(inspect.signature(route.endpoint).parameters))
         assert first in ("person", "caller"), f"{path}: the guard stands first, before a connection is taken"
         checked += 1
-    assert checked >= 4
+    assert checked >= 180
+
+
+def test_every_route_asks_for_the_permission_that_is_written_down(app: FastAPI) -> None:
+    asked = {
+        f"{method} {path}": guards_of(route.dependant)[0].permission
+        for path, route in walk(list(app.routes))
+        if isinstance(route, APIRoute) and path not in PUBLIC
+        for method in route.methods
+    }
+    written = {one: permission for permission, routes in ROUTES.items() for one in routes}
+    assert len(written) == sum(len(routes) for routes in ROUTES.values()), "a route stands under two permissions"
+    assert asked == written
+    assert len(asked) >= 190
 
 
 def test_nothing_public_has_gone(app: FastAPI) -> None:
@@ -84,17 +103,28 @@ def test_every_page_leads_anonymous_people_to_the_login(app: FastAPI, anonymous:
 def test_a_role_opens_what_its_permissions_say_and_nothing_else(
     app: FastAPI, signed_in: Callable[[str], TestClient], role: Role
 ) -> None:
+    """Every path by every method, as a person and, of the API, as a program. Who may not is refused before anything
+    else is looked at; who may gets past the guard, whatever becomes of a number that is none and an empty form."""
     client = signed_in(role)
-    for path, route in walk(list(app.routes)):
-        if path in PUBLIC or not isinstance(route, APIRoute) or "GET" not in route.methods or path.startswith("/api/"):
-            continue
-        (guard,) = guards_of(route.dependant)
-        answer = client.get(path)
-        if guard.permission in PERMISSIONS[role]:
-            assert answer.status_code != 403, (path, role)
-        else:
-            assert answer.status_code == 403, (path, role)
-            assert "Your role" in answer.text
+    with session_scope(app.state.engine) as session:
+        token = create_token(session, role, "walk", None)
+    program = TestClient(app, base_url=BASE_URL, headers={"Authorization": f"Bearer {token}"}, follow_redirects=False)
+    checked = 0
+    for permission, routes in ROUTES.items():
+        for one in routes:
+            method, _, path = one.partition(" ")
+            if path in ENDS_THE_WALK:
+                continue
+            is_api = path.startswith("/api/")
+            for asking in (client, program) if is_api else (client,):
+                answer = asking.request(method, path)
+                if permission in PERMISSIONS[role]:
+                    assert answer.status_code not in (401, 403), (one, role)
+                else:
+                    assert answer.status_code == 403, (one, role)
+                    assert ("role" if is_api else "Your role") in answer.text
+            checked += 1
+    assert checked >= 190
 
 
 def test_each_role_includes_the_one_before() -> None:
