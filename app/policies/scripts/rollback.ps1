@@ -112,7 +112,9 @@ else {
         if ($RuleIds -contains $rule.GetAttribute('Id').ToLowerInvariant()) {
             $collection = $rule.ParentNode
             $null = $collection.RemoveChild($rule)
-            if (-not $IsSeparate -and $collection.SelectNodes('*[@Id]').Count -eq 0) {
+            # An object of its own sets no mode, and may be emptied: others hold the rules that keep the rest closed.
+            $mayBeEmpty = $IsSeparate -and (Get-Mode -Collection $collection) -eq 'NotConfigured'
+            if ($collection.SelectNodes('*[@Id]').Count -eq 0 -and -not $mayBeEmpty) {
                 throw "Without these rules $($collection.GetAttribute('Type')) would have none, and everything of that kind would run; nothing was changed."
             }
         }

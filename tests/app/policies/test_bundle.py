@@ -12,21 +12,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import tree_sitter
-import tree_sitter_powershell
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from lxml import etree
 
 from app.applocker.model import Mode
 from app.applocker.read import parse_policy
-from app.applocker.write import render_policy
 from app.cli.export import command
 from app.errors import InvalidError
 from app.policies.bundle import Bundle, Delivery, build_bundle
 from app.policies.export import Export, plan_export
 from app.policies.target_scripts import policy_state
+from tests.app.policies.powershell_source import errors_in
 
 
 def files_of(bundle: Bundle) -> dict[str, bytes]:
@@ -112,20 +109,6 @@ def test_nothing_to_deliver_is_refused(developers: str, whole: Export) -> None:
         build_bundle(whole, "post")
 
 
-def errors_in(script: bytes) -> list[str]:
-    parser = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language()))
-    found: list[str] = []
-
-    def visit(node: tree_sitter.Node) -> None:
-        if node.type == "ERROR" or node.is_missing:
-            found.append(f"line {node.start_point[0] + 1}")
-        for child in node.children:
-            visit(child)
-
-    visit(parser.parse(script).root_node)
-    return found
-
-
 @pytest.mark.parametrize("delivery", [Delivery.SAME_GPO, Delivery.SEPARATE_GPO, Delivery.LOCAL])
 def test_scripts_parse_and_know_what_they_apply(alone: Export, whole: Export, delivery: Delivery) -> None:
     assert errors_in(b"if ($x {\n}\n"), "the parser must see an error where there is one"
@@ -152,62 +135,6 @@ def test_apply_refuses_another_target_than_the_one_that_was_simulated(
     separate = files_of(build_bundle(whole, Delivery.SEPARATE_GPO))["apply.ps1"].decode()
     assert "$ExpectedStates = @(\r\n\r\n)" in separate
     assert "$IsSeparate = 'yes' -eq 'yes'" in separate
-
-
-def state_as_the_script_computes_it(xml: str) -> str:
-    """Get-PolicyState of common.ps1, step by step, over the XML itself."""
-    lines = []
-    for collection in etree.fromstring(xml.encode()).xpath("/AppLockerPolicy/RuleCollection[*[@Id]]"):
-        kind = collection.get("Type")
-        lines.append(f"collection|{kind}|{collection.get('EnforcementMode') or 'NotConfigured'}")
-        for rule in collection.xpath("*[@Id]"):
-            number = rule.get("Id").lower()
-            lines.append(f"rule|{kind}|{number}|{rule.get('Action')}|{rule.get('UserOrGroupSid')}")
-            for place in ("Conditions", "Exceptions"):
-                for node in rule.xpath(f"{place}/FilePathCondition"):
-                    lines.append(f"{place}|{number}|path|{node.get('Path')}")
-                for node in rule.xpath(f"{place}/FilePublisherCondition"):
-                    names = "|".join(node.get(name) for name in ("PublisherName", "ProductName", "BinaryName"))
-                    versions = node.find("BinaryVersionRange")
-                    low_high = f"{versions.get('LowSection')}|{versions.get('HighSection')}"
-                    lines.append(f"{place}|{number}|publisher|{names}|{low_high}")
-                for node in rule.xpath(f"{place}/FileHashCondition/FileHash"):
-                    lines.append(f"{place}|{number}|hash|{node.get('Type')}|{node.get('Data').upper()}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-RICH = """<AppLockerPolicy Version="1"><RuleCollection Type="Exe">
-  <FilePublisherRule Id="AAAAAAAA-0000-4000-8000-000000000001" Name="n" Description="" UserOrGroupSid="S-1-1-0"
-                     Action="Allow">
-    <Conditions><FilePublisherCondition PublisherName="O=&quot;A, B&quot;, C=US" ProductName="*" BinaryName="Ä.EXE">
-      <BinaryVersionRange LowSection="1.0.0.0" HighSection="*" /></FilePublisherCondition></Conditions>
-    <Exceptions><FilePathCondition Path="%WINDIR%\\Temp\\*" /><FileHashCondition>
-      <FileHash Type="SHA256" Data="0xabcdef0000000000000000000000000000000000000000000000000000000000"
-                SourceFileName="x.exe" SourceFileLength="1" /></FileHashCondition></Exceptions>
-  </FilePublisherRule>
-  <FileHashRule Id="aaaaaaaa-0000-4000-8000-000000000002" Name="n" Description="d" UserOrGroupSid="S-1-1-0"
-                Action="Deny">
-    <Conditions><FileHashCondition>
-      <FileHash Type="SHA256" Data="0xABCDEF0000000000000000000000000000000000000000000000000000000001"
-                SourceFileName="x.exe" SourceFileLength="1" />
-      <FileHash Type="SHA256" Data="0xABCDEF0000000000000000000000000000000000000000000000000000000002"
-                SourceFileName="y.exe" SourceFileLength="1" /></FileHashCondition></Conditions>
-  </FileHashRule>
-</RuleCollection><RuleCollection Type="Msi" EnforcementMode="Enabled" /></AppLockerPolicy>"""
-
-
-def test_the_state_of_a_policy_is_what_it_does(base_policy: str) -> None:
-    for xml in (base_policy, RICH):
-        policy = parse_policy(xml)
-        state = policy_state(policy)
-        assert state == state_as_the_script_computes_it(xml.partition("?>")[2] if xml.startswith("<?") else xml)
-        assert state == policy_state(parse_policy(render_policy(policy)))
-        assert state == policy_state(parse_policy(xml.replace(' Name="', ' Name="Renamed ')))
-    enabled = parse_policy(base_policy.replace("AuditOnly", "Enabled"))
-    other_path = parse_policy(base_policy.replace("%WINDIR%", "%OSDRIVE%"))
-    fewer = parse_policy(re.sub(r"<FilePathRule Id=.921.*?</FilePathRule>", "", base_policy, flags=re.DOTALL))
-    states = {policy_state(policy) for policy in (parse_policy(base_policy), enabled, other_path, fewer)}
-    assert len(states) == 4
 
 
 def test_a_signed_manifest_can_be_checked_with_openssl(whole: Export, tmp_path: Path) -> None:

@@ -15,13 +15,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-import tree_sitter
-import tree_sitter_powershell
 
 from app.applocker.model import Policy
 from app.applocker.read import parse_policy
 from app.policies.bundle import Bundle, Delivery, build_bundle
 from app.policies.export import Export, plan_export
+from tests.app.policies.powershell_source import errors_in, functions_of
 from tests.windows.signing import make_signer
 
 PROGRAM_FILES, WINDOWS, SCRIPTS_IN_WINDOWS = (
@@ -72,15 +71,10 @@ def ids(policy: Policy) -> dict[str, list[str]]:
     return {one.type: [rule.id.lower() for rule in one.rules] for one in policy.collections}
 
 
-def errors_in(script: bytes) -> list[str]:
-    tree = tree_sitter.Parser(tree_sitter.Language(tree_sitter_powershell.language())).parse(script)
-    waiting, found = [tree.root_node], []
-    while waiting:
-        node = waiting.pop()
-        waiting += node.children
-        if node.type == "ERROR" or node.is_missing:
-            found.append(f"line {node.start_point[0] + 1}")
-    return found
+def test_these_are_the_functions_that_are_worked_out_here(whole: Export) -> None:
+    """Who changes one of them changes `refusals`, too, and pins the new text: no PowerShell runs here."""
+    found = functions_of(files_of(build_bundle(whole, Delivery.SEPARATE_GPO))["check-machine.ps1"])
+    assert found == {"Get-IdOfCollection": "74cb70d7c231469b", "Get-Problem": "cb7d61b7ba007c2f"}
 
 
 @pytest.mark.parametrize("delivery", [Delivery.SEPARATE_GPO, Delivery.INTUNE])
