@@ -29,12 +29,15 @@ class Machine:
 
     `env`: its variables (names in any case on Windows). `project_roots`: absolute folders in which projects live.
     `answers`: what uv itself said: `cache_dir`, `python_dir`, `python_bin_dir`, `tool_dir`, `tool_bin_dir`; they win.
+    None of them changes once it was given: where a root is, is worked out once.
     """
 
     env: Mapping[str, str] = field(default_factory=dict)
     platform: Literal["windows", "linux"] = "windows"
     project_roots: tuple[str, ...] = ()
     answers: Mapping[str, str] = field(default_factory=dict)
+    _roots: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _places: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
 
 def roots(machine: Machine) -> dict[str, str]:
@@ -47,6 +50,8 @@ def roots(machine: Machine) -> dict[str, str]:
     >>> roots(Machine(env={"LOCALAPPDATA": r"C:\\Users\\a\\AppData\\Local"}))["cache"]
     'C:\\\\Users\\\\a\\\\AppData\\\\Local\\\\uv\\\\cache'
     """
+    if machine._roots:
+        return dict(machine._roots)
     found = _windows_roots(machine) if machine.platform == "windows" else _linux_roots(machine)
     for name, answer in (
         ("cache", "cache_dir"),
@@ -58,7 +63,8 @@ def roots(machine: Machine) -> dict[str, str]:
         place = _absolute(machine.answers.get(answer), machine)
         if place:
             found[name] = place
-    return {name: place for name, place in found.items() if place}
+    machine._roots.update({name: place for name, place in found.items() if place})
+    return dict(machine._roots)
 
 
 def expand(pattern: Pattern, machine: Machine) -> tuple[str, ...]:
@@ -94,6 +100,13 @@ def fill(template: str, machine: Machine) -> tuple[str, ...]:
 
 def root_places(root: str, machine: Machine) -> tuple[str, ...]:
     """The absolute places of a template's root (`<cache>`, `<project>`, `%TEMP%` ...) on a machine."""
+    places = machine._places.get(root)
+    if places is None:
+        places = machine._places[root] = _find_root(root, machine)
+    return places
+
+
+def _find_root(root: str, machine: Machine) -> tuple[str, ...]:
     known = roots(machine)
     if root == "<project>":
         return tuple(place for given in machine.project_roots if (place := _absolute(given, machine)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.catalogue import Machine, Pattern, expand
 from app.applocker.evaluate import collection_of, compile_policy
@@ -69,10 +70,8 @@ def find_closed(
     token = Token(sids=STANDARD_USER.sids | {sid})
     closed = []
     for pattern in patterns:
-        for form in dict.fromkeys(expand(pattern, machine)):
-            path = example_of(form)
-            collection = collection_of(path)
-            if collection is None or collection not in collections or collection not in pattern.collections:
+        for path, collection in _examples(pattern, machine):
+            if collection not in collections:
                 continue
             decision = compiled.decide(File(path=path), token, collection)
             if decision.verdict in (Verdict.DENIED, Verdict.DENIED_BY_DEFAULT):
@@ -103,10 +102,8 @@ def find_opened(
     started = {collection.type for collection in policy.collections if collection.rules}
     opened = []
     for pattern in patterns:
-        for form in dict.fromkeys(expand(pattern, machine)):
-            path = example_of(form)
-            collection = collection_of(path)
-            if collection not in started or collection not in pattern.collections:
+        for path, collection in _examples(pattern, machine):
+            if collection not in started:
                 continue
             if compiled.decide(File(path=path), token, collection).verdict is Verdict.ALLOWED:
                 opened.append(Opened(pattern=pattern.id, path=path))
@@ -116,9 +113,29 @@ def find_opened(
 
 def typical_machine(project_roots: Iterable[str], roots: Mapping[str, str]) -> Machine:
     """A workstation as most are, with an administrator's folders (in AppLocker's words) on it."""
-    answers = {answer: _on_disk(folder) for name, folder in roots.items() for answer in _ANSWERS[name]}
+    return _machine(tuple(project_roots), tuple(sorted(roots.items())))
+
+
+@lru_cache(maxsize=64)
+def _machine(project_roots: tuple[str, ...], roots: tuple[tuple[str, str], ...]) -> Machine:
+    # The same one again for the same folders, since it knows where uv's roots are.
+    answers = {answer: _on_disk(folder) for name, folder in roots for answer in _ANSWERS[name]}
     folders = tuple(_on_disk(root) for root in project_roots) or (r"C:\projects",)
     return Machine(env=TYPICAL_ENVIRONMENT, project_roots=folders, answers=answers)
+
+
+def _examples(pattern: Pattern, machine: Machine) -> Iterable[tuple[str, str]]:
+    """An example of each form of a pattern that AppLocker controls, with the collection that judges it."""
+    for form in expand(pattern, machine):
+        path, collection = _example_and_collection(form)
+        if collection is not None and collection in pattern.collections:
+            yield path, collection
+
+
+@lru_cache(maxsize=8192)
+def _example_and_collection(form: str) -> tuple[str, str | None]:
+    path = example_of(form)
+    return path, collection_of(path)
 
 
 def example_of(form: str) -> str:
