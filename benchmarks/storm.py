@@ -1,5 +1,7 @@
 """A policy that reaches a whole group at once: every workstation of it changes what it says, as fast as it is taken.
 
+Each sends the texts of its new policy and probes, as agents do that have not yet had them acknowledged.
+
 No deadlock, no report lost or doubled, no count wrong afterwards. FULL=1: 100,000 hosts; else 10,000.
 """
 
@@ -14,12 +16,19 @@ from pathlib import Path
 
 from parts.changes import take_policy
 from parts.figures import MISSED, emit, emit_held, quantile
-from parts.fleets import MadeFleet, count_unequal, make_measured_fleet, pick_stations, read_received, serving
+from parts.fleets import (
+    MadeFleet,
+    count_unequal,
+    hold_tellings,
+    make_measured_fleet,
+    pick_stations,
+    read_received,
+    serving,
+)
 from parts.postgresql import cpu_s, running_postgresql
 from sqlalchemy import text
 
 from app.fleet.check import check_tallies
-from app.fleet.fold import ContributionCache, fold
 from app.ingest.generator import Fleet, Station
 
 FULL = os.environ.get("FULL") == "1"
@@ -63,9 +72,7 @@ def main() -> int:
         emit_held("storm_deadlocks", count_deadlocks(fleet) - deadlocks, "deadlocks", most=0)
         emit_held("storm_refused", sender.tally.refused, "reports", most=0)
         emit_held("storm_not_exactly_once", count_unequal(fleet, before, stations), "hosts", most=0)
-        with fleet.engine.connect() as connection:
-            while fold(connection, ContributionCache()):
-                pass
+        hold_tellings("storm", fleet.engine, stations)
         with fleet.engine.connect() as connection:
             emit_held("storm_wrong_counts", len(check_tallies(connection)), "counts", most=0)
         fleet.engine.dispose()
@@ -79,14 +86,15 @@ async def warm_up(sender: Fleet) -> None:
 
 
 async def reach_all(sender: Fleet) -> None:
-    await sender.saturate(len(sender.stations), connections=CONNECTIONS, change=follow_policy)
+    kinds = ("policy", "probes")
+    await sender.saturate(len(sender.stations), connections=CONNECTIONS, change=follow_policy, kinds=kinds)
     sender.close()
 
 
 def follow_policy(station: Station) -> bool:
-    """The engineers' policy reaches this workstation: another policy set, and other probes."""
+    """The engineers' policy reaches this workstation: another policy set, and other probes, with their bodies."""
     take_policy(station, "engineers")
-    return False
+    return True
 
 
 def count_deadlocks(fleet: MadeFleet) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from parts.changes import new_probes, other_policy, take_policy
 from parts.figures import MISSED, emit, emit_held, quantile
+from parts.fleets import hold_tellings
 from parts.postgresql import cpu_s
 from parts.served import WAYLEAVE, served
 from sqlalchemy import Engine, func, insert, select
@@ -26,7 +27,6 @@ from app.db.engine import open_url
 from app.db.migrate import upgrade
 from app.db.session import session_scope
 from app.fleet.check import check_tallies
-from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import make_standard_groups
 from app.fleet.standing import HostState
 from app.fleet.tables import Host, Pulse
@@ -48,10 +48,8 @@ def main() -> int:
         ids = insert_hosts(engine)
         environment = {**os.environ, "WAYLEAVE_DATABASE_URL": "", "WAYLEAVE_DATA_DIR": home}
         with served(WAYLEAVE, environment) as (address, pid):
-            acknowledged = asyncio.run(measure(address, pid, ids))
-        with engine.connect() as connection:
-            while fold(connection, ContributionCache()):
-                pass
+            acknowledged, stations = asyncio.run(measure(address, pid, ids))
+        hold_tellings("trial", engine, stations)
         with engine.connect() as connection:
             emit_held("trial_wrong_counts", len(check_tallies(connection)), "counts", most=0)
         with session_scope(engine, writes=False) as session:
@@ -81,8 +79,8 @@ def insert_hosts(engine: Engine) -> list[int]:
         return list(connection.scalars(insert(Host).returning(Host.id, sort_by_parameter_order=True), rows))
 
 
-async def measure(address: str, pid: int, ids: list[int]) -> int:
-    """How many reports were acknowledged; prints the figures."""
+async def measure(address: str, pid: int, ids: list[int]) -> tuple[int, list[Station]]:
+    """How many reports were acknowledged, and what the stations told; prints the figures."""
     fleet = Fleet(address)
     for number, host_id in enumerate(ids):
         name = f"TRIAL-{number:06}"
@@ -121,7 +119,7 @@ async def measure(address: str, pid: int, ids: list[int]) -> int:
     emit("trial_p99", quantile(fleet.tally.latencies_s, 0.99) * 1000, "ms")
     emit_held("trial_refused", fleet.tally.refused, "reports", most=0)
     fleet.close()
-    return fleet.tally.acknowledged
+    return fleet.tally.acknowledged, fleet.stations
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from app.fleet.rows import NewSet, SightingRow
 from app.fleet.rule_uses import DAY_MS, TOLD_DAYS, UseRow
 from app.fleet.sighting_events import SIGHTING_EVENTS
 from app.fleet.tables import KIND_NUMBERS
+from app.ingest.checked import CheckedBodies
 from app.ingest.keys import ServerKeys
 
 MAX_SIGHTINGS = 500
@@ -111,8 +112,16 @@ def inflate(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
     return text
 
 
-def decode_report(text: bytes, *, host_id: int, secret_hash: bytes, keys: ServerKeys, now_ms: int) -> Incoming:
-    """A report, checked as far as it can be without the database.
+def decode_report(
+    text: bytes,
+    *,
+    host_id: int,
+    secret_hash: bytes,
+    keys: ServerKeys,
+    now_ms: int,
+    checked: CheckedBodies | None = None,
+) -> Incoming:
+    """A report, checked as far as it can be without the database. `checked`: bodies that needn't be read again.
 
     raises: MalformedError when it is not JSON, InvalidError naming the field otherwise.
     """
@@ -148,7 +157,7 @@ def decode_report(text: bytes, *, host_id: int, secret_hash: bytes, keys: Server
         host_digest=found.get("host"),
     )
     if bodies := report.get("bodies"):
-        incoming.offered, incoming.host = _read_bodies(named, bodies)
+        incoming.offered, incoming.host = _read_bodies(named, bodies, checked)
     if sightings := report.get("sightings"):
         read = [_read_sighting(one, index, now_ms) for index, one in enumerate(sightings)]
         patterns = _known_patterns(catalogue.load().etag)
@@ -173,7 +182,7 @@ def _read_use(one: _RuleUse, index: int, *, host_id: int, now_ms: int) -> UseRow
 
 
 def _read_bodies(
-    named: dict[str, str], bodies: dict[str, str]
+    named: dict[str, str], bodies: dict[str, str], checked: CheckedBodies | None
 ) -> tuple[dict[tuple[int, bytes], NewSet], HostColumns | None]:
     kinds_of: dict[str, list[str]] = {}
     for kind, name in named.items():
@@ -195,9 +204,12 @@ def _read_bodies(
                 if kind == "host":
                     host = read_host(body)
                 else:
-                    facts = read_set(kind, body)
                     key = (KIND_NUMBERS[kind], bytes.fromhex(name[7:]))
-                    offered[key] = NewSet(*key, body, int(facts.flags), facts.marks)
+                    known = checked.find(key) if checked is not None else None
+                    if known is None:
+                        facts = read_set(kind, body)
+                        known = NewSet(*key, body, int(facts.flags), facts.marks)
+                    offered[key] = known
             except ContractError as error:
                 place = f"{field}.{error.field}" if error.field else field
                 raise InvalidError(f"{kind}: {error}", field=place) from None

@@ -219,6 +219,7 @@ class Fleet:
         *,
         new_connection: bool = False,
         most_wait_s: float = 60.0,
+        lost_wait_s: tuple[float, float] = (0.05, 0.5),
         tells: float = TELLS,
         seed: int | None = None,
     ) -> None:
@@ -229,6 +230,7 @@ class Fleet:
         self._port = parts.port or 80
         self._new_connection = new_connection
         self._most_wait_s = most_wait_s
+        self._lost_wait_s = lost_wait_s
         self._tells = tells
         self._chance = random.Random(seed)  # noqa: S311 - not a secret
         self._idle: list[Line] = []
@@ -299,7 +301,7 @@ class Fleet:
                 answer = await self._ask(request)
             except OSError:
                 self.tally.lost += 1
-                await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311 - not a secret
+                await asyncio.sleep(random.uniform(*self._lost_wait_s))  # noqa: S311 - not a secret
                 continue
             if answer.status == 200:
                 station.hear(acknowledged=True)
@@ -345,7 +347,14 @@ class Fleet:
 
         await asyncio.gather(*(work(own) for own in workers if own))
 
-    async def pace(self, rate: float, duration_s: float, *, change: Callable[[Station], bool] | None = None) -> None:
+    async def pace(
+        self,
+        rate: float,
+        duration_s: float,
+        *,
+        change: Callable[[Station], bool] | None = None,
+        kinds: tuple[str, ...] = (),
+    ) -> None:
         """Reports at a rate with jitter, whatever the answers take (an open loop)."""
         began_s = time.perf_counter()
         tasks: set[asyncio.Task[bool]] = set()
@@ -364,7 +373,7 @@ class Fleet:
                 continue
             busy.add(station.number)
             bodies = change(station) if change is not None else False
-            task = asyncio.create_task(self.report(station, bodies=bodies, due_s=began_s + due_s))
+            task = asyncio.create_task(self.report(station, bodies=bodies, kinds=kinds, due_s=began_s + due_s))
             tasks.add(task)
 
             def done(finished: asyncio.Task[bool], number: int = station.number) -> None:
@@ -387,7 +396,7 @@ class Fleet:
             line = self._idle.pop()
         if line is None or not line.is_open:
             loop = asyncio.get_running_loop()
-            _transport, line = await loop.create_connection(Line, self._host, self._port)
+            _transport, line = await loop.create_connection(self._make_line, self._host, self._port)
         try:
             answer = await line.ask(request)
         except BaseException:
@@ -398,6 +407,9 @@ class Fleet:
         else:
             self._idle.append(line)
         return answer
+
+    def _make_line(self) -> Line:
+        return Line()
 
     def _head(self, path: str, token: str | None = None) -> bytes:
         authorization = f"Authorization: Bearer {token}\r\n" if token else ""

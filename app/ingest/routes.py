@@ -23,6 +23,7 @@ from app.db.session import session_scope
 from app.errors import AppError, BusyError, MalformedError, TooLargeError
 from app.fleet.record import Outcome
 from app.ingest.catalogue import SIGNATURE_HEADER, SignedCatalogue
+from app.ingest.checked import CheckedBodies
 from app.ingest.connections import TRANSPORT
 from app.ingest.decode import decode_report, inflate, parse_token
 from app.ingest.enrolment import decode_enrolment, enrol
@@ -45,6 +46,7 @@ class Ingest:
     keys: ServerKeys
     catalogue: SignedCatalogue
     writer: Writer | None = None
+    checked: CheckedBodies = field(default_factory=CheckedBodies)
     in_flight: int = field(default=0)
 
     def routes(self) -> list[BaseRoute]:
@@ -139,10 +141,14 @@ class ReportEndpoint:
             secret_hash=secret_hash,
             keys=ingest.keys,
             now_ms=time.time_ns() // 1_000_000,
+            checked=ingest.checked,
         )
         if ingest.writer is None:
             raise BusyError("The server is starting.", retry_after_s=ingest.retry_after_s())
-        return report.report_id.encode(), await ingest.writer.submit(report, scope.get(TRANSPORT))
+        outcome = await ingest.writer.submit(report, scope.get(TRANSPORT))
+        if report.offered and outcome.status == 200:
+            ingest.checked.remember(report.offered.values())
+        return report.report_id.encode(), outcome
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
