@@ -62,8 +62,9 @@ def command(host: str | None, port: int | None, workers: int) -> None:
         log_level="warning",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
-        # A process that has much to do answers late, and is not stuck.
-        timeout_worker_healthcheck=60,
+        # A process that has much to do answers late, and is not stuck. But one that is killed while it is asked is only
+        # missed after this time.
+        timeout_worker_healthcheck=15,
         backlog=2048,
         host=settings.host,
         port=port,

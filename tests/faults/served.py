@@ -108,7 +108,7 @@ class Served:
         _kill(chance.choice(workers))
         return "worker"
 
-    def wait_for_workers(self, seconds: float = 30) -> None:
+    def wait_for_workers(self, seconds: float = 60) -> None:
         """Until as many processes serve as were asked for."""
         until_s = time.monotonic() + seconds
         while len(self._processes()) < self.workers:
