@@ -13,7 +13,7 @@ from app.db.base import now
 from app.fleet.hosts import get_host, lock_subjects
 from app.fleet.standing import Standing
 from app.fleet.sweep import set_standing
-from app.fleet.tables import Host, Pulse, Sighting, Subject, Transition
+from app.fleet.tables import Host, Pulse, Sighting, Subject, Transition, Unseen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,7 @@ def forget_host(session: Session, host_id: int, *, actor: Actor) -> Forgotten:
         transitions=_count(session.execute(delete(Transition).where(Transition.subject_id.in_(subjects)))),
         subjects=len(ids),
     )
+    session.execute(delete(Unseen).where(Unseen.subject_id.in_(subjects)))
     session.execute(delete(Pulse).where(Pulse.subject_id.in_(subjects)))
     session.execute(delete(Subject).where(Subject.host_id == host_id))
     session.execute(delete(Host).where(Host.id == host_id))

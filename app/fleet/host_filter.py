@@ -7,9 +7,8 @@ in the counts: silent and revoked ones are listed by their standing.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date
 from typing import Any
 
 from sqlalchemy import (
@@ -32,8 +31,6 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.types import BigInteger, Integer
 
 from agent.contract.facts import Engine
-from app.db.base import now
-from app.db.slices import is_among
 from app.errors import InvalidError
 from app.fleet.absence import GAP, SILENT
 from app.fleet.facts import version_mark
@@ -41,11 +38,11 @@ from app.fleet.installs import find_install_sets
 from app.fleet.judged import sets_closed_by
 from app.fleet.probes import mark
 from app.fleet.queries import JUDGED_OUTCOMES
+from app.fleet.seen_filter import count_unseen, has_pulse, seen_then, span_of, unseen_hosts
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NUMBERS,
     NO_SET,
-    PULSE_OF_SUBJECT,
     SUBJECT_OF_HOST,
     Absence,
     FactSet,
@@ -66,8 +63,6 @@ FEW_NAMES_FROM = 5
 """So long a beginning of a name is taken to fit few hosts."""
 FEW_SUBJECTS = 4000
 """So many subjects at most are looked up one by one."""
-FEW_SEEN = 10_000
-"""So many subjects last seen at a time are named to the database; of more, hosts are walked."""
 MAX_SETS_LISTED = 5000
 """So many sets at most are named to the database."""
 OUTCOME_GROUPS = {"tried": JUDGED_OUTCOMES, "untried": ("absent", "unknown", "error")}
@@ -82,8 +77,9 @@ class HostFilter:
     """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`.
 
     `engine`: who blocked, at the pattern if one is named, else anywhere; `seen`: `day` (in the last 24 hours), `week`
-    (before that, in the last 7 days), `older`; `policy_id`: the set in force; `older_than`: with an older uv than that;
-    `install`: the pattern of the place that their uv runs from, '' for a place that none names.
+    (before that, in the last 7 days), `older`; `seen_from` and `seen_to`: days (UTC), both included; `policy_id`: the
+    set in force; `older_than`: with an older uv than that; `install`: the pattern of the place that their uv runs
+    from, '' for a place that none names.
     """
 
     name: str = ""
@@ -100,6 +96,8 @@ class HostFilter:
     attested: bool | None = None
     has_gap: bool = False
     seen: str | None = None
+    seen_from: date | None = None
+    seen_to: date | None = None
     engine: str | None = None
     policy_id: int | None = None
     install: str | None = None
@@ -120,6 +118,9 @@ def fitting_hosts(
 
     raises: InvalidError for an outcome or a uv command that there is not.
     """
+    span = span_of(wanted.seen, wanted.seen_from, wanted.seen_to)
+    if span is not None and _is_only_seen(wanted) and count_unseen(session, span, FEW_SUBJECTS + 1) > FEW_SUBJECTS:
+        return unseen_hosts(span, limit=limit, after=after)
     plain = _plain(session, wanted)
     if after is not None:
         name, host_id = after
@@ -160,10 +161,11 @@ def count_or_tally(session: Session, wanted: HostFilter, limit: int = 1000) -> t
 
     Nobody has counted the hosts then. The users are a good guess of how many lines a list of them has.
     """
-    conditions = _conditions(session, wanted)
-    if wanted == HostFilter(seen=wanted.seen) and wanted.seen in ("week", "older") and _are_many_seen(session, wanted):
+    span = span_of(wanted.seen, wanted.seen_from, wanted.seen_to)
+    if span is not None and _is_only_seen(wanted) and count_unseen(session, span, limit) >= limit:
         return limit, None
-    by_tallies = not (wanted.name or wanted.state or wanted.tag or wanted.seen) and wanted.attested is None
+    conditions = _conditions(session, wanted)
+    by_tallies = not (wanted.name or wanted.state or wanted.tag or span) and wanted.attested is None
     many = None
     if by_tallies and wanted.standing is not Standing.SILENT:
         have = _have(session, wanted, conditions)
@@ -174,6 +176,10 @@ def count_or_tally(session: Session, wanted: HostFilter, limit: int = 1000) -> t
     some = fitting_hosts(session, wanted, limit=limit, any_order=True).subquery()
     count = session.scalar(select(func.count()).select_from(some)) or 0
     return count, many if count >= limit and many is not None and many >= limit else None
+
+
+def _is_only_seen(wanted: HostFilter) -> bool:
+    return wanted == HostFilter(seen=wanted.seen, seen_from=wanted.seen_from, seen_to=wanted.seen_to)
 
 
 def _ordered(query: Select[int, str], limit: int) -> Select[int, str]:
@@ -304,6 +310,7 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
         return holds_mark(session, numbers)
 
     found = []
+    span = span_of(wanted.seen, wanted.seen_from, wanted.seen_to)
     total: Select[Any]
     if wanted.pattern:
         engines = ("", *Engine) if wanted.engine is None else (wanted.engine,)
@@ -353,58 +360,14 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
         every = _by_group(session, wanted, select(func.sum(Tally.subjects)).where(Tally.set_id == NO_SET), Tally)
         gaps = {group: max(gaps.get(group, 0), 1) for group in every}
         # As it stands in the index of those that have any.
-        found.append(_Condition(holds=_pulse(Pulse.missed > literal(0, literal_execute=True)), have=gaps))
-    if wanted.seen is not None:
-        found.append(_seen(session, wanted, wanted.seen))
+        found.append(_Condition(holds=has_pulse(Pulse.missed > literal(0, literal_execute=True)), have=gaps))
+    if span is not None:
+        sizes = _by_group(session, wanted, select(func.sum(Tally.subjects)).where(Tally.set_id == NO_SET), Tally)
+        narrow = wanted.standing is not None or wanted.group_id is not None
+        in_counts = wanted.standing is None or wanted.standing.in_tallies
+        holds, have = seen_then(session, span, sizes, few=FEW_SUBJECTS, narrow=narrow, in_counts=in_counts)
+        found.append(_Condition(holds=holds, have=have))
     return found
-
-
-def _seen(session: Session, wanted: HostFilter, span: str) -> _Condition:
-    day, week = now() - timedelta(days=1), now() - timedelta(days=7)
-    at = Pulse.last_seen_at
-    spans = {"day": at >= day, "week": and_(at < day, at >= week), "older": at < week}
-    if span not in spans:
-        raise InvalidError(f"Choose one of {', '.join(spans)}.", field="seen")
-    is_narrow = wanted.standing is not None or wanted.group_id is not None
-    if span != "day" and not is_narrow:
-        few = _few_seen(session, span, spans[span])
-        if few is not None:
-            ids = [subject for subject, _group in few]
-            return _Condition(holds=is_among(session.connection(), Subject.id, ids), have=Counter(g for _, g in few))
-    have = _by_group(session, wanted, select(func.sum(Tally.subjects)).where(Tally.set_id == NO_SET), Tally)
-    if span != "day" and is_narrow:
-        # Few as a rule: to look at all subjects of a group once is quicker than to ask host by host.
-        have = {group: min(count, FEW_SUBJECTS // len(have)) for group, count in have.items()}
-    return _Condition(holds=_pulse(spans[span]), have=have)
-
-
-def _are_many_seen(session: Session, wanted: HostFilter) -> bool:
-    """Whether it was found, when the conditions were read, that many were last seen then."""
-    return wanted.seen in session.info.get("few_seen", {}) and session.info["few_seen"][wanted.seen] is None
-
-
-def _few_seen(session: Session, span: str, condition: ColumnElement[bool]) -> list[tuple[int, int]] | None:
-    """The subjects, with their groups, who were last seen then; None if they are many. Looked for once in a session.
-
-    No tally knows them and no index: reports change when somebody was seen all the time. The pulses are gone over
-    once, without anything that is joined to them.
-    """
-    known: dict[str, list[tuple[int, int]] | None] = session.info.setdefault("few_seen", {})
-    if span not in known:
-        pulses = select(Pulse.subject_id).where(Pulse.received > 0, condition)
-        chosen = pulses.cte("seen_then").prefix_with("MATERIALIZED", dialect="postgresql")
-        rows = session.execute(
-            select(Subject.id, Subject.group_id)
-            .join(chosen, chosen.c.subject_id == Subject.id)
-            .where(Subject.standing.not_in(_OUTSIDE))
-            .limit(FEW_SEEN + 1)
-        ).all()
-        known[span] = None if len(rows) > FEW_SEEN else [(row[0], row[1]) for row in rows]
-    return known[span]
-
-
-def _pulse(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists(select(1).select_from(Pulse).where(PULSE_OF_SUBJECT, Pulse.received > 0, condition))
 
 
 def _most_at_a_pattern(session: Session, wanted: HostFilter, engine: str) -> dict[int, int]:

@@ -389,6 +389,19 @@ class Absence(Base):
     counted_at: Mapped[datetime]
 
 
+class Unseen(Base):
+    """A subject in the counts that was not seen for a day, as of some minutes ago (see `unseen.py`)."""
+
+    __tablename__ = "unseen"
+    __table_args__ = (Index(None, "name", "host_id"),)
+
+    subject_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    host_id: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str] = mapped_column(String(255))
+    """The host's: those who are away don't change theirs."""
+    last_seen_at: Mapped[datetime] = mapped_column(index=True)
+
+
 event.listen(Host, "before_insert", number_host)
 
 SUBJECT_OF_HOST = and_(Subject.host_id == Host.id, Subject.bucket == Host.bucket)

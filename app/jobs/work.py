@@ -17,6 +17,7 @@ from app.fleet.retention import drop_old, retire_sets, write_daily
 from app.fleet.sharing import measure_sharing
 from app.fleet.sighting_days import count_sightings, drop_old_days
 from app.fleet.sweep import mark_silent
+from app.fleet.unseen import list_unseen
 from app.notices.counts import Remembered
 from app.notices.send import Told, send_notices
 from app.notices.watch import Thresholds, watch_fleet
@@ -58,6 +59,10 @@ def _sweep(connection: Connection, at: datetime, keeping: Keeping) -> str:
     marked = mark_silent(connection, at, days=keeping.silent_after_days)
     count_absent(connection, at)
     return f"{marked} fell silent"
+
+
+def _list_unseen(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
+    return f"{list_unseen(connection, at)} users were not seen for a day"
 
 
 def _count_rule_uses(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
@@ -170,6 +175,13 @@ JOBS = (
         every=HOUR,
         first_after=MINUTE,
         run=_sweep,
+    ),
+    Job(
+        name="list-unseen",
+        title="List users who were not seen for a day",
+        every=5 * MINUTE,
+        first_after=timedelta(seconds=15),
+        run=_list_unseen,
     ),
     Job(
         name="write-daily",

@@ -40,7 +40,7 @@ def long_ago(database: Engine) -> list[str]:
 def test_who_was_seen_long_ago_is_listed(
     database: Engine, long_ago: list[str], monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    monkeypatch.setattr(host_filter, "FEW_SEEN", few)
+    monkeypatch.setattr(host_filter, "FEW_SUBJECTS", few)
     for wanted, names in (
         (HostFilter(seen="older"), long_ago),
         (HostFilter(seen="older", name=long_ago[0]), long_ago[:1]),
