@@ -12,8 +12,12 @@ from app.errors import NotFoundError
 from app.policies.export import Export
 from app.policies.kept import from_kept
 from app.policies.tables import ExportRow, ExportRule
+from app.policies.tables_rule_sets import RuleSetExport
 
 PAGE_ROWS = 50
+_WITH_RULE_SET = select(ExportRow, RuleSetExport.rule_set_id).outerjoin(
+    RuleSetExport, RuleSetExport.export_id == ExportRow.id
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +47,13 @@ class ExportPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptExport:
-    """One export: who made it and when, and the plan as it was."""
+    """One export: who made it and when, and the plan as it was. `rule_set_id`: of an approved one; None without."""
 
     id: int
     made_at: datetime
     made_by: str
     export: Export
+    rule_set_id: int | None
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -111,9 +116,19 @@ def list_exports_since(session: Session, since: datetime, *, most: int = 20) -> 
 
 def get_kept_export(session: Session, export_id: int) -> KeptExport:
     """One export as it was planned. raises: NotFoundError"""
-    row = session.get(ExportRow, export_id)
-    if row is None:
+    found = session.execute(_WITH_RULE_SET.where(ExportRow.id == export_id)).first()
+    if found is None:
         raise NotFoundError(f"There is no export {export_id}.")
+    return _kept(*found)
+
+
+def list_kept_exports(session: Session, *, limit: int) -> tuple[KeptExport, ...]:
+    """The newest exports as they were planned, the newest first."""
+    query = _WITH_RULE_SET.order_by(ExportRow.id.desc()).limit(limit)
+    return tuple(_kept(row, rule_set_id) for row, rule_set_id in session.execute(query))
+
+
+def _kept(row: ExportRow, rule_set_id: int | None) -> KeptExport:
     return KeptExport(
         id=row.id,
         made_at=row.made_at,
@@ -126,4 +141,5 @@ def get_kept_export(session: Session, export_id: int) -> KeptExport:
             sid=row.sid,
             base_sha256=row.base_sha256,
         ),
+        rule_set_id=rule_set_id,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from app.policies.kept import planned_rule
 from app.policies.plan import PlannedRule
 from app.policies.rule_sets import Group, State
 from app.policies.tables_rule_sets import (
+    BasePolicyRow,
     RuleSetApproval,
     RuleSetComment,
     RuleSetExport,
@@ -217,6 +219,24 @@ def get_rule_set(session: Session, rule_set_id: int) -> RuleSet:
     items = session.scalars(
         select(RuleSetItem).where(RuleSetItem.rule_set_id == rule_set_id).order_by(RuleSetItem.id)
     ).all()
+    return _rule_set(session, row, items)
+
+
+def get_rule_sets(session: Session, ids: Sequence[int]) -> tuple[RuleSet, ...]:
+    """Those of some rule sets that there are, in this order, with three statements however many."""
+    rows = {row.id: row for row in session.scalars(select(RuleSetRow).where(RuleSetRow.id.in_(ids)))}
+    bases = {row.base_id for row in rows.values() if row.base_id is not None}
+    # Held here, they are found in the session when each rule set asks for its own.
+    held = session.scalars(select(BasePolicyRow).where(BasePolicyRow.id.in_(bases))).all() if bases else []
+    items: defaultdict[int, list[RuleSetItem]] = defaultdict(list)
+    for item in session.scalars(select(RuleSetItem).where(RuleSetItem.rule_set_id.in_(rows)).order_by(RuleSetItem.id)):
+        items[item.rule_set_id].append(item)
+    found = tuple(_rule_set(session, rows[one], items[one]) for one in ids if one in rows)
+    del held
+    return found
+
+
+def _rule_set(session: Session, row: RuleSetRow, items: Sequence[RuleSetItem]) -> RuleSet:
     return RuleSet(
         id=row.id,
         name=row.name,

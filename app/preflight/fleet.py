@@ -29,9 +29,8 @@ from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, HostGroup, Subject, VersionTally
 from app.policies.baselines import list_baseline_files
 from app.policies.drafts import build_draft
-from app.policies.queries_exports import get_kept_export
-from app.policies.queries_rule_sets import get_rule_set, list_open_rule_sets
-from app.policies.record_export import list_exports
+from app.policies.queries_exports import list_kept_exports
+from app.policies.queries_rule_sets import get_rule_sets, list_open_rule_sets
 from app.policies.roots import Places, read_places
 from app.policies.whatif import reported_policy
 from app.preflight.compare import Break, ReleaseFile, files_of_release, find_breaks
@@ -244,24 +243,23 @@ def as_values(found: Preflight) -> dict[str, object]:
 def _rules(session: Session, catalogue: Catalogue, before: str, after: str) -> tuple[int, int, tuple[BrokenRules, ...]]:
     """The newest exports and the open rule sets, each judged by its rules alone for the groups it is for."""
     found: list[BrokenRules] = []
-    exports = list_exports(session, limit=MAX_EXPORTS)
+    exports = list_kept_exports(session, limit=MAX_EXPORTS)
     for recorded in exports:
-        export = get_kept_export(session, recorded.id).export
+        export = recorded.export
         breaks = _breaks_of(catalogue, export.policy, export.sids, export.project_roots, before, after)
         chosen = {pattern for rule in export.rules for pattern in rule.patterns}
         if kept := tuple(one for one in breaks if one.pattern in chosen):
-            found.append(BrokenRules(kind="export", id=recorded.id, name=recorded.file_name, breaks=kept))
-    rule_sets = list_open_rule_sets(session, limit=MAX_RULE_SETS)
+            found.append(BrokenRules(kind="export", id=recorded.id, name=export.file_name, breaks=kept))
+    rule_sets = get_rule_sets(session, [number for number, _ in list_open_rule_sets(session, limit=MAX_RULE_SETS)])
     baseline = list_baseline_files(session) if rule_sets else ()
-    for rule_set_id, name in rule_sets:
-        rule_set = get_rule_set(session, rule_set_id)
+    for rule_set in rule_sets:
         draft = build_draft(rule_set, baseline, catalogue=catalogue)
         if draft.export is None:
             continue
         sids = [group.sid for group in rule_set.groups]
         breaks = _breaks_of(catalogue, draft.export.policy, sids, draft.export.project_roots, before, after)
         if kept := tuple(one for one in breaks if one.pattern in draft.patterns):
-            found.append(BrokenRules(kind="rule set", id=rule_set_id, name=name, breaks=kept))
+            found.append(BrokenRules(kind="rule set", id=rule_set.id, name=rule_set.name, breaks=kept))
     return len(exports), len(rule_sets), tuple(found)
 
 
