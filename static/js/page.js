@@ -126,7 +126,9 @@ document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-choices]");
   if (form) countChosen(form);
 });
-for (const form of document.querySelectorAll("form[data-choices]")) countChosen(form);
+const countAll = () => document.querySelectorAll("form[data-choices]").forEach(countChosen);
+countAll();
+document.addEventListener("htmx:afterSettle", countAll);
 
 // Keys: "/" searches on the page or everywhere, "?" tells the keys, "g" and a letter go to a section.
 const places = { o: "/", p: "/patterns", h: "/hosts", s: "/sightings", r: "/rule-sets" };
