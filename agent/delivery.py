@@ -136,8 +136,9 @@ def deliver(
                 stopped = replace(result.progress, revoked=True, trouble=_words(answer))
                 save_progress(state_dir, stopped)
                 return replace(result, progress=stopped, left=len(pending), trouble=_words(answer))
-            if answer.status == 422 and (answer.field or "").startswith("sightings") and item.report.sightings:
-                # An event that the server cannot take (a clock that was wrong, say) must not cost the state.
+            if answer.status in (422, 429) and (answer.field or "").startswith("sightings") and item.report.sightings:
+                # An event that the server cannot take (a clock that was wrong, more than a day may bring) must not cost
+                # the state.
                 told = add_pending(state_dir, replace(item.report, sightings=()), now=item.made_at)
                 lost = result.progress.dropped + len(item.report.sightings)
                 result, item = replace(result, progress=replace(result.progress, dropped=lost)), told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from agent import catalogue
@@ -90,6 +91,19 @@ def stored(made: FactSet) -> NewSet:
     return NewSet(KIND_NUMBERS[made.kind], bytes.fromhex(name[7:]), body, int(facts.flags), facts.marks)
 
 
+def policy_set_with(added: Mapping[str, Sequence[str]]) -> NewSet:
+    """The policy in force where rules were added to the default ones. `added`: collection -> their XML."""
+    rules = {"Exe": _DEFAULT_RULES, "Script": tuple(_as_script_rule(rule) for rule in _DEFAULT_RULES)}
+    return stored(
+        PolicySet(
+            collections={
+                name: CollectionInForce(mode="Enabled", rules=tuple(sorted((*some, *added.get(name, ())))))
+                for name, some in rules.items()
+            }
+        )
+    )
+
+
 @cache
 def policy_set(policy: str) -> NewSet:
     """The policy in force: the default rules enforced, with a rule for a pilot or for engineers, or only audited."""
@@ -139,16 +153,34 @@ def environment_set(place: int = 0) -> NewSet:
     )
 
 
+UV_PLACES = (
+    ("%ProgramFiles%\\uv\\uv.exe", "uv-exe-custom-dir"),
+    ("%USERPROFILE%\\.local\\bin\\uv.exe", "uv-exe-standalone"),
+    ("%USERPROFILE%\\.cargo\\bin\\uv.exe", "uv-exe-cargo-bin"),
+    (
+        "%LOCALAPPDATA%\\Microsoft\\WinGet\\Packages\\astral-sh.uv_Microsoft.Winget.Source_8wekyb3d8bbwe\\uv.exe",
+        "uv-exe-winget",
+    ),
+    ("%USERPROFILE%\\scoop\\apps\\uv\\current\\uv.exe", "uv-exe-scoop"),
+    ("%ProgramData%\\chocolatey\\bin\\uv.exe", "uv-exe-chocolatey"),
+    ("%USERPROFILE%\\pipx\\venvs\\uv\\Scripts\\uv.exe", "uv-exe-pipx"),
+    ("%LOCALAPPDATA%\\Programs\\Python\\Python313\\Scripts\\uv.exe", "uv-exe-python-scripts"),
+    ("%OSDRIVE%\\Tools\\uv\\uv.exe", "uv-exe-custom-dir"),
+    ("%OSDRIVE%\\dev\\bin\\uv.exe", "uv-exe-custom-dir"),
+)
+"""Where uv lies in a diverse fleet, by the ways in which people install it."""
+
+
 @cache
-def uv_set(version: str | None) -> NewSet:
-    """The uv on PATH, or none. Releases since the signer began to sign are signed."""
+def uv_set(version: str | None, place: int = 0) -> NewSet:
+    """The uv on PATH, or none; `place`: one of UV_PLACES. Releases since the signer began to sign are signed."""
     if version is None:
         return stored(UvSet(found=()))
-    path = "%ProgramFiles%\\uv\\uv.exe"
+    path, pattern = UV_PLACES[place]
     signed = tuple(int(part) for part in version.split(".")) >= SIGNED_SINCE
     found = FoundUv(
         path=path,
-        pattern="uv-exe-custom-dir",
+        pattern=pattern,
         version=version,
         target="x86_64-pc-windows-msvc",
         publisher=OPENAI if signed else None,
@@ -158,14 +190,21 @@ def uv_set(version: str | None) -> NewSet:
 
 
 @cache
-def probe_set(policy: str, administrator: bool, has_projects: bool, transient: int = 0) -> NewSet:
-    """What probes find. `transient`: which pattern, counted from 1, could not be tried (0: none such)."""
+def probe_set(
+    policy: str, administrator: bool, has_projects: bool, transient: int = 0, opened: frozenset[str] = frozenset()
+) -> NewSet:
+    """What probes find. `transient`: which pattern, counted from 1, could not be tried (0: none such).
+
+    `opened`: patterns that rules besides the policy's own open.
+    """
     probes = []
     for number, pattern in enumerate(_probed(), 1):
         if pattern.group == "venv" and not has_projects:
             probes.append(_probe(pattern, Outcome.UNKNOWN))
         elif number == transient:
             probes.append(_probe(pattern, Outcome.ERROR, error=32))
+        elif pattern.id in opened:
+            probes.append(_probe(pattern, Outcome.ALLOWED, why=Why.RULE, error=0))
         else:
             probes.append(_judged(pattern, policy, administrator))
     return stored(ProbeSet(catalogue=catalogue.load().etag, probes=tuple(probes)))

@@ -30,7 +30,7 @@ from app.fleet.made_sets import environment_set, policy_set, probe_set, token_se
 from app.fleet.made_uses import COUNTING, write_made_uses
 from app.fleet.record import Incoming, Limits, record_reports
 from app.fleet.retention import DAY_MS, write_daily
-from app.fleet.rows import SightingRow
+from app.fleet.rows import NewSet, SightingRow
 from app.fleet.sets import SetCache
 from app.fleet.sighting_days import count_sightings
 from app.fleet.standing import HostState
@@ -49,8 +49,11 @@ _EVENT = "Microsoft-Windows-AppLocker/EXE and DLL"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Department:
+    """A department of the made fleet. `sid`: the group that its users are members of, where there is a story."""
+
     name: str
     code: str
+    sid: str
     share: float
     versions: tuple[tuple[str | None, float], ...]
     administrators: float
@@ -62,6 +65,7 @@ DEPARTMENTS = (
     Department(
         name="Finance",
         code="FIN",
+        sid="S-1-5-21-1004336348-1177238915-682003330-5130",
         share=0.45,
         versions=((None, 0.22), ("0.8.22", 0.2), ("0.9.13", 0.38), ("0.13.8", 0.2)),
         administrators=0.01,
@@ -71,6 +75,7 @@ DEPARTMENTS = (
     Department(
         name="Engineering",
         code="ENG",
+        sid="S-1-5-21-1004336348-1177238915-682003330-5120",
         share=0.35,
         versions=((None, 0.02), ("0.9.13", 0.18), ("0.12.4", 0.3), ("0.13.8", 0.5)),
         administrators=0.06,
@@ -80,6 +85,7 @@ DEPARTMENTS = (
     Department(
         name="Research",
         code="RES",
+        sid="S-1-5-21-1004336348-1177238915-682003330-5140",
         share=0.2,
         versions=((None, 0.08), ("0.7.12", 0.22), ("0.11.9", 0.3), ("0.13.8", 0.4)),
         administrators=0.12,
@@ -238,7 +244,8 @@ def _history(
     def report(host_id: int, host: MadeHost, policy: str, **changed: str | None) -> Incoming:
         # Of some hosts' reports one got lost on its way.
         sequences[host_id] += 2 if story and sequences[host_id] and host.number % 83 == 0 else 1
-        return _report(host_id, host, policy, sequences[host_id], epoch, **changed)
+        sids = (host.department.sid,) if story else ()
+        return make_report(host_id, host, policy, sequences[host_id], epoch, sids=sids, **changed)
 
     if story:
         yield from _as_story(hosts, opened, until, report, chance)
@@ -291,7 +298,7 @@ def _spread(reports: list[Incoming], start: datetime, over: timedelta) -> Iterat
         yield start + over * (offset / len(reports)), reports[offset : offset + size]
 
 
-def _report(
+def make_report(
     host_id: int,
     host: MadeHost,
     policy: str,
@@ -300,15 +307,22 @@ def _report(
     *,
     version: str | None = "",
     probes: str | None = None,
+    sids: tuple[str, ...] = (),
+    instead: Sequence[NewSet] = (),
 ) -> Incoming:
-    """A host's report. `version`: another than the host's ('' for its own); `probes`: as under another policy."""
+    """A host's report. `version`: another than the host's ('' for its own); `probes`: as under another policy.
+
+    `sids`: groups that the user is in besides; `instead`: sets that take the place of those of their kinds.
+    """
     sets = (
         probe_set(probes or policy, host.administrator, host.has_projects, host.transient),
-        uv_set(host.version if version == "" else version),
+        uv_set(host.version if version == "" else version, host.place),
         environment_set(host.place),
         policy_set(policy),
-        token_set(host.administrator, host.groups),
+        token_set(host.administrator, (*sids, *host.groups)),
     )
+    given = {one.kind: one for one in instead}
+    sets = tuple(given.get(one.kind, one) for one in sets)
     facts = HostFacts(
         name=host.name,
         platform="windows",

@@ -366,7 +366,7 @@ def reported_sets(host: MadeHost, policy: str, variant: int | None = None) -> tu
         probe_set(policy, host.administrator, host.has_projects, host.transient)
         if variant is None
         else varied_probe_set(variant),
-        uv_set(host.version),
+        uv_set(host.version, host.place),
         environment_set(host.place),
         policy_set(policy),
         token_set(host.administrator),

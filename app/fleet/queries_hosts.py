@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from app.audit.record import Actor, record
 from app.db.base import from_ms
 from app.db.paging import Page, decode_cursor, encode_cursor
 from app.errors import NotFoundError
@@ -18,6 +19,8 @@ from app.fleet.facts import read_set
 from app.fleet.host_filter import HostFilter as HostFilter
 from app.fleet.host_filter import count_fitting as count_fitting
 from app.fleet.host_filter import fitting_hosts
+from app.fleet.host_lines import HostLine as HostLine
+from app.fleet.host_lines import Known, read_lines
 from app.fleet.probes import PatternFact
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
@@ -32,27 +35,8 @@ from app.fleet.tables import (
 )
 
 PAGE_ROWS = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostLine:
-    """One line of the host list."""
-
-    id: int
-    name: str
-    group: str
-    group_id: int
-    platform: str
-    os: str
-    state: HostState
-    attested: bool
-    enrolled_at: datetime
-    last_seen_at: datetime | None
-    subjects: int
-    standings: tuple[Standing, ...]
-    blocked: int
-    """Patterns blocked for at least one of its users."""
-    version: str | None
+MOST_USERS = 200
+MOST_CHANGES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +65,7 @@ class SubjectDetail:
     missed: int
     patterns: tuple[PatternFact, ...]
     sets: dict[str, Any]
-    """Kind -> the body as it was reported (probes, uv, environment, policy, token)."""
+    """Kind -> the body as it was reported (probes, uv, environment, policy). Not `token`: see `look_at_rights`."""
     policy_id: int | None
     """The set in force, as the pages about policies know it."""
     sequence: int
@@ -91,7 +75,10 @@ class SubjectDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostDetail:
-    """One host. Everything but group, state and times is what it says of itself."""
+    """One host. Everything but group, state and times is what it says of itself.
+
+    `sightings_left_out`: so many events it told of a pattern or kind that is not known here.
+    """
 
     id: int
     name: str
@@ -109,19 +96,24 @@ class HostDetail:
     multi_session: bool
     ephemeral: bool
     enrolled_at: datetime
+    sightings_left_out: int
     subjects: tuple[SubjectDetail, ...]
 
 
 def list_hosts(
-    session: Session, wanted: HostFilter, cursor: str | None = None, rows: int = PAGE_ROWS
+    session: Session,
+    wanted: HostFilter,
+    cursor: str | None = None,
+    rows: int = PAGE_ROWS,
+    known: Known | None = None,
 ) -> Page[HostLine]:
-    """A page of hosts, by name.
+    """A page of hosts, by name. `known`: what was read for other pages of sets, if many pages are read.
 
     raises: InvalidError for a cursor that is none or a pattern's outcome that there is not.
     """
     after: tuple[Any, ...] | None = tuple(decode_cursor(cursor, (str, int))) if cursor else None
     found = session.execute(fitting_hosts(session, wanted, limit=rows + 1, after=after)).all()
-    lines = _host_lines(session, [row.id for row in found[:rows]])
+    lines = read_lines(session, [row.id for row in found[:rows]], known)
     last = found[rows - 1] if len(found) > rows else None
     return Page(rows=lines, next_cursor=None if last is None else encode_cursor([last.name, last.id]))
 
@@ -137,6 +129,7 @@ def get_host(session: Session, host_id: int) -> HostDetail:
     if row is None:
         raise NotFoundError("There is no such host.", field="host")
     host, group = row
+    subjects, has_older_changes = _subjects_of(session, host_id)
     return HostDetail(
         id=host.id,
         name=host.name,
@@ -154,76 +147,68 @@ def get_host(session: Session, host_id: int) -> HostDetail:
         multi_session=host.multi_session,
         ephemeral=host.ephemeral,
         enrolled_at=host.enrolled_at,
-        subjects=_subjects_of(session, host_id),
+        sightings_left_out=host.sightings_left_out,
+        subjects=subjects,
+        users=len(subjects) if len(subjects) < MOST_USERS else _count_users(session, host_id),
+        has_older_changes=has_older_changes,
     )
 
 
-def _host_lines(session: Session, ids: list[int]) -> tuple[HostLine, ...]:
-    if not ids:
-        return ()
-    subjects: defaultdict[int, list[Any]] = defaultdict(list)
-    query = (
-        select(Subject.host_id, Subject.standing, Subject.probes_id, Subject.uv_id, Pulse.last_seen_at)
-        .join(Pulse, PULSE_OF_SUBJECT)
-        .where(Subject.host_id.in_(ids), Pulse.received > 0)
-    )
-    for row in session.execute(query):
-        subjects[row.host_id].append(row)
-    every = [row for rows in subjects.values() for row in rows]
-    bodies = _bodies(session, {row.probes_id for row in every} | {row.uv_id for row in every})
-    lines = []
-    hosts = session.execute(
-        select(Host, HostGroup.name)
-        .join(HostGroup, HostGroup.id == Host.group_id)
-        .where(Host.id.in_(ids))
-        .order_by(Host.name, Host.id)
-    )
-    for host, group in hosts:
-        of_host = sorted(subjects[host.id], key=lambda row: row.last_seen_at, reverse=True)
-        blocked = {
-            fact.pattern
-            for row in of_host
-            if row.probes_id in bodies
-            for fact in read_set(*bodies[row.probes_id]).patterns
-            if fact.outcome == "blocked"
-        }
-        versions = [read_set(*bodies[row.uv_id]).version for row in of_host if row.uv_id in bodies]
-        lines.append(
-            HostLine(
-                id=host.id,
-                name=host.name,
-                group=group,
-                group_id=host.group_id,
-                platform=host.platform,
-                os=host.os,
-                state=HostState(host.state),
-                attested=host.attested,
-                enrolled_at=host.enrolled_at,
-                last_seen_at=of_host[0].last_seen_at if of_host else None,
-                subjects=len(of_host),
-                standings=tuple(sorted({Standing(row.standing) for row in of_host})),
-                blocked=len(blocked),
-                version=next((version for version in versions if version), None),
+def look_at_rights(session: Session, host_id: int, *, actor: Actor) -> tuple[UserRights, ...]:
+    """The groups of each user of a host, by the user's number. That it was looked at goes into the audit log.
+
+    raises: NotFoundError.
+    """
+    name = session.scalar(select(Host.name).where(Host.id == host_id))
+    if name is None:
+        raise NotFoundError("There is no such host.", field="host")
+    rows = session.execute(_users_of(host_id, Subject.token_id, Pulse.last_seen_at)).all()
+    bodies = _bodies(session, {row.token_id for row in rows})
+    found = []
+    for number, row in enumerate(rows, 1):
+        if row.token_id in bodies:
+            token = json.loads(bodies[row.token_id][1])
+            found.append(
+                UserRights(
+                    number=number,
+                    is_administrator=bool(token.get("administrator")),
+                    sids=tuple(token.get("sids", ())),
+                    reported_at=row.last_seen_at,
+                )
             )
-        )
-    return tuple(lines)
+    record(session, actor, "rights.viewed", name, host=host_id, users=len(found))
+    return tuple(found)
 
 
-def _subjects_of(session: Session, host_id: int) -> tuple[SubjectDetail, ...]:
-    rows = session.execute(
-        select(Subject, Pulse)
-        .join(Pulse, PULSE_OF_SUBJECT)
+def _users_of(host_id: int, *columns: Any) -> Select[Any]:
+    """The users that a page numbers, in the order of their numbers."""
+    return (
+        select(*columns)
+        .join_from(Subject, Pulse, PULSE_OF_SUBJECT)
         .where(Subject.host_id == host_id, Pulse.received > 0)
         .order_by(Subject.id)
-        .limit(200)
-    ).all()
-    history = _history(session, [subject.id for subject, _pulse in rows])
+        .limit(MOST_USERS)
+    )
+
+
+def _count_users(session: Session, host_id: int) -> int:
+    query = select(func.count()).select_from(Subject).join(Pulse, PULSE_OF_SUBJECT)
+    return session.scalar(query.where(Subject.host_id == host_id, Pulse.received > 0)) or 0
+
+
+def _subjects_of(session: Session, host_id: int) -> tuple[tuple[SubjectDetail, ...], bool]:
+    rows = session.execute(_users_of(host_id, Subject, Pulse)).all()
+    history, has_older_changes = _history(session, [subject.id for subject, _pulse in rows])
     ids = {set_id for subject, _pulse in rows for set_id in _set_ids(subject).values()}
     ids |= {set_id for changes in history.values() for row in changes for set_id in (row.old_id, row.new_id)}
     bodies = _bodies(session, ids)
     details = []
     for number, (subject, pulse) in enumerate(rows, 1):
-        sets = {kind: json.loads(bodies[set_id][1]) for kind, set_id in _set_ids(subject).items() if set_id in bodies}
+        sets = {
+            kind: json.loads(bodies[set_id][1])
+            for kind, set_id in _set_ids(subject).items()
+            if set_id in bodies and kind != "token"
+        }
         probes = bodies.get(subject.probes_id) if subject.probes_id is not None else None
         details.append(
             SubjectDetail(
@@ -242,21 +227,23 @@ def _subjects_of(session: Session, host_id: int) -> tuple[SubjectDetail, ...]:
                 timeline=tuple(_change(row, bodies) for row in history[subject.id]),
             )
         )
-    return tuple(details)
+    return tuple(details), has_older_changes
 
 
-def _history(session: Session, subject_ids: list[int]) -> defaultdict[int, list[Any]]:
+def _history(session: Session, subject_ids: list[int]) -> tuple[defaultdict[int, list[Any]], bool]:
+    """The newest changes of these users together, by user; and whether there are older ones."""
     history: defaultdict[int, list[Any]] = defaultdict(list)
-    if subject_ids:
-        query = (
-            select(Transition.subject_id, Transition.at, Transition.kind, Transition.old_id, Transition.new_id)
-            .where(Transition.subject_id.in_(subject_ids))
-            .order_by(Transition.at.desc())
-            .limit(100)
-        )
-        for row in session.execute(query):
-            history[row.subject_id].append(row)
-    return history
+    if not subject_ids:
+        return history, False
+    rows = session.execute(
+        select(Transition.subject_id, Transition.at, Transition.kind, Transition.old_id, Transition.new_id)
+        .where(Transition.subject_id.in_(subject_ids))
+        .order_by(Transition.at.desc())
+        .limit(MOST_CHANGES + 1)
+    ).all()
+    for row in rows[:MOST_CHANGES]:
+        history[row.subject_id].append(row)
+    return history, len(rows) > MOST_CHANGES
 
 
 def _change(row: Any, bodies: dict[int, tuple[str, str]]) -> Change:

@@ -1,7 +1,8 @@
 """Counts sightings by day, so that a page over millions of them reads a few hundred rows.
 
 Each count takes what was recorded since the last one and remembers how far it came, in the same transaction: a late
-report, or an imported log of last year, adds to the day on which the files were tried.
+report, or an imported log of last year, adds to the day on which the files were tried. It never comes further than the
+oldest transaction that is still open: what is committed late would be skipped for ever.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, insert, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, cast, delete, func, insert, select, text, update
 
 from app.db.base import from_ms, to_ms
 from app.db.tables import Setting
@@ -21,13 +22,13 @@ COUNTED_UNTIL = "sightings_counted_until"
 """The setting that holds how far counting came: milliseconds since 1970 of `recorded_at`."""
 
 SETTLES = timedelta(seconds=60)
-"""A report is recorded a moment before its transaction ends; what is younger is left for the next count."""
+"""The time of recording is read so long before the transaction begins at most (a writer gives up sooner)."""
 
 
 def count_sightings(connection: Connection, at: datetime, *, settles: timedelta = SETTLES) -> int:
     """Adds what was recorded since the last count; how many sightings. Commits."""
-    until_ms = to_ms(at - settles)
     with connection.begin():
+        until_ms = to_ms(at - settles) - _oldest_open_ms(connection)
         value = connection.scalar(select(Setting.value).where(Setting.name == COUNTED_UNTIL).with_for_update())
         after_ms = int(value) if value is not None else 0
         if until_ms <= after_ms:
@@ -45,6 +46,17 @@ def count_sightings(connection: Connection, at: datetime, *, settles: timedelta 
         else:
             connection.execute(update(Setting).where(Setting.name == COUNTED_UNTIL).values(**changed))
     return sum(row[3] for row in rows)
+
+
+def _oldest_open_ms(connection: Connection) -> int:
+    """For how long the oldest transaction but ours has been open; by the database's clock alone, as ours may differ."""
+    if connection.dialect.name != "postgresql":
+        return 0  # nobody else writes
+    query = text(
+        "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(xact_start)) * 1000, 0) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    return int(connection.execute(query).scalar_one())
 
 
 def drop_old_days(connection: Connection, at: datetime, *, days: int) -> int:

@@ -270,14 +270,26 @@ def test_killed_while_numbering_anew_counts_once(agent: Agent, server: ServerDou
     assert [(sent["report_id"], sent["epoch"]) for sent in server.recorded] == [(report.report_id, 2000)]
 
 
-def test_an_event_that_is_refused_does_not_cost_the_state(agent: Agent, server: ServerDouble) -> None:
+@pytest.mark.parametrize(
+    "refused",
+    [
+        httpx.Response(422, json={"error": "invalid", "message": "in the future", "field": "sightings.0.at"}),
+        httpx.Response(
+            429,
+            json={"error": "quota", "message": "more than 5000 events of this host today", "field": "sightings"},
+            headers={"Retry-After": "80000"},
+        ),
+    ],
+    ids=["422", "429"],
+)
+def test_an_event_that_is_refused_does_not_cost_the_state(
+    agent: Agent, server: ServerDouble, refused: httpx.Response
+) -> None:
     report = agent.spool()
     (pending,) = load_pending(agent.state_dir)
     sighting = Sighting(channel="c", record=1, event_id=8004, at="2099-01-01T00:00:00Z", pattern="p", path="p")
     add_pending(agent.state_dir, replace(report, sightings=(sighting,)), now=NOW)
-    server.answers = [
-        httpx.Response(422, json={"error": "invalid", "message": "in the future", "field": "sightings.0.at"})
-    ]
+    server.answers = [refused]
 
     assert agent.deliver().sent == 1
 

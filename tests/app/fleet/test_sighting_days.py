@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, insert, select
 
+from app.db.base import now
 from app.db.session import session_scope
 from app.fleet.retention import DAY_MS
 from app.fleet.sighting_days import count_sightings, drop_old_days
@@ -70,3 +72,32 @@ def test_days_go_with_their_sightings(database: Engine) -> None:
         count_sightings(connection, NOON + timedelta(hours=1))
         assert drop_old_days(connection, NOON, days=180) == 1
     assert counts(database) == {(DAY, "venv-python"): 1}
+
+
+def test_what_is_committed_late_is_not_skipped(database: Engine) -> None:
+    """A transaction that stays open for longer than sightings settle."""
+    if database.dialect.name != "postgresql":
+        return
+    settles = timedelta(milliseconds=100)
+    with database.connect() as late, late.begin() as transaction:
+        recorded_at = now()
+        late.execute(
+            insert(Sighting).values(
+                host_id=1,
+                at=recorded_at,
+                channel="Microsoft-Windows-AppLocker/EXE and DLL",
+                record=1,
+                subject_id=1,
+                recorded_at=recorded_at,
+                event_id=8004,
+                pattern="venv-python",
+                path="%OSDRIVE%\\x.exe",
+            )
+        )
+        time.sleep(0.6)
+        with database.connect() as connection:
+            assert count_sightings(connection, now(), settles=settles) == 0
+        transaction.commit()
+    time.sleep(0.2)
+    with database.connect() as connection:
+        assert count_sightings(connection, now(), settles=settles) == 1

@@ -26,7 +26,17 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.ingest.workstation import Workstation, enrolled, probes
 
-DISTRIBUTED = ("host", "subject", "pulse", "host_tag", "rule_use", "transition", "sighting", "tally_delta")
+DISTRIBUTED = (
+    "host",
+    "subject",
+    "pulse",
+    "host_tag",
+    "rule_use",
+    "rule_use_delta",
+    "transition",
+    "sighting",
+    "tally_delta",
+)
 ROUTED = re.compile(r"\b(?:FROM|JOIN|UPDATE)\s+(host|subject|pulse)\b(?:\s+(?:AS\s+)?(h|s|p)\b)?")
 
 

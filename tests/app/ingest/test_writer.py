@@ -15,6 +15,8 @@ from fastapi import FastAPI
 from sqlalchemy import Connection, Engine, event, select, text
 from starlette.testclient import TestClient
 
+from agent.contract.facts import HostFacts
+from app.db.base import now
 from app.db.session import session_scope
 from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold
@@ -172,7 +174,9 @@ def test_a_locked_sqlite_file_turns_reports_away_and_takes_them_later(
         assert received(app) == [2]
 
 
-STATEMENTS = {"unchanged": 2, "another known set": 7, "a new set": 15}
+STATEMENTS = {"unchanged": 2, "another known set": 7, "a new set": 15, "all there is": 13}
+"""Of the largest group: pulses locked and written, hosts and pointers read, sets found; pointers, hosts, quotas,
+transitions, sightings and deltas written; uses of rules looked up, written, appended."""
 
 
 @pytest.mark.parametrize("what", STATEMENTS)
@@ -200,15 +204,33 @@ def test_a_group_takes_few_statements_whatever_its_size(
         for station in stations[1:]:
             if what == "another known set":
                 station.put(probes("allowed"))
+            elif what == "all there is":
+                station.put(probes("allowed"), HostFacts(name="PC", platform="windows", os="Windows 12"))
             elif what == "a new set":
                 station.put(probes("allowed", f"pattern-{station.token[3:5].strip('_')}"))
-        answers = all_at_once(pool, stations[1:])
+        telling = {"sightings": [told(1)], "rule_uses": [used()]} if what == "all there is" else {}
+        answers = [pool.submit(station.send, bodies=True, **telling).result for station in stations[1:]]
         time.sleep(0.5)
         seen.clear()
         hold.release.set()
         assert first.result().status_code == 200
         assert {one().status_code for one in answers} == {200}
     assert len(seen) <= STATEMENTS[what], seen
+
+
+def told(record: int) -> dict[str, Any]:
+    return {
+        "channel": "Microsoft-Windows-AppLocker/EXE and DLL",
+        "record": record,
+        "event_id": 8004,
+        "at": "2026-11-21T07:00:00Z",
+        "pattern": "venv-python",
+        "path": "%OSDRIVE%\\x.exe",
+    }
+
+
+def used() -> dict[str, Any]:
+    return {"rule_id": "921cc481-6e17-4653-8f75-050b80acca20", "day": now().date().isoformat(), "count": 3}
 
 
 def assert_right(app: FastAPI) -> None:
