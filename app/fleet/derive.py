@@ -33,7 +33,7 @@ def contribution(kind: int, marks: Iterable[int] | None, body: str | None) -> Co
     """What a stored set adds. Probes are told by their marks alone; `body` is needed for uv sets only."""
     name = KIND_NAMES.get(kind)
     if name == "probes":
-        known = _known_marks()
+        known = known_marks()
         return _of_patterns(tuple(known[number] for number in marks or () if number in known))
     if name != "uv" or body is None:
         return Contribution()
@@ -61,7 +61,7 @@ def _of_patterns(facts: tuple[PatternFact, ...]) -> Contribution:
     )
 
 
-def _known_marks() -> Mapping[int, PatternFact]:
+def known_marks() -> Mapping[int, PatternFact]:
     """What each mark means, of the patterns of the server's catalogue.
 
     Others are left out of the counts: a host could invent any number of them.

@@ -127,7 +127,7 @@ def fitting_hosts(
         plain = plain.where(or_(Host.name > name, and_(Host.name == name, Host.id > host_id)), Host.name >= name)
     conditions = _conditions(session, wanted)
     if not conditions and wanted.standing is None:
-        return _ordered(plain, limit)
+        return plain.limit(limit) if any_order else _ordered(plain, limit)
     walked = plain.where(_fits(wanted, conditions))
     if wanted.standing is Standing.SILENT and _many_are_silent(session):
         return _ordered(walked, limit)

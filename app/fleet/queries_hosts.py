@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from app.audit.record import Actor, record
 from app.db.base import from_ms
 from app.db.paging import Page, decode_cursor, encode_cursor
 from app.errors import NotFoundError
@@ -98,6 +97,10 @@ class HostDetail:
     enrolled_at: datetime
     sightings_left_out: int
     subjects: tuple[SubjectDetail, ...]
+    users: int
+    """How many users reported from it; at most `MOST_USERS` of them are in `subjects`."""
+    has_older_changes: bool
+    """Whether there are older changes than the newest `MOST_CHANGES` of all its users, which the timelines hold."""
 
 
 def list_hosts(
@@ -154,34 +157,8 @@ def get_host(session: Session, host_id: int) -> HostDetail:
     )
 
 
-def look_at_rights(session: Session, host_id: int, *, actor: Actor) -> tuple[UserRights, ...]:
-    """The groups of each user of a host, by the user's number. That it was looked at goes into the audit log.
-
-    raises: NotFoundError.
-    """
-    name = session.scalar(select(Host.name).where(Host.id == host_id))
-    if name is None:
-        raise NotFoundError("There is no such host.", field="host")
-    rows = session.execute(_users_of(host_id, Subject.token_id, Pulse.last_seen_at)).all()
-    bodies = _bodies(session, {row.token_id for row in rows})
-    found = []
-    for number, row in enumerate(rows, 1):
-        if row.token_id in bodies:
-            token = json.loads(bodies[row.token_id][1])
-            found.append(
-                UserRights(
-                    number=number,
-                    is_administrator=bool(token.get("administrator")),
-                    sids=tuple(token.get("sids", ())),
-                    reported_at=row.last_seen_at,
-                )
-            )
-    record(session, actor, "rights.viewed", name, host=host_id, users=len(found))
-    return tuple(found)
-
-
-def _users_of(host_id: int, *columns: Any) -> Select[Any]:
-    """The users that a page numbers, in the order of their numbers."""
+def users_of(host_id: int, *columns: Any) -> Select[Any]:
+    """Columns of the users that a page numbers, in the order of their numbers."""
     return (
         select(*columns)
         .join_from(Subject, Pulse, PULSE_OF_SUBJECT)
@@ -197,7 +174,7 @@ def _count_users(session: Session, host_id: int) -> int:
 
 
 def _subjects_of(session: Session, host_id: int) -> tuple[tuple[SubjectDetail, ...], bool]:
-    rows = session.execute(_users_of(host_id, Subject, Pulse)).all()
+    rows = session.execute(users_of(host_id, Subject, Pulse)).all()
     history, has_older_changes = _history(session, [subject.id for subject, _pulse in rows])
     ids = {set_id for subject, _pulse in rows for set_id in _set_ids(subject).values()}
     ids |= {set_id for changes in history.values() for row in changes for set_id in (row.old_id, row.new_id)}

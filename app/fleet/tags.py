@@ -82,6 +82,14 @@ def list_tags(session: Session, *, search: str = "", after: str = "", limit: int
     return tuple(TagCount(tag=tag, hosts=hosts) for tag, hosts in session.execute(query))
 
 
+def list_tag_names(session: Session, limit: int = 1000) -> tuple[str, ...]:
+    """The first tags by name: each is looked for after the one before it, however many hosts have them."""
+    first = select(func.min(HostTag.tag).label("tag")).cte("named", recursive=True)
+    after = select(func.min(HostTag.tag)).where(HostTag.tag > first.c.tag).scalar_subquery()
+    named = first.union_all(select(after).where(first.c.tag.is_not(None)))
+    return tuple(session.scalars(select(named.c.tag).where(named.c.tag.is_not(None)).limit(limit)))
+
+
 def count_tags(session: Session, *, search: str = "") -> int:
     """How many tags there are, or how many have `search` in them."""
     query = select(func.count(HostTag.tag.distinct()))
