@@ -26,6 +26,8 @@ from app.web.transport import is_https
 logger = logging.getLogger("wayleave.web")
 
 COOKIE = "wayleave_session"
+UNATTENDED = "x-unattended"
+"""What a page left open sends with what it asks for by itself: nobody is there, so the idle limit goes on."""
 
 
 class LoginRequired(AppError):
@@ -104,7 +106,7 @@ def signed_in_person(request: Request) -> Person | None:
         request.state.is_made_fleet = find_setting(session, FLEET_ORIGIN) is not None
         if person is not None and request.url.path.split("/")[1] in SAY_UNATTESTED:
             request.state.unattested = unattested_of(request).read(session)
-    if person is not None and person.is_due_for_touch:
+    if person is not None and person.is_due_for_touch and UNATTENDED not in request.headers:
         try:
             with session_scope(engine) as session:
                 touch_session(session, person.session_id)

@@ -78,6 +78,7 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("submit", (event) => event.defaultPrevented || event.target.method === "dialog" || wait(event.submitter));
 const asksByItself = (element) => /\b(load|every)\b/.test(element.getAttribute("hx-trigger") ?? "");
+document.addEventListener("htmx:configRequest", (event) => { if (asksByItself(event.target)) event.detail.headers["X-Unattended"] = "yes"; });
 document.addEventListener("htmx:beforeRequest", (event) => asksByItself(event.target) || wait(event.detail.target));
 document.addEventListener("htmx:afterRequest", (event) => asksByItself(event.target) || waited());
 

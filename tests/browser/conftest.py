@@ -239,7 +239,12 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., tuple[Page, Watch]]]:
     watches: list[Watch] = []
 
     def open_one(
-        site: Site, *, theme: str = "light", size: dict[str, int] | None = None, javascript: bool = True
+        site: Site,
+        *,
+        theme: str = "light",
+        size: dict[str, int] | None = None,
+        javascript: bool = True,
+        zone: str | None = None,
     ) -> tuple[Page, Watch]:
         context = chromium.new_context(
             base_url=site.url,
@@ -247,6 +252,7 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., tuple[Page, Watch]]]:
             color_scheme=theme,  # type: ignore[arg-type]
             java_script_enabled=javascript,
             reduced_motion="reduce",
+            timezone_id=zone,
         )
         contexts.append(context)
         page = context.new_page()
