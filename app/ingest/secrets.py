@@ -75,7 +75,6 @@ def make_secret(
 def page_secrets(session: Session, *, before: int | None = None, rows: int = SECRET_ROWS) -> SecretPage:
     """The newest secrets first, older than secret `before`."""
     at = now()
-    total = session.scalar(select(func.count()).select_from(EnrolmentSecret)) or 0
     query = (
         select(EnrolmentSecret, HostGroup.name)
         .join(HostGroup, HostGroup.id == EnrolmentSecret.group_id)
@@ -85,6 +84,9 @@ def page_secrets(session: Session, *, before: int | None = None, rows: int = SEC
     if before is not None:
         query = query.where(EnrolmentSecret.id < before)
     found = session.execute(query).all()
+    total = len(found)
+    if before is not None or total > rows:
+        total = session.scalar(select(func.count()).select_from(EnrolmentSecret)) or 0
     return SecretPage(
         secrets=tuple(
             SecretRow(

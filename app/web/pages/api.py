@@ -25,9 +25,16 @@ from app.fleet.queries import (
     read_overview,
     read_pattern,
 )
-from app.fleet.queries_hosts import HostDetail, HostFilter, HostLine, get_host, list_hosts
+from app.fleet.queries_hosts import (
+    HostDetail,
+    HostFilter,
+    HostLine,
+    get_host,
+    list_hosts,
+)
 from app.fleet.queries_sightings import Seen, SeenFile, look_at_sightings, read_seen
 from app.fleet.queries_trend import TrendDay, VersionTrend, read_trend, read_version_trend
+from app.fleet.rights import UserRights, look_at_rights
 from app.fleet.rule_uses import KEPT_DAYS
 from app.fleet.sharing import Sharing, find_sharing
 from app.fleet.standing import Standing
@@ -148,7 +155,7 @@ def get_one_host(
     session: SessionDep,
     host_id: Annotated[int, Path(ge=1, le=2**62)],
 ) -> HostDetail:
-    """One host with its users, what they reported last, and what changed."""
+    """One host with its users by number, what they reported last but for their groups, and what changed."""
     return get_host(session, host_id)
 
 
@@ -162,6 +169,16 @@ def get_host_sightings(
     """Who really tried to run what on a host, the newest first. Needs the right to see it; every call is audited."""
     host = get_host(session, host_id)
     return list(look_at_sightings(session, host_id, host.name, actor=caller.actor, limit=rows))
+
+
+@router.get("/hosts/{host_id}/rights")
+def get_host_rights(
+    caller: ApiViewSightings,
+    session: SessionDep,
+    host_id: Annotated[int, Path(ge=1, le=2**62)],
+) -> list[UserRights]:
+    """The groups of each user of a host, well-known or named by rules. As who ran what: its own right, and audited."""
+    return list(look_at_rights(session, host_id, actor=caller.actor))
 
 
 @router.get("/sightings")

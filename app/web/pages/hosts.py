@@ -15,9 +15,10 @@ from app.db.session import SessionDep
 from app.fleet.host_filter import OUTCOME_GROUPS, count_or_tally
 from app.fleet.hosts import mark_shared
 from app.fleet.queries import list_groups
-from app.fleet.queries_hosts import HostFilter, get_host, list_hosts
+from app.fleet.queries_hosts import Change, HostDetail, HostFilter, get_host, list_hosts
 from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
 from app.fleet.reported import preferred_version, read_reported, service_words
+from app.fleet.rights import look_at_rights
 from app.fleet.standing import HostState, Standing
 from app.fleet.tags import list_tags, tags_of
 from app.fleet.workflow_filter import CHOICES
@@ -157,6 +158,7 @@ def show_host(
         request,
         "hosts/page.html",
         host=host,
+        changes=changes_of(host),
         service_words=service_words,
         reported={one.id: read_reported(one.sets) for one in host.subjects},
         sightings=count_host_sightings(session, host_id),
@@ -171,6 +173,12 @@ def show_host(
             one.id: judge_workflows(one.patterns, preferred_version(one.sets)) for one in host.subjects if one.patterns
         },
     )
+
+
+def changes_of(host: HostDetail) -> list[tuple[int, Change]]:
+    """The changes of all users of a host, the newest first, each with the user's number."""
+    every = [(one.number, change) for one in host.subjects for change in one.timeline]
+    return sorted(every, key=lambda item: item[1].at, reverse=True)
 
 
 @router.post("/hosts/{host_id}/shared")
@@ -199,6 +207,7 @@ def show_tried(
         host=host,
         numbers={one.id: one.number for one in host.subjects},
         sightings=look_at_sightings(session, host_id, host.name, actor=person.actor, limit=TRIED_SHOWN),
+        rights=look_at_rights(session, host_id, actor=person.actor),
         limit=TRIED_SHOWN,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
     )

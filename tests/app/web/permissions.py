@@ -160,6 +160,7 @@ ROUTES: dict[Permission, tuple[str, ...]] = {
         "GET /audit.json",
     ),
     Permission.VIEW_SIGHTINGS: (
+        "GET /api/v1/hosts/{host_id}/rights",
         "GET /api/v1/hosts/{host_id}/sightings",
         "GET /hosts/{host_id}/tried",
     ),

@@ -34,7 +34,7 @@ TWINS = {
     "/hosts.csv": ("hosts",),
     "/hosts.json": ("hosts",),
     "/hosts/{host_id}": ("hosts/{host_id}", "hosts/{host_id}/tags", "hosts/{host_id}/workflows"),
-    "/hosts/{host_id}/tried": ("hosts/{host_id}/sightings",),
+    "/hosts/{host_id}/tried": ("hosts/{host_id}/sightings", "hosts/{host_id}/rights"),
     "/imports": ("imports",),
     "/imports/{import_id}": ("imports/{import_id}",),
     "/jobs": ("jobs",),

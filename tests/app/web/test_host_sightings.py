@@ -144,3 +144,29 @@ def test_few_statements(host: int, signed_in: Callable[[str], TestClient], state
     statements.clear()
     client.get(f"/hosts/{host}/tried")
     assert len(statements) <= 14, statements
+
+
+def test_groups_of_users_are_looked_up_too(host: int, engine: Engine, signed_in: Callable[[str], TestClient]) -> None:
+    viewer, approver = signed_in("viewer"), signed_in("approver")
+    plain = viewer.get(f"/api/v1/hosts/{host}").json()
+    assert {"probes", "uv", "policy"} <= plain["subjects"][0]["sets"].keys()
+    assert "token" not in plain["subjects"][0]["sets"]
+    for client in (viewer, approver):
+        assert "S-1-5-32-545" not in client.get(f"/api/v1/hosts/{host}").text
+    assert viewer.get(f"/api/v1/hosts/{host}/rights").status_code == 403
+
+    def looks() -> list[AuditEntry]:
+        with session_scope(engine, writes=False) as session:
+            found = list(session.scalars(select(AuditEntry).where(AuditEntry.action == "rights.viewed")))
+            session.expunge_all()
+        return found
+
+    assert looks() == []
+    (user,) = approver.get(f"/api/v1/hosts/{host}/rights").json()
+    assert (user["number"], user["is_administrator"]) == (1, False)
+    assert "S-1-5-32-545" in user["sids"]
+    assert [(one.actor, one.detail["host"]) for one in looks()] == [("approver@example.com", host)]
+    assert "S-1-5-32-545" in approver.get(f"/hosts/{host}/tried").text
+    assert len(looks()) == 2
+    assert approver.get("/api/v1/hosts/999999/rights").status_code == 404
+    assert len(looks()) == 2
