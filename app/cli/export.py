@@ -19,7 +19,7 @@ from app.db.engine import open_engine
 from app.db.session import session_scope
 from app.errors import AppError
 from app.policies.baselines import TrustedFile, list_baseline_files
-from app.policies.bundle import Delivery, build_bundle
+from app.policies.bundle import NOT_APPROVED, Delivery, build_bundle
 from app.policies.choices import COLLECTIONS, DEFAULT_ROOTS
 from app.policies.describe import describe_export
 from app.policies.export import Export, plan_export
@@ -92,11 +92,13 @@ def applocker(out: Path, as_json: bool, what_if: bool, **choices: Any) -> None:
 
     Hash rules come from the files of `wayleave baseline add`.
     """
+    _refuse_without_approval()
     export = _plan(**choices)
     _write(out, export.xml.encode())
     click.echo(json.dumps(describe_export(export), indent=2) if as_json else _text(export), err=True)
     if not as_json:
         click.echo(f"{out}: {len(export.added)} rules, sha256 {export.sha256}", err=True)
+        click.echo(NOT_APPROVED, err=True)
     if what_if:
         click.echo(_what_if(export, as_json=as_json), err=True)
 
@@ -118,6 +120,7 @@ def applocker(out: Path, as_json: bool, what_if: bool, **choices: Any) -> None:
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The zip.")
 def bundle(delivery: str, sign_with: Path | None, out: Path, as_json: bool, **choices: Any) -> None:
     """Write a zip to hand over: rules, scripts that apply and take back, a review to print, checksums."""
+    _refuse_without_approval()
     export = _plan(**choices)
     try:
         made = build_bundle(export, delivery, key=_signing_key(sign_with) if sign_with else None)
@@ -127,6 +130,14 @@ def bundle(delivery: str, sign_with: Path | None, out: Path, as_json: bool, **ch
     click.echo(json.dumps(describe_export(export), indent=2) if as_json else _text(export), err=True)
     if not as_json:
         click.echo(f"{out}: {len(made.files)} files for {delivery}, sha256 {made.sha256}", err=True)
+        click.echo(NOT_APPROVED, err=True)
+
+
+def _refuse_without_approval() -> None:
+    if Settings().rules_approved_only:
+        raise click.UsageError(
+            "WAYLEAVE_RULES_APPROVED_ONLY is set: rules leave from approved rule sets only, on the page or by the API."
+        )
 
 
 def _what_if(export: Export, *, as_json: bool) -> str:

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from textwrap import wrap
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -28,6 +29,10 @@ from app.policies.plan import PlannedRule
 from app.policies.target_scripts import intune_check, policy_scripts, policy_state
 
 MAX_INTUNE_BYTES = 350_000
+NOT_APPROVED = (
+    "NOT SIMULATED, NOT APPROVED: these rules come from no rule set, so nobody judged them against the fleet for a "
+    "reviewer, and nobody but their author has agreed to them."
+)
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can say: the content alone decides the bytes
 _MORE_FILES = {
     "environment.xml": (
@@ -83,12 +88,14 @@ def build_bundle(
     evidence: Mapping[str, object] | None = None,
     seen_base: Mapping[str, Sequence[str]] | None = None,
     earlier: Sequence[PlannedRule] = (),
+    is_approved: bool = False,
 ) -> Bundle:
     """The zip for one way of delivery; with a key its manifest is signed.
 
     `more`: files besides, such as settings of a relocation; `evidence`: what evidence.json says besides; `seen_base`:
     the rule ids by collection of a base that is the sum of several policies, which the export does not hold;
-    `earlier`: the pilot's rules, which the target may have already beside those of the base.
+    `earlier`: the pilot's rules, which the target may have already beside those of the base; `is_approved`: it is of a
+    rule set that was simulated and approved; of any other the name and the words in it say that it was not.
 
     raises: InvalidError about `delivery` when this export is not fit for it.
     """
@@ -107,9 +114,18 @@ def build_bundle(
             files |= _intune_files(export, base_ids)
         else:
             files |= _policy_files(export, delivery, base_ids, earlier)
-    files["evidence.json"] = _json({"delivery": delivery.value, **describe_export(export), **(evidence or {})})
-    files["review.html"] = render_review(export).encode()
-    files["README.txt"] = _readme(export, delivery, frozenset(files), earlier).encode()
+    warning = None if is_approved else NOT_APPROVED
+    files["evidence.json"] = _json(
+        {
+            "delivery": delivery.value,
+            "is_approved": is_approved,
+            **({"warning": warning} if warning else {}),
+            **describe_export(export),
+            **(evidence or {}),
+        }
+    )
+    files["review.html"] = render_review(export, warning=warning).encode()
+    files["README.txt"] = _readme(export, delivery, frozenset(files), earlier, warning=warning).encode()
     digests = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files)}
     sums = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     files["SHA256SUMS"] = sums.encode()
@@ -118,9 +134,8 @@ def build_bundle(
         files["manifest.sig"] = key.sign(files["manifest.json"])
     content = _zipped(files)
     sha256 = hashlib.sha256(content).hexdigest()
-    return Bundle(
-        file_name=f"wayleave-{delivery.value}-{export.sha256[:8]}.zip", content=content, sha256=sha256, files=digests
-    )
+    name = f"wayleave-{'' if is_approved else 'not-approved-'}{delivery.value}-{export.sha256[:8]}.zip"
+    return Bundle(file_name=name, content=content, sha256=sha256, files=digests)
 
 
 def _accepted_states(export: Export, earlier: Sequence[PlannedRule]) -> list[str]:
@@ -215,7 +230,14 @@ def _told(export: Export) -> str:
     return f"Rules for uv, made by Wayleave for {export.sid}. They open: {', '.join(patterns)}."
 
 
-def _readme(export: Export, delivery: Delivery, names: frozenset[str], earlier: Sequence[PlannedRule] = ()) -> str:
+def _readme(
+    export: Export,
+    delivery: Delivery,
+    names: frozenset[str],
+    earlier: Sequence[PlannedRule],
+    *,
+    warning: str | None,
+) -> str:
     steps = {
         Delivery.SAME_GPO: [
             "1. Read review.html: what every rule admits, and its risk.",
@@ -230,7 +252,7 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str], earlier: 
             "   On a machine that gets this object alone, everything that these rules do not allow is blocked:",
             "   .\\check-machine.ps1, run there before, refuses a machine without the rules that these are added to.",
             "3. .\\apply.ps1 -GpoGuid <id of the new object> -WhatIf, then without -WhatIf. The object must be empty.",
-            "   The computer where it runs needs the other rules too; say -OtherComputer if it will not get the object.",
+            "   The computer where it runs needs the other rules; say -OtherComputer if it will not get the object.",
             "4. To undo it: unlink the object, or .\\rollback.ps1 -GpoGuid <id of the object>",
             "Leave its enforcement mode at Not configured: any mode set here could win over the other object's.",
         ],
@@ -257,7 +279,8 @@ def _readme(export: Export, delivery: Delivery, names: frozenset[str], earlier: 
     unverified = (
         "The scripts are written for Windows PowerShell 5.1 and were not yet run on a real domain or a managed machine."
     )
-    lines = [heading, "", *(steps[delivery] if export.added else _without_rules_to_add(delivery, names)), ""]
+    lines = [heading, "", *((*wrap(warning, 110), "") if warning else ())]
+    lines += [*(steps[delivery] if export.added else _without_rules_to_add(delivery, names)), ""]
     if earlier and "apply.ps1" in names:
         lines += [*_pilot_may_be_there(export, earlier), ""]
     for name, told in _MORE_FILES.items():

@@ -14,6 +14,7 @@ table { border-collapse: collapse; width: 100% }
 td, th { border: 1px solid #bbb; padding: .3rem .5rem; text-align: left }
 th { width: 9rem; vertical-align: top; background: #f4f4f4 } code { overflow-wrap: anywhere }
 section { page-break-inside: avoid }
+.warning { border: 2px solid #b00020; padding: .6rem .8rem }
 """.strip()
 
 
@@ -42,11 +43,12 @@ def describe_export(export: Export) -> dict[str, object]:
     }
 
 
-def render_review(export: Export) -> str:
+def render_review(export: Export, *, warning: str | None = None) -> str:
     """A page of HTML that stands alone and prints well: every rule with its reach, and what was left out."""
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>Rules for uv: review</title>\n',
         f"<style>\n{STYLE}\n</style>\n</head>\n<body>\n<h1>Rules for uv: review</h1>\n",
+        f'<p class="warning"><strong>{escape(warning)}</strong></p>\n' if warning else "",
         f"<p>{len(export.added)} rules for <code>{escape(export.sid)}</code>. ",
         f"SHA-256 of the policy file: <code>{export.sha256}</code>.</p>\n",
         f"<p>{escape(export.effect_on_empty_machine)}</p>\n",

@@ -276,6 +276,7 @@ def _package(export: Export, delivery: Delivery, kept: Mapping[str, Any], key: E
         # Exports of before these were kept have none.
         seen_base=(kept["base"] or {}).get("rules"),
         earlier=[planned_rule(one) for one in kept.get("earlier", ())],
+        is_approved=True,
     )
 
 

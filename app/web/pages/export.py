@@ -1,4 +1,7 @@
-"""Exporting rules: choose patterns and a group, read what each rule admits, take the file away."""
+"""Exporting rules: choose patterns and a group, read what each rule admits, take the file away.
+
+Nobody approves these, and they say so; an operator may have rules leave from approved rule sets alone.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,13 @@ from starlette.responses import Response
 from agent.catalogue import Catalogue, Pattern
 from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
-from app.errors import InvalidError
+from app.errors import ForbiddenError, InvalidError
 from app.fleet.queries import Overview
 from app.policies.baselines import list_baseline_files
 from app.policies.bundle import Delivery, build_bundle
 from app.policies.choices import COLLECTIONS, RULE_KINDS
 from app.policies.export import Export, plan_export
+from app.policies.queries_exports import get_kept_export
 from app.policies.record_export import get_export_file, list_exports, record_export
 from app.policies.standing import read_standing
 from app.policies.whatif import simulate_export
@@ -136,6 +140,7 @@ def download_package(
     person: DraftRules, request: Request, session: SessionDep, choice: Annotated[Choice, Depends(read_form)]
 ) -> Response:
     """The rules with the scripts, fragments and evidence that their delivery needs, as a zip."""
+    refuse_without_approval(request)
     planned = None
     try:
         planned = _plan(session, choice)
@@ -150,6 +155,7 @@ def download_package(
 def download_export(
     person: DraftRules, request: Request, session: SessionDep, choice: Annotated[Choice, Depends(read_form)]
 ) -> Response:
+    refuse_without_approval(request)
     try:
         planned = _plan(session, choice)
     except InvalidError as error:
@@ -161,11 +167,20 @@ def download_export(
 @router.get("/export/{export_id}/file")
 def download_again(
     person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
     session: SessionDep,
     export_id: Annotated[int, Path(ge=1, le=2**31)],
 ) -> Response:
+    if get_kept_export(session, export_id).rule_set_id is None:
+        refuse_without_approval(request)
     name, xml = get_export_file(session, export_id)
     return _attachment(name, xml.encode(), "application/xml")
+
+
+def refuse_without_approval(request: Request) -> None:
+    """raises: ForbiddenError where only rules of approved rule sets may leave"""
+    if request.app.state.settings.rules_approved_only:
+        raise ForbiddenError("Here rules leave from approved rule sets only: put the patterns into a rule set.")
 
 
 def _plan(session: Session, choice: Choice) -> Export:
@@ -199,6 +214,7 @@ def _page(
         choice=choice,
         groups=_choosable(catalogue, overview),
         counts={one.pattern: one for one in overview.blocked_patterns},
+        approved_only=request.app.state.settings.rules_approved_only,
         what_if=simulate_export(session, planned) if planned is not None else None,
         deliveries=DELIVERY_WORDS,
         group_titles=GROUP_TITLES,

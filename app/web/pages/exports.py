@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from app.audit.record import Actor
 from app.db.base import now
@@ -23,6 +23,7 @@ from app.policies.standing import VerifiedStanding, read_standing
 from app.policies.whatif import WhatIf, simulate_export
 from app.policies.whatif_work import ask_for_what_if, find_what_if, read_what_if, what_if_of
 from app.web.guards import ApiViewFleet, ViewFleet
+from app.web.pages.export import refuse_without_approval
 from app.web.pages.exports_after import because_help, because_words, hosts_address
 from app.web.templating import address, render
 from app.work.rows import INTERRUPTED, Work
@@ -113,6 +114,7 @@ def show_kept_export(
         hosts_address=hosts_address,
         in_force={rule.rule_id: rule.subjects for rule in arrival.rules},
         deliveries=deliveries_for(kept.export),
+        approved_only=request.app.state.settings.rules_approved_only,
         used=read_rule_uses(session, [rule.id for rule in kept.export.rules], at=now()),
     )
 
@@ -186,11 +188,16 @@ def _judge_or_begin(request: Request, export_id: int, *, again: bool, actor: Act
 @router.get("/exports/{export_id}/bundle")
 def download_bundle(
     person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
     session: SessionDep,
     export_id: ExportId,
     delivery: Annotated[str, Query(max_length=40)] = Delivery.SAME_GPO.value,
 ) -> Response:
-    bundle = build_bundle(get_kept_export(session, export_id).export, delivery)
+    kept = get_kept_export(session, export_id)
+    if kept.rule_set_id is not None:  # approved for one delivery, and kept as it left
+        return RedirectResponse(f"/rule-sets/{kept.rule_set_id}/exports/{export_id}/bundle", status_code=303)
+    refuse_without_approval(request)
+    bundle = build_bundle(kept.export, delivery)
     return Response(
         bundle.content,
         media_type="application/zip",

@@ -20,7 +20,7 @@ TITLES = {
     "place": "Where things are",
     "oidc": "Single sign-on",
     "audit": "Copies of the audit log",
-    "notice": "Notices, and offers to remove rules",
+    "notice": "Notices, and rules that leave or may go",
     "fleet": "Agents and what is kept",
     "limits": "Limits of one process",
 }
@@ -90,7 +90,7 @@ def group_of(name: str) -> str:
     prefix = name.partition("_")[0]
     if prefix in ("oidc", "audit", "notice"):
         return prefix
-    if prefix == "offer":
+    if prefix in ("offer", "rules"):
         return "notice"
     return next((key for key, names in _GROUPS.items() if name in names), "fleet")
 

@@ -43,6 +43,20 @@ def test_rules_are_written_and_explained(tmp_path: Path, developers: str) -> Non
     assert done.stdout == ""
 
 
+def test_it_says_that_nobody_approved_and_an_operator_may_forbid_it(
+    tmp_path: Path, developers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, chosen = tmp_path / "rules.xml", ("--pattern", "venv-python", "--sid", developers)
+    assert "NOT SIMULATED, NOT APPROVED" in run(*chosen, "--out", out).stderr
+    out.unlink()
+    monkeypatch.setenv("WAYLEAVE_RULES_APPROVED_ONLY", "true")
+    for form in ("applocker", "bundle"):
+        done = CliRunner().invoke(command, [form, *chosen, "--out", str(out)])
+        assert done.exit_code == 2
+        assert "approved rule sets only" in done.stderr
+        assert not out.exists()
+
+
 def test_a_whole_policy_to_standard_output_with_json(tmp_path: Path, developers: str, base_policy: str) -> None:
     base = tmp_path / "base.xml"
     base.write_text(base_policy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from html import unescape
 from xml.etree import ElementTree
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import Engine, select
 from starlette.testclient import TestClient
 
@@ -69,6 +71,47 @@ def test_the_package_is_a_zip_with_the_rules_and_its_checksums(
         assert any(name.endswith(".xml") for name in sums)
     with session_scope(engine, writes=False) as session:
         assert len(session.scalars(select(ExportRow)).all()) == 1
+
+
+def test_what_nobody_approved_says_so_on_the_page_and_in_every_file_to_read(
+    signed_in: Callable[[str], TestClient],
+) -> None:
+    client = signed_in("analyst")
+    assert "neither simulated nor approved" in client.get("/export").text
+    review = client.post("/export", data=CHOICE).text
+    assert "Not simulated, not approved." in review
+    assert "/rule-sets/new?origin=pattern&amp;pattern=cache-builds-venv-python&amp;pattern=venv-python" in review
+    answer = client.post("/export/package", data={**CHOICE, "delivery": "same-gpo"})
+    assert "not-approved" in answer.headers["content-disposition"]
+    for content in (answer.content, client.get("/exports/1/bundle").content):
+        with zipfile.ZipFile(io.BytesIO(content)) as package:
+            for name in ("README.txt", "review.html", "evidence.json"):
+                assert b"NOT SIMULATED, NOT APPROVED" in package.read(name), name
+            assert json.loads(package.read("evidence.json"))["is_approved"] is False
+    assert "Not simulated, not approved" in client.get("/exports/1").text
+
+
+def test_an_operator_may_have_rules_leave_from_approved_rule_sets_alone(
+    signed_in: Callable[[str], TestClient], app: FastAPI, engine: Engine
+) -> None:
+    client = signed_in("analyst")
+    client.post("/export/file", data=CHOICE)
+    app.state.settings = app.state.settings.model_copy(update={"rules_approved_only": True})
+    review = client.post("/export", data=CHOICE)
+    assert review.status_code == 200  # to look is free
+    assert "approved rule sets only" in review.text
+    assert 'action="/export/file"' not in review.text
+    for answer in (
+        client.post("/export/file", data=CHOICE),
+        client.post("/export/package", data={**CHOICE, "delivery": "same-gpo"}),
+        client.get("/exports/1/bundle"),
+        client.get("/export/1/file"),
+    ):
+        assert answer.status_code == 403
+        assert "approved rule sets only" in answer.text
+    with session_scope(engine, writes=False) as session:
+        assert len(session.scalars(select(ExportRow)).all()) == 1
+    assert "Download the bundle" not in client.get("/exports/1").text
 
 
 def test_a_package_for_no_known_delivery_is_refused(signed_in: Callable[[str], TestClient], engine: Engine) -> None:

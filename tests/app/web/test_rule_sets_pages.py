@@ -198,6 +198,11 @@ def test_the_pilot_comes_first_and_files_are_the_same_each_time(signed_in: SignI
     assert bundles[0] == analyst.get(f"{draft}/exports/1/bundle").content
     with zipfile.ZipFile(io.BytesIO(bundles[0])) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
+    assert all(b"NOT APPROVED" not in content for content in files.values())
+    assert json.loads(files["evidence.json"])["is_approved"] is True
+    again = analyst.get("/exports/1/bundle?delivery=local")  # it was approved for one delivery
+    assert (again.status_code, again.headers["location"]) == (303, f"{draft}/exports/1/bundle")
+    assert f'href="{draft}/exports/1/bundle"' in analyst.get("/exports/1").text
     assert PILOT.encode() in files["rules.xml"]
     assert SID.encode() not in files["rules.xml"]
     assert b"AuditOnly" not in files["rules.xml"]
