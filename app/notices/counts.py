@@ -45,9 +45,13 @@ class Count(NamedTuple):
 
 @dataclass(slots=True)
 class Remembered:
-    """What a process remembers between runs: the rules in each policy set, None where it could not be read."""
+    """What a process remembers between runs: the rules in each policy set, None where it could not be read.
+
+    `changed`: ids that do something else there than was exported, for the few sets that have such.
+    """
 
     rules: dict[int, frozenset[str] | None] = field(default_factory=dict)
+    changed: dict[int, frozenset[str]] = field(default_factory=dict)
 
 
 def read_counts(session: Session, remembered: Remembered) -> dict[Key, Count]:
@@ -130,12 +134,15 @@ def learn_rules(session: Session, set_ids: Iterable[int], remembered: Remembered
     """Reads the policies that are not remembered yet."""
     if len(remembered.rules) > MAX_REMEMBERED:
         remembered.rules.clear()
+        remembered.changed.clear()
     missing = sorted(set(set_ids) - remembered.rules.keys())
     for begin in range(0, len(missing), _SETS_AT_ONCE):
         some = missing[begin : begin + _SETS_AT_ONCE]
         for set_id, body in session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some))):
-            rules, is_readable = rules_in_force(body)
-            remembered.rules[set_id] = frozenset(rules) if is_readable else None
+            found = rules_in_force(body)
+            remembered.rules[set_id] = found.ids if found.is_readable else None
+            if found.changed:
+                remembered.changed[set_id] = found.changed
 
 
 def _added(rows: Iterable[tuple[Key, bool, int]]) -> dict[Key, Count]:

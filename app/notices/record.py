@@ -15,7 +15,7 @@ from app.db.base import from_ms, now, to_ms
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.notices.tables import NoticeRead, NoticeRow, NoticeSend
 
-KINDS = ("regression", "rules-gone", "sharing", "more")
+KINDS = ("regression", "rules-gone", "rules-changed", "sharing", "more")
 COMES_AGAIN_WITHIN = timedelta(days=1)
 """What ends and comes again so soon is the same notice: it is opened again, and nobody is told twice."""
 MOST_A_DAY = 30

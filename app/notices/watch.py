@@ -20,7 +20,7 @@ from agent.catalogue import load as load_catalogue
 from app.fleet.sharing import find_sharing
 from app.fleet.tables import HostGroup
 from app.notices.changes import Evidence, look_closer
-from app.notices.counts import Count, Key, Remembered, read_counts
+from app.notices.counts import Count, Key, Remembered, policy_users, read_counts
 from app.notices.record import Found, end_notice, open_notice
 from app.notices.tables import NoticeRow, Watched
 from app.policies.tables import ExportRule
@@ -184,7 +184,7 @@ def _tell_new(
     groups = {row.id: row.name for row in session.execute(select(HostGroup.id, HostGroup.name))} if certain else {}
     opened, told = 0, set[Key]()
     left_out = max(0, len(fallen) - MOST_LOOKS)
-    for found, keys in _gathered(session, certain, groups):
+    for found, keys in _gathered(session, certain, groups, remembered):
         row = None if opened >= MOST_NEW else _open(session, found, at, ways)
         if row is None:
             left_out += 1
@@ -242,7 +242,10 @@ def _open(session: Session, found: Found, at: datetime, ways: Collection[str]) -
 
 
 def _gathered(
-    session: Session, certain: Sequence[tuple[Fallen, Evidence]], groups: Mapping[int, str]
+    session: Session,
+    certain: Sequence[tuple[Fallen, Evidence]],
+    groups: Mapping[int, str],
+    remembered: Remembered,
 ) -> Iterable[tuple[Found, set[Key]]]:
     """One notice for each cause, however many patterns and groups it closes; one for the rules of each export."""
     by_cause: dict[str, list[tuple[Fallen, Evidence]]] = defaultdict(list)
@@ -251,7 +254,8 @@ def _gathered(
             by_cause[cause_of(evidence)].append((one, evidence))
     for cause, some in by_cause.items():
         yield _regression(cause, some, groups), {one.key for one, _ in some}
-    yield from _gathered_rules(session, [(one, evidence) for one, evidence in certain if one.key.what == "rule"])
+    rules = [(one, evidence) for one, evidence in certain if one.key.what == "rule"]
+    yield from _gathered_rules(session, rules, remembered)
 
 
 def cause_of(evidence: Evidence) -> str:
@@ -321,9 +325,13 @@ def _as_watched(one: Fallen) -> list[Any]:
     return [*one.key, one.best.open, one.best.closed, one.users]
 
 
-def _gathered_rules(session: Session, certain: Sequence[tuple[Fallen, Evidence]]) -> Iterable[tuple[Found, set[Key]]]:
+def _gathered_rules(
+    session: Session, certain: Sequence[tuple[Fallen, Evidence]], remembered: Remembered
+) -> Iterable[tuple[Found, set[Key]]]:
+    """One notice for what vanished of each export, and one for what does something else under its id."""
     if not certain:
         return
+    changed_for = _users_of_changed(session, remembered)
     newest: dict[str, int] = {}
     for rule_id, export_id in session.execute(
         select(ExportRule.rule_id, ExportRule.export_id)
@@ -331,16 +339,23 @@ def _gathered_rules(session: Session, certain: Sequence[tuple[Fallen, Evidence]]
         .order_by(ExportRule.export_id)
     ):
         newest[rule_id] = export_id
-    by_export: dict[int, list[tuple[Fallen, Evidence]]] = defaultdict(list)
+    by_export: dict[tuple[int, bool], list[tuple[Fallen, Evidence]]] = defaultdict(list)
     for one, evidence in certain:
-        by_export[newest[one.key.name]].append((one, evidence))
-    for export_id, some in by_export.items():
+        is_changed = changed_for.get(one.key.name, 0) * 2 >= one.users
+        by_export[newest[one.key.name], is_changed].append((one, evidence))
+    for (export_id, is_changed), some in by_export.items():
         rules = "A rule" if len(some) == 1 else f"{len(some)} rules"
         users = max(one.users for one, _ in some)
+        told = (
+            f"{rules} of export {export_id} {'does' if len(some) == 1 else 'do'} something else under the same id in "
+            f"the policy in force of {_plural(users, 'user')}"
+            if is_changed
+            else f"{rules} of export {export_id} vanished from the policy in force of {_plural(users, 'user')}"
+        )
         found = Found(
-            kind="rules-gone",
-            key=f"rules:{export_id}",
-            title=f"{rules} of export {export_id} vanished from the policy in force of {_plural(users, 'user')}",
+            kind="rules-changed" if is_changed else "rules-gone",
+            key=f"rules-changed:{export_id}" if is_changed else f"rules:{export_id}",
+            title=told,
             users=users,
             detail={
                 "export": export_id,
@@ -350,6 +365,16 @@ def _gathered_rules(session: Session, certain: Sequence[tuple[Fallen, Evidence]]
             },
         )
         yield found, {one.key for one, _ in some}
+
+
+def _users_of_changed(session: Session, remembered: Remembered) -> dict[str, int]:
+    """For how many counted users an id does something else than was exported."""
+    found: dict[str, int] = defaultdict(int)
+    if remembered.changed:
+        for set_id, users in policy_users(session).items():
+            for rule_id in remembered.changed.get(set_id, ()):
+                found[rule_id] += users
+    return found
 
 
 def _watch_sharing(session: Session, running: Mapping[str, NoticeRow], at: datetime, ways: Collection[str]) -> int:

@@ -23,7 +23,7 @@ from app.applocker.model import STANDARD_USER, Token, Verdict
 from app.fleet.probes import mark
 from app.fleet.tables import SERVICE_STOPPED, FactSet, Host, Subject
 from app.fleet.workflows import OPEN_OUTCOMES
-from app.policies.arrival import rules_in_force
+from app.policies.arrival import RulesInForce, rules_in_force, stage_of
 from app.policies.profiles import group_policy_of, policies_in_use, read_profiles, sids_of
 from app.policies.queries_exports import get_kept_export
 from app.policies.roots import Places, read_places
@@ -43,6 +43,7 @@ class Reason(StrEnum):
 
     OTHER_ENGINE = "other-engine"
     UNREADABLE = "unreadable"
+    CHANGED = "changed"
     NOT_ARRIVED = "not-arrived"
     INTUNE = "intune"
     DENY_RULE = "deny-rule"
@@ -116,8 +117,7 @@ class After:
 class _Policy:
     """A policy in force, as far as an export can ask. `compiled` None: nobody can judge it."""
 
-    ids: frozenset[str]
-    is_readable: bool
+    rules: RulesInForce
     has_intune: bool
     service_disabled: bool
     compiled: CompiledPolicy | None
@@ -154,7 +154,7 @@ class AfterJudge:
     def has_arrived(self, policy_id: int | None) -> bool:
         """Whether all rules of the export are in a policy."""
         policy = self.policies.get(policy_id or 0)
-        return policy is not None and bool(self.wanted) and self.wanted <= policy.ids
+        return policy is not None and stage_of(self.wanted, policy.rules) == "arrived"
 
     def read_probes(self, ids: Iterable[int | None]) -> None:
         """Learns what sets of probes say of the export's patterns, from the numbers that the database keeps."""
@@ -191,8 +191,10 @@ class AfterJudge:
         policy = self.policies.get(policy_id or 0)
         if policy is None or policy_id is None:
             return Because(Reason.UNREADABLE)
-        if not self.rules_of[pattern] <= policy.ids:
-            return Because(Reason.NOT_ARRIVED if policy.is_readable else Reason.UNREADABLE)
+        if not policy.rules.changed.isdisjoint(self.rules_of[pattern]):
+            return Because(Reason.CHANGED)
+        if not self.rules_of[pattern] <= policy.rules.ids:
+            return Because(Reason.NOT_ARRIVED if policy.rules.is_readable else Reason.UNREADABLE)
         where = self._where(environment_id)
         key = (policy_id, sids, deny_only, pattern, where)
         known = self._why.get(key)
@@ -244,13 +246,12 @@ class AfterJudge:
         return Because(Reason.OTHER_FILE, ", ".join(sorted(self.kinds[pattern])))
 
     def _read_policy(self, body: str) -> _Policy:
-        ids, is_readable = rules_in_force(body)
-        has_all = bool(ids & self.wanted)
+        found = rules_in_force(body)
+        rules = RulesInForce(found.ids & self.wanted, found.changed & self.wanted, found.is_readable)
         value = json.loads(body)
-        policy = group_policy_of(body) if has_all else None
+        policy = group_policy_of(body) if rules.ids else None
         return _Policy(
-            ids=frozenset(ids & self.wanted),
-            is_readable=is_readable,
+            rules=rules,
             has_intune=value.get("csp", "none") != "none",
             service_disabled=bool(value.get("service_disabled")),
             compiled=None if policy is None else compile_policy(policy),

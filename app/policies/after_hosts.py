@@ -18,12 +18,13 @@ from app.errors import InvalidError
 from app.fleet.standing import Standing
 from app.fleet.tables import SUBJECT_OF_HOST, FactSet, Host, HostGroup, Subject
 from app.policies.after import AfterJudge, Because, Reason, first_reason, summed
+from app.policies.arrival import stage_of
 from app.policies.profiles import read_profiles
 
 PAGE_ROWS = 50
 _USERS_AT_ONCE = 1000
 _MOST_ROUNDS = 20
-STAGES = ("arrived", "partly", "missing", "unreadable")
+STAGES = ("arrived", "changed", "partly", "missing", "unreadable")
 STATES = ("open", "blocked", "untold")
 
 
@@ -110,12 +111,7 @@ def _check(wanted: AfterFilter, judge: AfterJudge) -> None:
 
 def _stage(judge: AfterJudge, policy_id: int) -> str:
     """As the tallies count it (see `arrival.read_arrival`)."""
-    policy = judge.policies[policy_id]
-    if policy.ids and judge.wanted <= policy.ids:
-        return "arrived"
-    if not policy.is_readable:
-        return "unreadable"
-    return "partly" if policy.ids else "missing"
+    return stage_of(judge.wanted, judge.policies[policy_id].rules)
 
 
 def _fits(

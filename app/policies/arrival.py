@@ -1,7 +1,8 @@
 """Closing the loop: on how many subjects an export's rules have arrived.
 
-Rules are found again by their ids in the policies that hosts report; ids are derived from content, so what has the id
-does what was exported. Counts come from tallies. What became of the patterns is in `after`.
+Rules are found again by their ids in the policies that hosts report. An id is derived from content, and computed anew
+from what was reported: a rule that does something else under an id of ours has not arrived, it was changed. Counts
+come from tallies. What became of the patterns is in `after`.
 """
 
 from __future__ import annotations
@@ -9,39 +10,50 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.applocker.identify import rule_id as id_of_content
+from app.applocker.model import AppLockerError
+from app.applocker.read import parse_policy
 from app.errors import NotFoundError
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
 from app.policies.tables import ExportRow, ExportRule
 
-_ID = re.compile(r"\bId=\"\{?([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\}?\"")
+# Of the fifth version, as derived ids are: what Windows and other tools make is of the fourth, and need not be read.
+_DERIVED_ID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-5[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
+_MOST_REMEMBERED_LETTERS = 8192
 _SETS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleArrival:
-    """One exported rule, and on how many subjects it is in force."""
+    """One exported rule, and on how many subjects it is in force. `changed`: where its id does something else."""
 
     rule_id: str
     collection: str
     kind: str
     patterns: tuple[str, ...]
     subjects: int
+    changed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """How far an export has come. `base`: subjects that count; `unreadable`: their policy cannot be read."""
+    """How far an export has come. `base`: subjects that count; `changed`: an id of it does something else there,
+    whatever else is in force; `unreadable`: their policy cannot be read.
+    """
 
     export_id: int
     base: int
     arrived: int
+    changed: int
     partly: int
     missing: int
     unreadable: int
@@ -58,19 +70,16 @@ def read_arrival(session: Session, export_id: int, *, group_id: int | None = Non
     ).all()
     wanted = {rule.rule_id for rule in rules}
     subjects_of = _policy_subjects(session, group_id)
-    counts = {"arrived": 0, "partly": 0, "missing": 0, "unreadable": 0}
+    counts = {"arrived": 0, "changed": 0, "partly": 0, "missing": 0, "unreadable": 0}
     by_rule: dict[str, int] = defaultdict(int)
-    for set_id, found, readable in _policies(session, subjects_of):
+    changed_by_rule: dict[str, int] = defaultdict(int)
+    for set_id, found in _policies(session, subjects_of):
         subjects = subjects_of[set_id]
-        present = wanted & found
-        for rule_id in present:
+        for rule_id in wanted & found.ids:
             by_rule[rule_id] += subjects
-        if present and present == wanted:
-            counts["arrived"] += subjects
-        elif not readable:
-            counts["unreadable"] += subjects
-        else:
-            counts["partly" if present else "missing"] += subjects
+        for rule_id in wanted & found.changed:
+            changed_by_rule[rule_id] += subjects
+        counts[stage_of(wanted, found)] += subjects
     return Arrival(
         export_id=export_id,
         base=sum(subjects_of.values()),
@@ -81,6 +90,7 @@ def read_arrival(session: Session, export_id: int, *, group_id: int | None = Non
                 kind=rule.kind,
                 patterns=tuple(rule.patterns),
                 subjects=by_rule[rule.rule_id],
+                changed=changed_by_rule[rule.rule_id],
             )
             for rule in rules
         ),
@@ -101,30 +111,74 @@ def _policy_subjects(session: Session, group_id: int | None) -> dict[int, int]:
     return {set_id: int(subjects) for set_id, subjects in session.execute(query) if subjects}
 
 
-def _policies(session: Session, subjects_of: Mapping[int, int]) -> Iterable[tuple[int, set[str], bool]]:
-    """Per policy set: the rule ids in it, and whether it could be read as a whole."""
+def _policies(session: Session, subjects_of: Mapping[int, int]) -> Iterable[tuple[int, RulesInForce]]:
+    """Per policy set: the rules in it."""
     for some in _in_parts(sorted(subjects_of)):
         for set_id, body in session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some))):
-            yield set_id, *rules_in_force(body)
+            yield set_id, rules_in_force(body)
 
 
-def rules_in_force(body: str) -> tuple[set[str], bool]:
-    """The ids of the rules in a policy set's body, and whether all policies in force could be read.
+class RulesInForce(NamedTuple):
+    """Rules with derived ids in a policy. `ids`: of those that do what their id says; `changed`: of those that do
+    something else; an id that both have is changed. `is_readable`: whether all policies in force could be read.
+    """
+
+    ids: frozenset[str]
+    changed: frozenset[str]
+    is_readable: bool
+
+
+def rules_in_force(body: str) -> RulesInForce:
+    """The rules of ours, and of others with derived ids, in a policy set's body. Text that is no rule is none.
 
     >>> rules_in_force('{"csp":"none","gpo":null,"srp":false}')
-    (set(), False)
+    RulesInForce(ids=frozenset(), changed=frozenset(), is_readable=False)
     """
     value = json.loads(body)
     collections = value.get("gpo")
     if collections is None:
-        return set(), False
-    ids = {
-        found[1].lower()
-        for collection in collections.values()
-        for rule in collection.get("rules", ())
-        if (found := _ID.search(rule)) is not None
-    }
-    return ids, value.get("csp") != "present-unreadable"
+        return RulesInForce(frozenset(), frozenset(), False)
+    ids: set[str] = set()
+    changed: set[str] = set()
+    for kind, collection in collections.items():
+        for rule in collection.get("rules", ()):
+            if _DERIVED_ID.search(rule) is None:
+                continue
+            read = _ids_remembered if len(rule) <= _MOST_REMEMBERED_LETTERS else _ids_of
+            for told, derived in read(kind, rule):
+                (ids if told == derived else changed).add(told)
+    return RulesInForce(frozenset(ids - changed), frozenset(changed), value.get("csp") != "present-unreadable")
+
+
+def stage_of(wanted: Collection[str], found: RulesInForce) -> str:
+    """How far some rules have come in one policy: arrived, changed, partly, missing or unreadable."""
+    present = found.ids.intersection(wanted)
+    if not found.changed.isdisjoint(wanted):
+        return "changed"
+    if present and len(present) == len(wanted):
+        return "arrived"
+    if not found.is_readable:
+        return "unreadable"
+    return "partly" if present else "missing"
+
+
+def _ids_of(collection: str, text: str) -> tuple[tuple[str, str], ...]:
+    """Of each rule in a reported text the id that it has, and the id that its content would have."""
+    if not collection.isalpha():
+        return ()
+    try:
+        policy = parse_policy(f'<RuleCollection Type="{collection}">{text}</RuleCollection>')
+    except AppLockerError:
+        return ()
+    return tuple(
+        (rule.id.lower(), id_of_content(kind, rule.action, rule.sid, [rule.condition], rule.exceptions))
+        for kind, rule in policy.rules()
+        if _DERIVED_ID.fullmatch(rule.id)
+    )
+
+
+# The same rules stand in thousands of policies.
+_ids_remembered = lru_cache(maxsize=4096)(_ids_of)
 
 
 def _in_parts(ids: list[int]) -> Iterable[list[int]]:

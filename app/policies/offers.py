@@ -172,7 +172,7 @@ def _in_force(
         }
         for set_id in (one for one in some if one in bodies):
             digest, body = bodies[set_id]
-            rules = rules_in_force(body)[0] & ours
+            rules = rules_in_force(body).ids & ours
             for rule_id in rules:
                 having[rule_id] += users_of[set_id]
             if rules and judged < MOST_JUDGED:

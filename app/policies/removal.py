@@ -126,7 +126,10 @@ def _base_with(session: Session, wanted: frozenset[str], actor: Actor) -> int | 
         .order_by(total.desc(), FactSet.id)
         .limit(MOST_POLICIES)
     )
-    found = [(len(rules_in_force(body)[0] & wanted), int(users), set_id) for set_id, body, users in rows]
+    found = [
+        (len((there.ids | there.changed) & wanted), int(users), set_id)
+        for set_id, there, users in ((set_id, rules_in_force(body), users) for set_id, body, users in rows)
+    ]
     for count, _, set_id in sorted(found, reverse=True)[:5]:
         if not count:
             return None

@@ -26,6 +26,7 @@ ExportId = Annotated[int, Path(ge=1, le=2**31)]
 GroupId = Annotated[int | None, Query(ge=1, le=2**31)]
 _STAGE_WORDS = {
     "arrived": "all rules in force",
+    "changed": "rules changed under our ids",
     "partly": "some of the rules in force",
     "missing": "none of the rules in force",
     "unreadable": "policy could not be read",
@@ -155,6 +156,7 @@ def because_words(why: Because) -> str:
             return "The rules allow it, so the file lies elsewhere or is another"
     return {
         Reason.UNREADABLE: "The policy in force could not be read",
+        Reason.CHANGED: "A rule with an id of this export does something else than was exported",
         Reason.NOT_ARRIVED: "The rules have not arrived",
         Reason.INTUNE: "A policy from Intune is in force besides, and must allow it too",
         Reason.ELSEWHERE: "The user’s folders really lie elsewhere, where these rules do not reach",
@@ -167,6 +169,7 @@ def because_help(why: Because) -> str:
     return {
         Reason.OTHER_ENGINE: "No AppLocker rule opens what another engine closes: ask who runs that one.",
         Reason.UNREADABLE: "Look at the agent’s errors on one of these hosts.",
+        Reason.CHANGED: "Somebody changed it in the policy, or reports it so: compare it, and apply the package again.",
         Reason.NOT_ARRIVED: "Check the policy object’s link and filter; machines refresh about every 90 minutes.",
         Reason.INTUNE: "Export for Intune’s grouping, too.",
         Reason.DENY_RULE: "Find that rule’s policy object, and give it an exception.",

@@ -25,6 +25,7 @@ Before = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
 KIND_WORDS = {
     "regression": "closed what was open",
     "rules-gone": "rules that vanished",
+    "rules-changed": "rules that were changed",
     "sharing": "facts that are not shared",
     "more": "more than is told",
 }

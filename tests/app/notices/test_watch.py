@@ -135,6 +135,28 @@ def test_rules_that_vanish_are_told_by_export(world: Any) -> None:
     assert world.watch().ended == 1
 
 
+def test_a_rule_that_does_something_else_under_its_id_is_told_as_that(world: Any) -> None:
+    export = plan_export(["venv-python=path", "tool-bin-exe=path"], SID)
+    with session_scope(world.engine) as session:
+        export_id = record_export(session, export).id
+    texts = tuple(render_rule(rule.rule) for rule in export.rules)
+    ids = world.add(30)
+    world.turn(ids, world.policy(*texts))
+    world.watch()
+    wider = texts[0].replace('Path="', 'Path="*')
+    assert wider != texts[0]
+    world.turn(ids[:20], world.policy(wider, *texts[1:]))
+    assert world.watch().opened == 1
+    (notice,) = world.notices()
+    assert notice.kind == "rules-changed"
+    assert notice.title == (
+        f"A rule of export {export_id} does something else under the same id in the policy in force of 20 users"
+    )
+    assert notice.detail["rules"] == [export.rules[0].id]
+    world.turn(ids[:20], world.policy(*texts))
+    assert world.watch().ended == 1
+
+
 def test_a_policy_that_became_unreadable_is_no_rule_that_vanished(world: Any) -> None:
     export = plan_export(["venv-python=path"], SID)
     with session_scope(world.engine) as session:

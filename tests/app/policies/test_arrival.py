@@ -15,6 +15,7 @@ from app.applocker.write import render_rule
 from app.db.session import session_scope
 from app.errors import NotFoundError
 from app.fleet.standing import Standing
+from app.policies.after import AfterJudge
 from app.policies.arrival import read_arrival
 from app.policies.export import Export, plan_export
 from app.policies.record_export import record_export
@@ -63,6 +64,58 @@ def test_how_far_an_export_has_come(session: Session, make_fleet: MakeFleet, dev
     arrival = read_arrival(session, kept.id)
     assert (arrival.base, arrival.arrived, arrival.partly, arrival.missing, arrival.unreadable) == (9, 5, 1, 1, 2)
     assert sorted(rule.subjects for rule in arrival.rules) == [5, 6]
+
+
+def test_a_rule_that_does_something_else_under_our_id_has_not_arrived(
+    session: Session, make_fleet: MakeFleet, developers: str
+) -> None:
+    export = plan_export(PATTERNS, developers)
+    kept = record_export(session, export)
+    texts = tuple(render_rule(rule.rule) for rule in export.rules)
+    changes = (
+        ('Path="', 'Path="*'),
+        (developers, "S-1-1-0"),
+        ('Action="Allow"', 'Action="Deny"'),
+    )
+    fleet = make_fleet(session)
+    fleet.add(policy_set(export))
+    for old, new in changes:
+        assert old in texts[0]
+        fleet.add(
+            PolicySet(collections={"Exe": CollectionInForce(mode="1", rules=(texts[0].replace(old, new), texts[1]))})
+        )
+    # In another collection it is another rule; in both it was changed, too.
+    elsewhere = CollectionInForce(mode="1", rules=(texts[0],))
+    fleet.add(PolicySet(collections={"Exe": CollectionInForce(mode="1", rules=(texts[1],)), "Dll": elsewhere}))
+    fleet.add(PolicySet(collections={"Exe": CollectionInForce(mode="1", rules=texts), "Dll": elsewhere}))
+    # Names, descriptions and the case of a path do nothing.
+    harmless = tuple(text.replace('Name="', 'Name="Renamed ').replace("%OSDRIVE%", "%osdrive%") for text in texts)
+    assert harmless != texts
+    fleet.add(PolicySet(collections={"Exe": CollectionInForce(mode="1", rules=harmless)}))
+
+    arrival = read_arrival(session, kept.id)
+    assert (arrival.base, arrival.arrived, arrival.changed, arrival.partly, arrival.missing) == (7, 2, 5, 0, 0)
+    assert {rule.rule_id: rule.changed for rule in arrival.rules}[export.rules[0].id] == 5
+    judge = AfterJudge(session, kept.id)
+    assert sum(judge.has_arrived(number) for number in judge.policies) == 2
+
+
+def test_ids_in_junk_have_not_arrived(session: Session, make_fleet: MakeFleet, developers: str) -> None:
+    export = plan_export(PATTERNS, developers)
+    kept = record_export(session, export)
+    ids = [rule.id for rule in export.rules]
+    other = render_rule(plan_export(["tool-bin-exe=path"], developers).rules[0].rule)
+    fleet = make_fleet(session)
+    for forged in (
+        tuple(f'<x Id="{one}"/>' for one in ids),
+        tuple(f'Id="{one}"' for one in ids),
+        tuple(f'<FilePathRule Id="{one}"' for one in ids),
+        (other.replace('Name="', f"Name=\"Id=&quot;{ids[0]}&quot; Id='{ids[1]}' "),),
+        (f"<!-- {ids[0]} {ids[1]} -->" + other,),
+    ):
+        fleet.add(PolicySet(collections={"Exe": CollectionInForce(mode="1", rules=forged)}))
+    arrival = read_arrival(session, kept.id)
+    assert (arrival.base, arrival.arrived, arrival.partly, arrival.changed, arrival.missing) == (5, 0, 0, 0, 5)
 
 
 def test_one_group_of_hosts(session: Session, make_fleet: MakeFleet, developers: str) -> None:
