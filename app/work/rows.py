@@ -150,11 +150,10 @@ def cancel_work(session: Session, work_id: int, *, actor: Actor) -> None:
     record(session, actor, "work.cancelled", row.title, work=row.id, kind=row.kind)
 
 
-def find_work(session: Session, kind: str, key: str) -> Work | None:
-    """The newest work of a kind about something, with its result."""
-    row = session.scalar(
-        select(WorkRow).where(WorkRow.kind == kind, WorkRow.key == key).order_by(WorkRow.id.desc()).limit(1)
-    )
+def find_work(session: Session, kind: str, key: str, *, state: str | None = None) -> Work | None:
+    """The newest work of a kind about something, of those in a state if one is given, with its result."""
+    query = select(WorkRow).where(WorkRow.kind == kind, WorkRow.key == key).order_by(WorkRow.id.desc()).limit(1)
+    row = session.scalar(query if state is None else query.where(WorkRow.state == state))
     return None if row is None else _read(row, with_result=True)
 
 

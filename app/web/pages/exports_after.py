@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
-from app.db.session import SessionDep
+from app.audit.record import Actor
+from app.db.session import SessionDep, session_scope
 from app.fleet.queries import list_groups
 from app.policies.after import After, Because, Reason, read_after
 from app.policies.after_hosts import STAGES, STATES, AfterFilter, HostAfter, list_hosts_after
+from app.policies.after_kept import after_of, ask_for_after, find_after
 from app.policies.arrival import Arrival, read_arrival
-from app.policies.queries_exports import get_kept_export
-from app.policies.standing import read_standing
+from app.policies.queries_exports import KeptExport, get_kept_export
+from app.policies.simulations import is_large
+from app.policies.standing import VerifiedStanding, read_standing
 from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.templating import render
 from app.web.words import engine_words
+from app.work.rows import Work
 
 router = APIRouter(include_in_schema=False)
 api_router = APIRouter(prefix="/api/v1", tags=["rules"])
@@ -34,23 +40,63 @@ _STAGE_WORDS = {
 _STATE_WORDS = {"open": "open", "blocked": "still blocked", "untold": "not told yet"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownAfter:
+    """An export and what became of it. `as_of` None: as it is now; `after` None: that is being worked out by `work`."""
+
+    kept: KeptExport
+    standing: VerifiedStanding
+    after: After | None
+    as_of: datetime | None = None
+    is_of_other_policies: bool = False
+    work: Work | None = None
+
+
 @router.get("/exports/{export_id}/after")
 def show_after(
-    person: ViewFleet,  # noqa: ARG001 - the guard
+    person: ViewFleet,
     request: Request,
-    session: SessionDep,
     export_id: ExportId,
+    again: Annotated[bool, Query()] = False,
 ) -> Response:
+    """Not with the page's session: figures of a large fleet are asked for and committed first, and nobody waits."""
+    shown = _look_or_begin(request, export_id, again=again, actor=person.actor)
     return render(
         request,
         "exports/after.html",
         fragment="answer",
-        kept=get_kept_export(session, export_id),
-        after=read_after(session, export_id),
+        kept=shown.kept,
+        after=shown.after,
+        as_of=shown.as_of,
+        is_of_other_policies=shown.is_of_other_policies,
+        work=shown.work,
         because_words=because_words,
         because_help=because_help,
         hosts_address=hosts_address,
-        standing=read_standing(session),
+        standing=shown.standing,
+    )
+
+
+def _look_or_begin(request: Request, export_id: int, *, again: bool, actor: Actor) -> ShownAfter:
+    engine = request.app.state.engine
+    with session_scope(engine, writes=False) as session:
+        kept, standing = get_kept_export(session, export_id), read_standing(session)
+        if not is_large(session):
+            return ShownAfter(kept=kept, standing=standing, after=read_after(session, export_id))
+        found = find_after(session, export_id)
+    work = found.work
+    if found.is_due or (again and not (work is not None and work.is_under_way)):
+        with session_scope(engine) as session:
+            asked = ask_for_after(session, export_id, actor=actor)
+        request.app.state.workers.start_work(asked, after_of(export_id))
+        work = asked.work
+    return ShownAfter(
+        kept=kept,
+        standing=standing,
+        after=found.after,
+        as_of=found.as_of,
+        is_of_other_policies=found.is_of_other_policies,
+        work=work,
     )
 
 
@@ -105,7 +151,10 @@ def get_after(
     export_id: ExportId,
     group: GroupId = None,
 ) -> After:
-    """For how many users an export's patterns are open, for how many still blocked, and why."""
+    """For how many users an export's patterns are open, for how many still blocked, and why: as it is now.
+
+    All users are gone over at each call, which takes seconds in a large fleet.
+    """
     return read_after(session, export_id, group_id=group)
 
 

@@ -18,10 +18,14 @@ from starlette.testclient import TestClient
 
 from agent.contract.facts import CollectionInForce, FactSet, PolicySet
 from app.applocker.write import render_rule
+from app.audit.record import SYSTEM
 from app.db.session import session_scope
+from app.policies.after_kept import ask_for_after
 from app.policies.bundle import build_bundle
 from app.policies.export import Export, plan_export
 from app.policies.record_export import record_export
+from app.work.rows import cancel_work
+from app.work.run import do_work
 
 SPEC = spec_from_file_location("small_fleet", Path(__file__).with_name("small_fleet.py"))
 assert SPEC is not None
@@ -238,3 +242,46 @@ def test_a_large_fleet_gets_the_page_first(
     text = client.get("/exports/1").text
     assert 'hx-get="/exports/1/after" hx-trigger="load"' in text
     assert "By pattern" not in text
+
+
+def test_a_large_fleet_sees_figures_with_their_time_and_never_waits(
+    app: FastAPI,
+    made: Export,
+    signed_in: Callable[[str], TestClient],
+    statements: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, at_once = signed_in("viewer"), {"HX-Request": "true"}
+    report(app, [ruled("A", blocked=("venv-python",)), ruled("B")])
+    live = client.get("/exports/1/after", headers=at_once).text
+    monkeypatch.setattr("app.web.pages.exports_after.is_large", lambda _session: True)
+    monkeypatch.setattr(app.state.workers, "start_work", lambda _asked, _do: None)
+    page = client.get("/exports/1/after").text
+    assert "What became of what export 1 opens, for whom, and why." in page
+    assert 'id="after" hx-get="/exports/1/after" hx-trigger="every 2s"' in page
+    assert "You may leave this page" in page
+    assert "By pattern" not in page
+    statements.clear()
+    assert "You may leave this page" in client.get("/exports/1/after").text
+    assert len(statements) <= 8
+    with session_scope(app.state.engine) as session:
+        assert ask_for_after(session, 1, actor=SYSTEM).claim is None, "it is under way already"
+        cancel_work(session, 1, actor=SYSTEM)
+    page = client.get("/exports/1/after").text
+    assert "It was cancelled." in page
+    assert 'href="/exports/1/after?again=true"' in page
+    monkeypatch.setattr(
+        app.state.workers, "start_work", lambda asked, do: do_work(app.state.engine, asked.work.id, asked.claim, do)
+    )
+    client.get("/exports/1/after?again=true")
+    text = client.get("/exports/1/after", headers=at_once).text
+    assert "As of <time" in text
+    assert "hx-trigger" not in text
+    assert "Other policies are in force" not in text
+    assert text[text.index("<h3") :] == live[live.index("<h3") :]
+    report(app, [ruled("C", rules=(render_rule(made.rules[0].rule),))])
+    statements.clear()
+    text = client.get("/exports/1/after").text
+    assert len(statements) <= 8
+    assert "Other policies are in force by now" in text
+    assert '<a class="figure" href="/exports/1/hosts?state=open">1</a>' in text, "figures of two users"
