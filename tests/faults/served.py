@@ -132,11 +132,13 @@ class Served:
 class Cluster:
     """A PostgreSQL that flushes to disk, as the promise is about what survives, and that a test may end at any time."""
 
-    def __init__(self, home: Path, as_user: list[str], programs: Path) -> None:
+    def __init__(self, home: Path, as_user: list[str], programs: Path, *, wal: Path | None = None) -> None:
         self.home, self.port = home, free_port()
         self._as_user, self._programs = as_user, programs
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-        self._run("initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8")
+        # Small files, so that a small volume of their own holds some.
+        where = ("-X", str(wal), "--wal-segsize=1") if wal is not None else ()
+        self._run("initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", *where)
 
     def start(self, *, options: str = "") -> None:
         # A postmaster that was killed leaves its files behind, and the number may be another process's by now.
@@ -198,8 +200,8 @@ def _command_line(process: int) -> bytes:
 
 
 @contextmanager
-def made_cluster(within: Path | None = None) -> Iterator[Cluster]:
-    """A cluster in a folder of its own (in `within`, where that is to be full one day); not started."""
+def made_cluster(within: Path | None = None, *, wal_within: Path | None = None) -> Iterator[Cluster]:
+    """A cluster in a folder of its own, not started. `within`, `wal_within`: where it, or its log, can be full."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found or (os.getuid() == 0 and shutil.which("runuser") is None):
         pytest.skip("needs postgresql")
@@ -207,7 +209,13 @@ def made_cluster(within: Path | None = None) -> Iterator[Cluster]:
     home = Path(tempfile.mkdtemp(prefix="wayleave-faults-", dir=within))
     if as_user:
         shutil.chown(home, "postgres")
-    made = Cluster(home, as_user, found[-1].parent)
+    wal = None
+    if wal_within is not None:
+        wal = wal_within / "wal"
+        wal.mkdir()
+        if as_user:
+            shutil.chown(wal, "postgres")
+    made = Cluster(home, as_user, found[-1].parent, wal=wal)
     try:
         yield made
     finally:

@@ -7,7 +7,7 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -22,7 +22,7 @@ from app.settings import Settings
 from tests.app.ingest.workstation import Workstation
 from tests.faults.served import Served, assert_counts_are_right, made_cluster, prepared
 
-SIZES_MIB = {"sqlite": 24, "postgresql": 160}
+SIZES_MIB = {"sqlite": 24, "postgresql": 160, "log": 24}
 
 
 @pytest.fixture
@@ -74,6 +74,31 @@ def fill(disk: Path, *, but_bytes: int) -> Path:
     "small_disk", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
 )
 def test_a_full_disk_turns_reports_away_and_loses_none(small_disk: Path, settings: Settings) -> None:
+    fill_and_free(small_disk, settings, but_bytes=400_000, mend=lambda: None)
+
+
+@pytest.mark.slow
+@pytest.mark.root
+@pytest.mark.postgresql
+@pytest.mark.parametrize("small_disk", ["log"], indirect=True)
+def test_a_full_volume_of_the_write_ahead_log_ends_postgresql_and_nothing_is_lost(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """PostgreSQL can't go on without its log: it ends, and comes back when there is space again."""
+    with made_cluster(wal_within=small_disk) as cluster:
+        cluster.start()
+
+        def mend() -> None:
+            cluster.stop()
+            cluster.start()
+
+        settings = Settings(data_dir=tmp_path, database_url=cluster.url)
+        fill_and_free(small_disk, settings, but_bytes=1_500_000, mend=mend)
+        assert "No space left on device" in (cluster.home / "log").read_text()
+
+
+def fill_and_free(small_disk: Path, settings: Settings, *, but_bytes: int, mend: Callable[[], None]) -> None:
+    """Reports until nothing fits any more, then makes room and goes on. `mend`: what an operator does then."""
     secret = prepared(settings)
     server = Served(settings, WAYLEAVE_NEW_SETS_PER_DAY="5000")
     server.start()
@@ -86,7 +111,7 @@ def test_a_full_disk_turns_reports_away_and_loses_none(small_disk: Path, setting
             station = Workstation(client, enrolled.json()["token"])
             acknowledged = 0
             statuses: list[int] = []
-            ballast = fill(small_disk, but_bytes=400_000)
+            ballast = fill(small_disk, but_bytes=but_bytes)
             until_s = time.monotonic() + 60
             report = station.report()
             while time.monotonic() < until_s and statuses.count(503) < 3:
@@ -104,6 +129,7 @@ def test_a_full_disk_turns_reports_away_and_loses_none(small_disk: Path, setting
             again = client.post("/api/v1/enrol", json={"contract": 1, "secret": secret, "host": {"name": "PC-2"}})
             assert again.status_code in (201, 503)
             ballast.unlink()
+            mend()
             until_s = time.monotonic() + 60
             while (answer := station.send(report)).status_code == 503 and time.monotonic() < until_s:
                 time.sleep(0.2)
