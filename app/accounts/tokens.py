@@ -51,6 +51,7 @@ class TokenBearer:
     token_id: int
     label: str
     role: Role
+    created_by: str
     is_due_for_touch: bool = False
 
     @property
@@ -60,7 +61,7 @@ class TokenBearer:
     @property
     def actor(self) -> Actor:
         """This program as the audit log names it."""
-        return Actor(kind="token", name=self.label)
+        return Actor(kind="token", name=self.label, made_by=self.created_by)
 
 
 def create_token(
@@ -117,6 +118,7 @@ def find_bearer(session: Session, token: str) -> TokenBearer | None:
         token_id=row.id,
         label=row.label,
         role=Role(row.role),
+        created_by=row.created_by,
         is_due_for_touch=row.last_used_at is None or now - row.last_used_at > TOUCH_EVERY,
     )
 

@@ -13,11 +13,20 @@ from app.audit.tables import AuditEntry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """Who acts. `kind`: account, token, command, system or anonymous; `address` is where the request came from."""
+    """Who acts. `kind`: account, token, command, system or anonymous; `address` is where the request came from.
+
+    `made_by`: who made the token that acts, and so can act by it.
+    """
 
     kind: str
     name: str
     address: str | None = None
+    made_by: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Under which names they act, as rows keep them: a token's own, and that of whoever made it."""
+        return tuple(dict.fromkeys(name[:254] for name in (self.name, self.made_by) if name))
 
 
 COMMAND_LINE = Actor(kind="command", name="command line")

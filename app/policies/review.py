@@ -115,7 +115,7 @@ def approve(session: Session, rule_set_id: int, *, digest: str, note: str = "", 
     row = lock_rule_set(session, rule_set_id)
     if row.state != State.IN_REVIEW.value:
         raise ConflictError("Only what is in review can be approved.")
-    if actor.name[:254] in row.authors and not authors_may_approve(session):
+    if not set(actor.names).isdisjoint(row.authors) and not authors_may_approve(session):
         raise ForbiddenError("You wrote some of this draft: somebody else has to approve it.")
     rule_set = get_rule_set(session, rule_set_id)
     reviewed = review_of(session, rule_set)

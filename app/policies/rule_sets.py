@@ -92,7 +92,7 @@ def create_rule_set(
         review_by=None,
         slider=0,
         revision=1,
-        authors=[actor.name[:254]],
+        authors=list(actor.names),
         created_at=at,
         created_by=actor.name[:254],
         updated_at=at,
@@ -337,14 +337,16 @@ def items_of(session: Session, rule_set_id: int) -> Sequence[RuleSetItem]:
 
 
 def note_change(session: Session, row: RuleSetRow, actor: Actor, action: str, **detail: Any) -> None:
-    """Count a change that changes the rules: back to draft, approvals void, the actor among the authors."""
+    """Count a change that changes the rules: back to draft, approvals void, the actor among the authors.
+
+    Of a token also whoever made it: what one drafts by a program, one does not approve by hand.
+    """
     void_approvals(session, row, actor, "The draft was changed.")
     row.state = State.DRAFT.value
     row.revision += 1
     row.updated_at = stored_now()
-    author = actor.name[:254]
-    if author not in row.authors:
-        row.authors = [*row.authors, author]
+    if not set(actor.names) <= set(row.authors):
+        row.authors = list(dict.fromkeys((*row.authors, *actor.names)))
     record(session, actor, action, row.name, rule_set=row.id, revision=row.revision, **detail)
 
 
