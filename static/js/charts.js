@@ -38,14 +38,15 @@
     };
   }
 
-  // Many series: shades of one hue with patterns, the newest darkest; the legend names them.
+  // Many series: steps of one hue, the first the strongest, those that stand for the rest grey; patterns, too.
   function stack(data) {
     const options = trend({ days: data.days, open: [], unknown: [], blocked: [], marks: [] });
-    const tones = ["--wl-accent", "--wl-open", "--wl-partly", "--wl-unknown", "--wl-blocked", "--wl-line-strong", "--wl-quiet"];
     options.legend.type = "scroll";
-    options.series = data.series.map(({ name, values }, index) => ({
+    let rest = 0;
+    options.series = data.series.map(({ name, values, is_rest }, index) => ({
       name, type: "line", stack: "users", data: values, symbol: "none", lineStyle: { width: 1 },
-      itemStyle: { color: color(tones[index % tones.length]) }, areaStyle: { opacity: 0.7 },
+      itemStyle: { color: color(is_rest ? ["--wl-line-strong", "--wl-line"][rest++ % 2] : `--wl-series-${1 + (index % 6)}`) },
+      areaStyle: { opacity: 0.85 },
     }));
     return options;
   }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -15,7 +15,7 @@ from agent.catalogue import load as load_catalogue
 from agent.catalogue.changes import compare_versions
 from app.db.session import SessionDep
 from app.fleet.installs import read_installs
-from app.fleet.queries_trend import read_version_trend
+from app.fleet.queries_trend import VersionTrend, read_version_trend
 from app.fleet.versions import version_key
 from app.web.guards import ViewFleet
 from app.web.pages.overview import read_shown_overview
@@ -69,13 +69,7 @@ def show_versions(
         days=shown_days,
         trend_days=TREND_DAYS,
         trend=trend,
-        chart={
-            "days": [one.isoformat() for one in trend.days],
-            "series": [
-                *({"name": version or "no uv found", "values": values} for version, values in trend.versions),
-                *([{"name": "others", "values": trend.others}] if any(trend.others) else []),
-            ],
-        },
+        chart={"days": [one.isoformat() for one in trend.days], "series": series_of(trend)},
         with_uv=sum(one.subjects for one in overview.versions if one.version),
     )
 
@@ -83,6 +77,16 @@ def show_versions(
 def released_signed_since(catalogue: Catalogue) -> str | None:
     """Since which uv its releases are signed; None where the catalogue knows of none."""
     return min((signer.since for signer in catalogue.signers if signer.id == "openai"), default=None)
+
+
+def series_of(trend: VersionTrend) -> list[dict[str, Any]]:
+    """What the chart stacks: the newest version lowest, then the older ones, the others, and who has no uv."""
+    known = sorted((one for one in trend.versions if one[0]), key=lambda one: version_key(one[0]), reverse=True)
+    shown: list[dict[str, Any]] = [{"name": version, "values": values} for version, values in known]
+    if any(trend.others):
+        shown.append({"name": "others", "values": trend.others, "is_rest": True})
+    without = dict(trend.versions).get("")
+    return [*shown, {"name": "no uv found", "values": without, "is_rest": True}] if without else shown
 
 
 def added_by(versions: list[str], catalogue: Catalogue) -> dict[str, Added]:
