@@ -34,6 +34,7 @@ from app.applocker.write import DECLARATION, clipped, escape
 _NAMESPACE = "urn:schemas-microsoft-com:sipolicy"
 _PLATFORM = "{2E07F7E4-194C-4D20-B7C9-6F44A6C5A234}"
 _GUID = re.compile(r"\{?([0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12})\}?")
+_CARRIES_NOTHING = "No rule was carried over: this policy allows nothing that its base does not."
 _USERS = ("%OSDRIVE%\\USERS\\", "%OSDRIVE%\\PROGRAMDATA\\")
 
 
@@ -80,7 +81,7 @@ def render_supplemental(
         policy_id=policy_id,
         carried=parts.carried,
         left_out=tuple(parts.left_out),
-        notes=tuple(dict.fromkeys(parts.notes)),
+        notes=tuple(dict.fromkeys(parts.notes)) if parts.carried else (_CARRIES_NOTHING,),
     )
 
 

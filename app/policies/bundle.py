@@ -48,8 +48,9 @@ _MORE_FILES = {
     ),
     "wdac-supplemental.xml": (
         "wdac-supplemental.xml is a supplemental policy of App Control for the base that was named. App Control knows",
-        "no users, so it holds for everybody. wdac-notes.txt says what could not be carried over. Convert it with",
-        "ConvertFrom-CIPolicy; no real Windows has taken it yet.",
+        "no users: only rules for everyone (S-1-1-0) are in it, and they hold for every account of the machine, also",
+        "administrators and services. Rules for a group are not in it; wdac-notes.txt names each, and why. Convert it",
+        "with ConvertFrom-CIPolicy; no real Windows has taken it yet.",
     ),
 }
 _WAY_BACK = (

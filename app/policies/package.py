@@ -19,10 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.applocker.export import added_rules
-from app.applocker.model import AppLockerError, Policy
+from app.applocker.model import Policy
 from app.applocker.read import parse_policy
-from app.applocker.wdac import render_supplemental
 from app.applocker.write import render_policy
 from app.audit.record import Actor, record
 from app.errors import ConflictError, InvalidError, NotFoundError
@@ -42,6 +40,7 @@ from app.policies.rule_sets import Group, State, lock_rule_set, stored_now
 from app.policies.tables import ExportRow
 from app.policies.tables_rule_sets import RuleSetApproval, RuleSetExport, RuleSetPackage
 from app.policies.target_scripts import policy_state
+from app.policies.wdac_files import plan_wdac, refuse_empty, wdac_files
 
 RINGS = ("pilot", "all")
 
@@ -152,6 +151,8 @@ def export_rule_set(
         kept["base_xml"] = rule_set.base.content if rule_set.base and kind is Delivery.INTUNE else None
         if rule_set.base and rule_set.base.origin is Origin.GPO:
             kept["base_state"] = policy_state(rule_set.base.policy)
+    if wdac_base_id.strip():
+        refuse_empty(plan_wdac(export, wdac_base_id.strip(), approval.name))
     bundle = _package(export, kind, kept, key)
     recorded = record_export(session, export, actor=actor)
     stored = session.get(ExportRow, recorded.id)
@@ -266,7 +267,7 @@ def _package(export: Export, delivery: Delivery, kept: Mapping[str, Any], key: E
             seen_ids=[one for ids in seen.values() for one in ids],
         )
     if kept["wdac_base_id"]:
-        more |= _wdac_files(export, kept["wdac_base_id"], kept["name"])
+        more |= wdac_files(plan_wdac(export, kept["wdac_base_id"], kept["name"]))
     return build_bundle(
         export,
         delivery,
@@ -325,22 +326,6 @@ def _base_in_words(base: BasePolicy | None) -> dict[str, Any] | None:
             one.type: sorted(rule.id for rule in one.rules) for one in base.policy.collections if one.rules
         }
     return told
-
-
-def _wdac_files(export: Export, base_id: str, name: str) -> dict[str, bytes]:
-    try:
-        found = render_supplemental(
-            added_rules([rule.suggestion for rule in export.added]), base_policy_id=base_id, name=name
-        )
-    except AppLockerError as error:
-        raise InvalidError(f"App Control's base policy: {error}", field="wdac_base_id") from error
-    lines = [f"{found.carried} rules were carried over."]
-    lines += [f"Left out: {rule.name}: {why}" for rule, why in found.left_out]
-    lines += [f"Note: {note}" for note in found.notes]
-    return {
-        "wdac-supplemental.xml": found.xml.encode(),
-        "wdac-notes.txt": ("\r\n".join(lines) + "\r\n").encode(),
-    }
 
 
 def _without_rules(rule_set: RuleSet, groups: tuple[Group, ...]) -> Export:

@@ -220,3 +220,35 @@ def test_an_approval_keeps_the_words_under_which_it_was_given(database: Engine, 
     with session_scope(database, writes=False) as session:
         (held,) = list_approvals(session, made)
     assert (held.name, held.owner, held.change_number) == ("uv for developers", "ada@example.com", "CHG0012345")
+
+
+EVERYONE = Group(sid="S-1-1-0", name="Everyone")
+WDAC_BASE = "a244370e-44c9-4c06-b551-f6016e563076"
+
+
+@pytest.mark.parametrize("groups", [GROUPS[:1], GROUPS[:3]])
+def test_app_control_gets_no_policy_that_carries_nothing(
+    database: Engine, base_policy: str, groups: list[Group]
+) -> None:
+    made = approved(database, drafted(database, base_policy, "venv-python", "managed-python-exe", groups=groups))
+    with session_scope(database) as session, pytest.raises(InvalidError, match="knows no users") as refused:
+        export_rule_set(session, made, delivery="same-gpo", ring="all", wdac_base_id=WDAC_BASE, actor=ADA)
+    assert refused.value.field == "wdac_base_id"
+
+
+def test_app_control_gets_the_rules_for_everyone_alone_and_names_the_others(database: Engine, base_policy: str) -> None:
+    groups = [EVERYONE, GROUPS[0]]
+    made = approved(database, drafted(database, base_policy, "venv-python", groups=groups))
+    with session_scope(database) as session:
+        # Nothing covers the group's rule here: each group has its own.
+        added = review_of(session, get_rule_set(session, made)).draft.added
+        export_id = export_rule_set(session, made, delivery="same-gpo", ring="all", wdac_base_id=WDAC_BASE, actor=ADA)
+        files = files_of(get_package(session, made, export_id))
+    everyones = [rule for rule in added if rule.rule.sid == EVERYONE.sid]
+    assert everyones
+    assert files["wdac-supplemental.xml"].count(b"<Allow ") == len(everyones)
+    notes = files["wdac-notes.txt"].decode()
+    assert notes.startswith(f"{len(everyones)} rules were carried over.")
+    assert notes.count("Left out: ") == len(added) - len(everyones)
+    readme = files["README.txt"].decode()
+    assert "only rules for everyone (S-1-1-0) are in it" in readme
