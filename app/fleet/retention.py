@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -13,8 +14,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import to_ms
+from app.db.engine import WRITES
 from app.db.partitions import drop_old_partitions, make_month_partitions
-from app.db.slices import is_among, slice_of, walk
+from app.db.slices import ROWS, is_among, slice_of, walk
 from app.fleet.buckets import parts_of
 from app.fleet.standing import Standing
 from app.fleet.tables import (
@@ -33,6 +35,8 @@ from app.fleet.tables import (
 DAY_MS = 86_400_000
 BATCH = 5000
 RETIRED_FOR = timedelta(days=1)
+LAST_ROW = 2**63 - 1
+"""The highest number that SQLite gives to a row."""
 SETS_AT_ONCE = 50_000
 """So many sets at most are looked for while the subjects are gone over once."""
 LOOKED_UP = 500
@@ -70,18 +74,18 @@ def _turn_months(connection: Connection, at: datetime, before: datetime) -> None
 
 
 def _delete_old(connection: Connection, table: str, before: datetime) -> int:
-    on_postgresql = connection.dialect.name == "postgresql"
-    row = "ctid" if on_postgresql else "rowid"
-    # On PostgreSQL only the default partition can still hold old rows.
-    source = f"{table}_default" if on_postgresql else table
+    """On PostgreSQL only the default partition can still hold old rows."""
     if parts_of(connection) != (None,):
         # A row has no place of its own in a distributed table; what no month covers is little.
         whole = text(f"DELETE FROM {table} WHERE at < :before")  # noqa: S608 - our own tables
         with slice_of(connection):
             return connection.execute(whole, {"before": to_ms(before)}).rowcount
+    if connection.dialect.name == "sqlite":
+        return _delete_old_by_row(connection, table, before)
     statement = text(
         # Names of our own tables and columns; the time is a parameter.
-        f"DELETE FROM {source} WHERE {row} IN (SELECT {row} FROM {source} WHERE at < :before LIMIT {BATCH})"  # noqa: S608
+        f"DELETE FROM {table}_default WHERE ctid IN"  # noqa: S608
+        f" (SELECT ctid FROM {table}_default WHERE at < :before LIMIT {BATCH})"
     )
     deleted = 0
     while True:
@@ -90,6 +94,35 @@ def _delete_old(connection: Connection, table: str, before: datetime) -> int:
         deleted += count
         if count < BATCH:
             return deleted
+
+
+def _delete_old_by_row(connection: Connection, table: str, before: datetime) -> int:
+    """The same on SQLite, where reports wait for whoever writes: no index has the time first, so old rows are looked
+    for as a reader, and only what was found is deleted, so many at once.
+    """
+    # Names of our own tables; numbers and the time are parameters.
+    ending = text(f"SELECT rowid FROM {table} WHERE rowid > :after ORDER BY rowid LIMIT 1 OFFSET {ROWS - 1}")  # noqa: S608
+    finding = text(f"SELECT rowid FROM {table} WHERE rowid > :after AND rowid <= :until AND at < :before")  # noqa: S608
+    # A number may have been given anew since it was read: the time is looked at again.
+    deleting = text(
+        f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rows)) AND at < :before"  # noqa: S608
+    )
+    after: int | None = -1
+    deleted = 0
+    while after is not None:
+        connection.execution_options(**{WRITES: False})
+        try:
+            with slice_of(connection):
+                until = connection.scalar(ending, {"after": after})
+                values = {"after": after, "until": LAST_ROW if until is None else until, "before": to_ms(before)}
+                old = set(connection.scalars(finding, values))
+        finally:
+            connection.execution_options(**{WRITES: True})
+        for some in _batches_of(old, BATCH):
+            with slice_of(connection):
+                deleted += connection.execute(deleting, {"rows": json.dumps(some), "before": to_ms(before)}).rowcount
+        after = until
+    return deleted
 
 
 def retire_sets(connection: Connection, at: datetime) -> tuple[int, int]:

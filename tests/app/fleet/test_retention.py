@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 
 from app.db import slices
 from app.db.base import now, to_ms
+from app.db.engine import WRITES
 from app.db.partitions import make_month_partitions
 from app.db.session import session_scope
 from app.fleet import retention, rows_postgresql
@@ -118,6 +120,34 @@ def test_old_rows_go_in_bounded_batches(database: Engine, monkeypatch: pytest.Mo
         assert drop_old(connection, AT, days=180) == 70
     assert counts == [10, 10, 10, 5] * 2
     assert len(commits) >= 8, "others may write between two batches"
+    for table in (Transition, Sighting):
+        assert kept(database, table) == sorted(young)
+
+
+def test_nobody_waits_while_old_rows_are_looked_for(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has one writer: whoever goes over a large table as one keeps all reports waiting."""
+    if database.name != "sqlite":
+        return
+    monkeypatch.setattr(retention, "ROWS", 10)
+    old = [AT - timedelta(days=500, minutes=minute) for minute in range(25)]
+    young = [AT - timedelta(days=1, minutes=minute) for minute in range(25)]
+    mixed = [one for pair in zip(old, young, strict=True) for one in pair]
+    history(database, mixed)
+    looks: list[str] = []
+    others = sqlite3.connect(str(database.url.database), timeout=0, isolation_level=None)
+
+    def write_besides(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith("SELECT rowid"):
+            looks.append(statement)
+            others.execute("BEGIN IMMEDIATE")  # raises when somebody else holds the lock
+            others.execute("ROLLBACK")
+
+    event.listen(database, "after_cursor_execute", write_besides)
+    with database.connect() as connection:
+        assert drop_old(connection, AT, days=180) == 50
+        assert connection.get_execution_options()[WRITES], "whoever lent the connection may write with it"
+    assert len(looks) >= 2 * 2 * 5, "ten rows at a time"
+    others.close()
     for table in (Transition, Sighting):
         assert kept(database, table) == sorted(young)
 
