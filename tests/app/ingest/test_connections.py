@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -174,3 +175,43 @@ def test_a_large_body_in_one_piece_is_no_large_head(port: int) -> None:
             b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n" + bytes(200_000)
         )
         assert until_closed(line).endswith(b"\r\n\r\n200000")
+
+
+def test_who_comes_beyond_the_connections_that_are_kept_is_sent_away(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "_timeout_s", lambda: 30.0)
+    monkeypatch.setattr(connections, "_most_connections", lambda: 4)
+    kept = [connected(port) for _ in range(4)]
+    try:
+        for line in kept:
+            line.sendall(GET)
+            assert line.recv(1000).startswith(b"HTTP/1.1 200 ")
+        with connected(port) as line:
+            line.sendall(GET)
+            answer = until_closed(line)
+            assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            assert 2 <= int(answer.split(b"retry-after: ")[1].split(b"\r\n")[0]) <= 30
+            head, body = answer.split(b"\r\n\r\n")
+            assert json.loads(body)["error"] == "busy"
+            assert f"content-length: {len(body)}".encode() in head
+        with connected(port) as watcher:
+            watcher.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert watcher.recv(1000).startswith(b"HTTP/1.1 200 ")
+            with connected(port) as silent, connected(port) as too_many:
+                # Half as many again are answered, whatever they say; the rest are not even listened to.
+                assert until_closed(too_many) == b""
+                silent.sendall(GET)
+                assert until_closed(silent).startswith(b"HTTP/1.1 503 ")
+        assert SEEN == ["/whole"] * 4 + ["/healthz"]
+        kept.pop().close()
+        until_s = time.monotonic() + ENOUGH_S
+        answer = b""
+        while not answer.startswith(b"HTTP/1.1 200 ") and time.monotonic() < until_s:
+            with connected(port) as line:
+                line.sendall(GET)
+                answer = line.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 200 "), "there is room again"
+    finally:
+        for line in kept:
+            line.close()
