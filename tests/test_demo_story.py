@@ -14,8 +14,9 @@ from app.db.engine import open_engine
 from app.db.migrate import upgrade
 from app.db.session import session_scope
 from app.fleet.make import make_fleet
+from app.fleet.tables import FactSet, Subject
 from app.imports.tables import ImportJob
-from app.policies.queries_exports import page_exports
+from app.policies.queries_exports import get_kept_export, page_exports
 from app.policies.queries_rule_sets import get_rule_set
 from app.policies.review import held_approval
 from app.requests.queries import list_groups
@@ -43,6 +44,10 @@ def test_what_people_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert approval.approved_by == "approver@example.com"
         assert get_rule_set(session, 2).state == "draft"
         assert len(page_exports(session).lines) == 1
+        wanted = {one.rule.id for one in get_kept_export(session, 1).export.rules}
+        in_force = select(FactSet.body).join(Subject, Subject.policy_id == FactSet.id)
+        arrived = [body for body in session.scalars(in_force) if wanted and all(one in body for one in wanted)]
+        assert 1 <= len(arrived) < story.PILOTS
         assert {group.pattern for group in list_groups(session)} == {pattern for pattern, _, _ in story.ASKED}
         assert session.scalars(select(ImportJob.name)).all() == ["laboratory.csv"]
         actions = set(session.scalars(select(AuditEntry.action)))

@@ -8,21 +8,29 @@ standard input: the first drafts, the second approves)
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from datetime import timedelta
+from itertools import islice
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from app.accounts.create import create_account
-from app.applocker.write import render_policy
+from app.applocker.write import render_policy, render_rule
 from app.audit.record import Actor
 from app.cli.database import opened_database, read_settings
 from app.db.base import now, to_ms
 from app.db.session import session_scope
-from app.fleet.made_sets import policy_set
+from app.fleet.groups import make_standard_groups
+from app.fleet.made_sets import policy_set, policy_set_with, probe_set
+from app.fleet.make import make_report, plan_hosts
+from app.fleet.record import record_reports
+from app.fleet.sets import SetCache
+from app.fleet.tables import Host
 from app.imports.model import Given
 from app.imports.uploads import accept_upload, uploads_dir
 from app.policies.base_policies import add_base_policy
 from app.policies.package import export_rule_set
+from app.policies.queries_exports import get_kept_export
 from app.policies.queries_rule_sets import get_rule_set
 from app.policies.review import add_comment, approve, review_of, submit_for_review
 from app.policies.rule_sets import Group, add_to_rule_set, choose_for_item, set_details, set_terms
@@ -32,9 +40,11 @@ from app.requests.record import record_request
 from app.settings import Settings
 
 DOMAIN = "S-1-5-21-1004336348-1177238915-682003330"
-ENGINEERING = Group(sid=f"{DOMAIN}-5120", name="Engineering")
-PILOT = Group(sid=f"{DOMAIN}-5121", name="Engineering, pilot")
+RESEARCH = Group(sid=f"{DOMAIN}-5140", name="Research")
+PILOT = Group(sid=f"{DOMAIN}-5141", name="Research, pilot")
 FINANCE = Group(sid=f"{DOMAIN}-5130", name="Finance")
+PILOTS = 24
+"""So many hosts take part in the pilot; on every sixth the policy has not arrived."""
 ASKED = (
     ("cache-builds-venv-python", "sync-build", "uv sync fails while it builds our wheel since Monday."),
     ("cache-builds-venv-python", "sync-build", ""),
@@ -62,7 +72,7 @@ def main(emails: list[str]) -> int:
             for email, role in zip(emails, ("analyst", "approver"), strict=True):
                 create_account(session, email, password, role)
         ask_for_access(engine)
-        add_approved_rule_set(engine, analyst, approver)
+        roll_out(engine, add_approved_rule_set(engine, analyst, approver))
         add_draft(engine, analyst)
         import_events(engine, settings, analyst)
     return 0
@@ -84,20 +94,20 @@ def ask_for_access(engine: Engine) -> None:
             )
 
 
-def add_approved_rule_set(engine: Engine, analyst: Actor, approver: Actor) -> None:
-    """Rule set 1: builds and uvx for engineers, simulated, discussed, approved, exported for its pilot."""
+def add_approved_rule_set(engine: Engine, analyst: Actor, approver: Actor) -> int:
+    """Rule set 1, for researchers: simulated, discussed, approved, exported for its pilot; the number of the export."""
     policy = reported_policy(policy_set("defaults").body)
     if policy is None:
         raise SystemExit("the made fleet's policy could not be read")
     with session_scope(engine) as session:
         made = add_to_rule_set(session, workflows=["sync-build", "uvx"], actor=analyst).rule_set_id
         base = add_base_policy(session, render_policy(policy).encode(), name="Workstations", actor=analyst)
-        set_terms(session, made, base_id=base.id, groups=[ENGINEERING], pilot=[PILOT], actor=analyst)
+        set_terms(session, made, base_id=base.id, groups=[RESEARCH], pilot=[PILOT], actor=analyst)
         set_details(
             session,
             made,
-            name="Builds and uvx for engineers",
-            purpose="Engineers build wheels from source distributions and check code with tools from uvx.",
+            name="Builds and uvx for Research",
+            purpose="Researchers build wheels from source distributions and check code with tools from uvx.",
             change_number="CHG-20417",
             owner="Workplace engineering",
             review_by=now() + timedelta(days=365),
@@ -107,13 +117,40 @@ def add_approved_rule_set(engine: Engine, analyst: Actor, approver: Actor) -> No
         simulation = ask_for_simulation(session, made, actor=analyst)
     run_simulation(engine, simulation)
     with session_scope(engine) as session:
-        add_comment(session, made, "The pilot runs for two weeks; then everybody in Engineering.", actor=analyst)
+        add_comment(session, made, "The pilot runs for two weeks; then everybody in Research.", actor=analyst)
         submit_for_review(session, made, actor=analyst)
         digest = review_of(session, get_rule_set(session, made)).digest
         if digest is None:
             raise SystemExit("the rule set could not be reviewed")
         approve(session, made, digest=digest, note="Looked at the paths with the security team.", actor=approver)
-        export_rule_set(session, made, delivery="same-gpo", ring="pilot", actor=analyst)
+        return export_rule_set(session, made, delivery="same-gpo", ring="pilot", actor=analyst)
+
+
+def roll_out(engine: Engine, export_id: int) -> None:
+    """The pilot reports: on most of its hosts the exported rules are in force and open what they should."""
+    with session_scope(engine, writes=False) as session:
+        rules = get_kept_export(session, export_id).export.rules
+        ids = {name: number for number, name in session.execute(select(Host.id, Host.name))}
+        _default, linux_group = make_standard_groups(session)
+    added: dict[str, list[str]] = defaultdict(list)
+    for one in rules:
+        added[one.collection].append(render_rule(one.rule))
+    opened = frozenset(pattern for one in rules for pattern in one.patterns)
+    members = (
+        host
+        for host in plan_hosts(len(ids), seed=1, profile="uniform")
+        if host.department.sid == RESEARCH.sid and host.policy == "defaults" and not (host.administrator or host.silent)
+    )
+    epoch = to_ms(now())
+    reports = []
+    for place, host in enumerate(islice(members, PILOTS)):
+        arrived = place % 6 != 5
+        probes = probe_set("defaults", False, host.has_projects, opened=opened)
+        instead = [policy_set_with(added), probes] if arrived else []
+        sids = (RESEARCH.sid, PILOT.sid)
+        reports.append(make_report(ids[host.name], host, "defaults", 1, epoch, sids=sids, instead=instead))
+    with engine.connect() as connection:
+        record_reports(connection, reports, now_ms=epoch, sets=SetCache(), linux_group=linux_group)
 
 
 def add_draft(engine: Engine, analyst: Actor) -> None:
