@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Table, func, insert, select, text
 
 from app.fleet.fold import ContributionCache, TallyKey, rebuild_derived
+from app.fleet.judged import Judged
 from app.fleet.standing import Standing
 from app.fleet.tables import (
     NO_SET,
@@ -109,14 +110,14 @@ def _counted(connection: Connection) -> dict[TallyKey, int]:
     return counts
 
 
-def _judged(connection: Connection) -> dict[int, tuple[int, int]]:
-    rows = connection.execute(select(JudgedSet.set_id, JudgedSet.verdicts, JudgedSet.engines))
-    return {set_id: (verdicts, engines) for set_id, verdicts, engines in rows}
+def _judged(connection: Connection) -> dict[int, tuple[int, ...]]:
+    rows = connection.execute(select(JudgedSet.set_id, *(getattr(JudgedSet, name) for name in Judged._fields)))
+    return {row[0]: tuple(row[1:]) for row in rows}
 
 
-def _judged_wrongly(before: dict[int, tuple[int, int]], after: dict[int, tuple[int, int]]) -> list[Drift]:
+def _judged_wrongly(before: dict[int, tuple[int, ...]], after: dict[int, tuple[int, ...]]) -> list[Drift]:
     """Sets in the counts of which nothing was noted, or something else; what is left of others does no harm."""
-    nothing = (0, 0)
+    nothing = (0,) * len(Judged._fields)
     return [
         Drift(
             what=f"{JudgedSet.__tablename__} set {set_id} {name}",
@@ -124,7 +125,7 @@ def _judged_wrongly(before: dict[int, tuple[int, int]], after: dict[int, tuple[i
             actual=now[at],
         )
         for set_id, now in sorted(after.items())
-        for at, name in enumerate(("verdicts", "engines"))
+        for at, name in enumerate(Judged._fields)
         if set_id not in before or before[set_id][at] != now[at]
     ]
 

@@ -30,12 +30,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.types import BigInteger, Integer
 
+from agent import catalogue
 from agent.contract.facts import Engine
 from app.errors import InvalidError
 from app.fleet.absence import GAP, SILENT
 from app.fleet.facts import version_mark
 from app.fleet.installs import find_install_sets
-from app.fleet.judged import sets_closed_by
+from app.fleet.judged import sets_closed_by, sets_with_outcome
+from app.fleet.marks import RANK
 from app.fleet.probes import mark
 from app.fleet.queries import JUDGED_OUTCOMES
 from app.fleet.seen_filter import count_unseen, has_pulse, seen_then, span_of, unseen_hosts
@@ -74,7 +76,8 @@ _OUTSIDE = [one.value for one in Standing if not one.in_tallies]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFilter:
-    """What to list. `name`: how the host's name begins; `outcome` belongs to `pattern`, `verdict` to `workflow`.
+    """What to list. `name`: how the host's name begins; `outcome`: at `pattern` (there `blocked` if none is
+    given), else at any; `verdict` belongs to `workflow`.
 
     `engine`: who blocked, at the pattern if one is named, else anywhere; `seen`: `day` (in the last 24 hours), `week`
     (before that, in the last 7 days), `older`; `seen_from` and `seen_to`: days (UTC), both included; `policy_id`: the
@@ -87,7 +90,7 @@ class HostFilter:
     standing: Standing | None = None
     state: HostState | None = None
     pattern: str | None = None
-    outcome: str = "blocked"
+    outcome: str = ""
     version: str | None = None
     older_than: str | None = None
     workflow: str | None = None
@@ -314,11 +317,8 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
     total: Select[Any]
     if wanted.pattern:
         engines = ("", *Engine) if wanted.engine is None else (wanted.engine,)
-        outcomes = OUTCOME_GROUPS.get(wanted.outcome, (wanted.outcome,))
-        try:
-            numbers = [mark(wanted.pattern, outcome, engine) for outcome in outcomes for engine in engines]
-        except KeyError as error:
-            raise InvalidError("There is no such outcome.", field="outcome") from error
+        outcomes = _outcomes(wanted.outcome or "blocked")
+        numbers = [mark(wanted.pattern, outcome, engine) for outcome in outcomes for engine in engines]
         total = select(func.sum(PatternTally.subjects)).where(
             PatternTally.pattern == wanted.pattern,
             PatternTally.outcome.in_(outcomes),
@@ -326,11 +326,19 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
         )
         have = _by_group(session, wanted, total, PatternTally)
         found.append(_condition(session, "probes", has_mark(numbers), have))
-    elif wanted.engine is not None:
+    elif wanted.outcome or wanted.engine is not None:
         # The most that one pattern has: a lower bound of who has any, and near it where one policy blocks several.
-        have = _most_at_a_pattern(session, wanted, wanted.engine)
-        holds = _holds(session, Subject.probes_id, sets_closed_by(wanted.engine))
-        found.append(_Condition(holds=holds, have=have))
+        outcomes = _outcomes(wanted.outcome) if wanted.outcome else tuple(CLOSED_OUTCOMES)
+        have = _most_at_a_pattern(session, wanted, outcomes)
+        if wanted.engine is None:
+            judged = sets_with_outcome(outcomes)
+        elif not wanted.outcome:
+            judged = sets_closed_by(wanted.engine)
+        else:
+            names = [one.id for one in catalogue.load().patterns]
+            numbers = [mark(name, outcome, wanted.engine) for name in names for outcome in outcomes]
+            judged = select(FactSet.id).where(FactSet.kind == KIND_NUMBERS["probes"], has_mark(numbers))
+        found.append(_Condition(holds=_holds(session, Subject.probes_id, judged), have=have))
     if wanted.workflow:
         judged = sets_with_verdict(wanted.workflow, wanted.verdict)
         have = _by_group(session, wanted, count_workflow(wanted.workflow, wanted.verdict), WorkflowTally)
@@ -370,10 +378,21 @@ def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
     return found
 
 
-def _most_at_a_pattern(session: Session, wanted: HostFilter, engine: str) -> dict[int, int]:
+def _outcomes(word: str) -> tuple[str, ...]:
+    """The outcomes that a word of the filter stands for. raises: InvalidError"""
+    outcomes = OUTCOME_GROUPS.get(word, (word,))
+    if not RANK.keys() >= set(outcomes):
+        raise InvalidError("There is no such outcome.", field="outcome")
+    return tuple(outcomes)
+
+
+def _most_at_a_pattern(session: Session, wanted: HostFilter, outcomes: tuple[str, ...]) -> dict[int, int]:
+    """By group, how many have one of the outcomes (from the engine that is asked for) at the pattern where most do."""
     query = select(PatternTally.group_id, PatternTally.pattern, func.sum(PatternTally.subjects)).where(
-        PatternTally.engine == engine, PatternTally.outcome.in_(CLOSED_OUTCOMES)
+        PatternTally.outcome.in_(outcomes)
     )
+    if wanted.engine is not None:
+        query = query.where(PatternTally.engine == wanted.engine)
     if wanted.standing is not None:
         query = query.where(PatternTally.standing == wanted.standing.value)
     most: dict[int, int] = {}

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import sqlite
 from agent import catalogue
 from agent.contract.facts import Engine
 from app.db.arrays import Int4s, Int8s
+from app.fleet.marks import RANK
 from app.fleet.obstacles import verdict_of
 from app.fleet.probes import PatternFact
 from app.fleet.tables import JudgedSet
@@ -26,27 +27,30 @@ _VERDICT_NUMBERS = {verdict: number for number, verdict in enumerate(VERDICTS)}
 _ENGINE_BITS = {engine.value: 1 << at for at, engine in enumerate(Engine)}
 
 _INSERT = """
-INSERT INTO judged_set (set_id, verdicts, engines) SELECT * FROM unnest(%b, %b, %b)
-ON CONFLICT (set_id) DO UPDATE SET verdicts = excluded.verdicts, engines = excluded.engines
+INSERT INTO judged_set (set_id, verdicts, engines, outcomes) SELECT * FROM unnest(%b, %b, %b, %b)
+ON CONFLICT (set_id) DO UPDATE
+  SET verdicts = excluded.verdicts, engines = excluded.engines, outcomes = excluded.outcomes
 """
 
 
 class Judged(NamedTuple):
-    """What `JudgedSet` has of a set: two bits for each command in the catalogue's order, one bit for each engine."""
+    """What `JudgedSet` has of a set."""
 
     verdicts: int
     engines: int
+    outcomes: int
 
 
 def judge_set(facts: Iterable[PatternFact], words: Iterable[str]) -> Judged:
     """`words`: of the set's commands, as `obstacles.words_of` has them."""
-    verdicts = engines = 0
+    verdicts = engines = outcomes = 0
     for at, word in enumerate(words):
         verdicts |= _VERDICT_NUMBERS[verdict_of(word)] << 2 * at
     for _pattern, outcome, engine in facts:
+        outcomes |= 1 << RANK[outcome]
         if engine and outcome in CLOSED_OUTCOMES:
             engines |= _ENGINE_BITS[engine]
-    return Judged(verdicts, engines)
+    return Judged(verdicts, engines, outcomes)
 
 
 def note_judged(connection: Connection, judged: Mapping[int, Judged | None]) -> None:
@@ -56,8 +60,9 @@ def note_judged(connection: Connection, judged: Mapping[int, Judged | None]) -> 
         return
     if connection.dialect.name == "postgresql":
         cursor: Any = connection.connection.cursor()
-        ids, verdicts, engines = zip(*rows, strict=True)
-        cursor.execute(_INSERT, (Int8s(ids), Int8s(verdicts), Int4s(engines)), prepare=True, binary=True)
+        ids, verdicts, engines, outcomes = zip(*rows, strict=True)
+        columns = (Int8s(ids), Int8s(verdicts), Int4s(engines), Int4s(outcomes))
+        cursor.execute(_INSERT, columns, prepare=True, binary=True)
         return
     statement = sqlite.insert(JudgedSet)
     changed = {name: statement.excluded[name] for name in Judged._fields}
@@ -72,6 +77,12 @@ def sets_judged(workflow_id: str, verdicts: Iterable[str]) -> Select[int]:
     shift = 2 * [one.id for one in catalogue.load().workflows].index(workflow_id)
     wanted = [number << shift for verdict, number in _VERDICT_NUMBERS.items() if verdict in verdicts]
     return select(JudgedSet.set_id).where(JudgedSet.verdicts.bitwise_and(3 << shift).in_(wanted))
+
+
+def sets_with_outcome(outcomes: Iterable[str]) -> Select[int]:
+    """The ids of the sets in which any pattern has one of some outcomes. raises: KeyError"""
+    bits = sum(1 << RANK[outcome] for outcome in outcomes)
+    return select(JudgedSet.set_id).where(JudgedSet.outcomes.bitwise_and(bits) != 0)
 
 
 def sets_closed_by(engine: str) -> Select[int]:

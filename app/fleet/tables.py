@@ -347,7 +347,9 @@ class JudgedSet(Base):
     verdicts: Mapped[int] = mapped_column(BigInteger)
     """Two bits for each command, in the order of the catalogue: the number of its verdict."""
     engines: Mapped[int] = mapped_column(Integer)
-    """One bit for each engine, in the order of the wire's."""
+    """Of whoever closed something: one bit for each engine, in the order of the wire's."""
+    outcomes: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    """Of what came of any pattern: one bit for each outcome, by its rank."""
 
 
 class VersionTally(Base):

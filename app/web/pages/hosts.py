@@ -9,24 +9,35 @@ from fastapi import APIRouter, Depends, Form, Path, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from agent.catalogue import load as load_catalogue
-from agent.contract.facts import Engine
 from app.accounts.roles import Permission
 from app.db.session import SessionDep
-from app.fleet.host_filter import OUTCOME_GROUPS, count_or_tally
+from app.fleet.choices import read_choices
+from app.fleet.host_filter import count_or_tally
 from app.fleet.hosts import mark_shared
 from app.fleet.queries import list_groups
-from app.fleet.queries_hosts import Change, HostDetail, HostFilter, get_host, list_hosts
+from app.fleet.queries_hosts import Change, HostDetail, get_host, list_hosts
 from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
 from app.fleet.reported import preferred_version, read_reported, service_words
 from app.fleet.rights import look_at_rights
-from app.fleet.standing import HostState, Standing
-from app.fleet.tags import list_tags, tags_of
-from app.fleet.workflow_filter import CHOICES
+from app.fleet.tags import list_tag_names, tags_of
+from app.fleet.unseen import read_listed_at
 from app.fleet.workflows import judge_workflows
 from app.web.glossary import STANDING_WORDS
 from app.web.guards import ManageAgents, ViewFleet, ViewSightings
+from app.web.pages.host_filters import (
+    ENGINES,
+    NO_UV,
+    OUTCOMES,
+    SEEN,
+    STATES,
+    VERDICT_WORDS,
+    Wanted,
+    chips_of,
+    filters_of,
+    read_wanted,
+)
+from app.web.pages.host_filters import read_filter as read_filter
 from app.web.templating import render
-from app.web.words import engine_words
 
 router = APIRouter(include_in_schema=False)
 
@@ -34,9 +45,6 @@ COUNT_LIMIT = 1000
 CSV_ROW_BYTES = 122
 """Of the host list as a file, on the average of 200,000 made hosts."""
 TRIED_SHOWN = 200
-SEEN = {"day": "in the last 24 hours", "week": "1 to 7 days ago", "older": "longer ago"}
-STATES = {HostState.QUARANTINED: "in quarantine", HostState.REVOKED: "revoked", HostState.ACTIVE: "active"}
-ENGINES = {engine.value: engine_words([engine.value]) for engine in Engine}
 COLUMNS = {
     "group": "Group",
     "uv": "uv",
@@ -46,54 +54,10 @@ COLUMNS = {
     "state": "State",
     "enrolled": "Enrolled",
     "standing": "Standing",
+    "attested": "Attested",
+    "tags": "Tags",
 }
 USUAL_COLUMNS = ("group", "uv", "patterns", "users", "seen")
-OUTCOMES = ("blocked", "denied", "allowed", "audited", "absent", "unknown", "error", *OUTCOME_GROUPS)
-
-
-def read_filter(
-    q: Annotated[str, Query(max_length=100)] = "",
-    group: Annotated[str, Query(pattern=r"^\d{0,9}$")] = "",
-    pattern: Annotated[str, Query(max_length=80)] = "",
-    outcome: Annotated[str, Query(max_length=20)] = "",
-    version: Annotated[str | None, Query(max_length=64)] = None,
-    older: Annotated[str, Query(max_length=64)] = "",
-    standing: Annotated[str, Query(max_length=20)] = "",
-    workflow: Annotated[str, Query(max_length=80)] = "",
-    verdict: Annotated[str, Query(max_length=20)] = "",
-    tag: Annotated[str, Query(max_length=60)] = "",
-    state: Annotated[str, Query(max_length=20)] = "",
-    attested: Annotated[str, Query(max_length=5)] = "",
-    gap: Annotated[str, Query(max_length=5)] = "",
-    seen: Annotated[str, Query(max_length=10)] = "",
-    engine: Annotated[str, Query(max_length=20)] = "",
-    policy: Annotated[str, Query(pattern=r"^\d{0,18}$")] = "",
-    install: Annotated[str | None, Query(max_length=80)] = None,
-) -> HostFilter:
-    """The filter of an address.
-
-    `version` empty: hosts without a uv; `older`: with an older uv than this; `install`: the pattern of the place that
-    uv runs from, empty: a place that no pattern names.
-    """
-    return HostFilter(
-        name=q.strip(),
-        group_id=int(group) if group else None,
-        pattern=pattern or None,
-        outcome=outcome if outcome in OUTCOMES else "blocked",
-        version=version,
-        older_than=older.strip() or None,
-        standing=Standing[standing.upper()] if standing.upper() in Standing.__members__ else None,
-        workflow=workflow if workflow in {one.id for one in load_catalogue().workflows} else None,
-        verdict=verdict if verdict in CHOICES else "blocked",
-        tag=tag.strip().casefold() or None,
-        state=HostState[state.upper()] if state.upper() in HostState.__members__ else None,
-        attested={"yes": True, "no": False}.get(attested),
-        has_gap=gap == "yes",
-        seen=seen if seen in SEEN else None,
-        engine=engine if engine in ENGINES else None,
-        policy_id=int(policy) if policy else None,
-        install=install,
-    )
 
 
 @router.get("/hosts")
@@ -101,16 +65,17 @@ def show_hosts(
     person: ViewFleet,  # noqa: ARG001 - the guard
     request: Request,
     session: SessionDep,
-    wanted: Annotated[HostFilter, Depends(read_filter)],
+    asked: Annotated[Wanted, Depends(read_wanted)],
     cursor: Annotated[str, Query(max_length=800)] = "",
     columns: Annotated[str, Query(max_length=200)] = "",
     column: Annotated[list[str] | None, Query(max_length=20)] = None,
 ) -> Response:
     catalogue = load_catalogue()
     # From an address one word with all; from the form one for each box.
+    wanted = asked.filter
     chosen = [one for one in COLUMNS if one in (column or columns.split("."))] or list(USUAL_COLUMNS)
     groups = {group.id: group.name for group in list_groups(session)}
-    filters = _filters(wanted)
+    filters = filters_of(wanted)
     count, users = count_or_tally(session, wanted, limit=COUNT_LIMIT)
     view = filters if tuple(chosen) == USUAL_COLUMNS else filters | {"columns": ".".join(chosen)}
     return render(
@@ -120,7 +85,13 @@ def show_hosts(
         address=_address(view | ({"cursor": cursor} if cursor else {})),
         columns=COLUMNS,
         chosen_columns=chosen,
-        tags=[one.tag for one in list_tags(session)],
+        tags=list_tag_names(session),
+        choices=read_choices(session),
+        no_uv=NO_UV,
+        workflows=catalogue.workflows,
+        verdicts=VERDICT_WORDS,
+        problems=asked.problems,
+        listed_at=read_listed_at(session) if wanted.seen or wanted.seen_from or wanted.seen_to else None,
         seen_spans=SEEN,
         states=STATES,
         engines=ENGINES,
@@ -135,14 +106,16 @@ def show_hosts(
         outcomes=OUTCOMES,
         standings=STANDING_WORDS,
         chips=[
-            (text, _address({k: v for k, v in view.items() if k not in keys})) for keys, text in _chips(wanted, groups)
+            (text, _address({k: v for k, v in view.items() if k not in keys}))
+            for keys, text in chips_of(wanted, groups)
         ],
         first_page=_address(view),
-        file_query=f"?{urlencode(filters)}" if filters else "",
+        file_query=f"?{urlencode(view)}" if view else "",
         next_page=lambda next_cursor: _address({**view, "cursor": next_cursor}),
         is_first_page=not cursor,
         is_filtered=bool(filters),
         public_url=request.app.state.settings.public_url,
+        status=422 if asked.problems else 200,
     )
 
 
@@ -211,82 +184,6 @@ def show_tried(
         limit=TRIED_SHOWN,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
     )
-
-
-def _filters(wanted: HostFilter) -> dict[str, str]:
-    """The filter as it stands in the address."""
-    filters: dict[str, str] = {}
-    if wanted.name:
-        filters["q"] = wanted.name
-    if wanted.group_id is not None:
-        filters["group"] = str(wanted.group_id)
-    if wanted.pattern:
-        filters["pattern"] = wanted.pattern
-        filters["outcome"] = wanted.outcome
-    if wanted.workflow:
-        filters["workflow"] = wanted.workflow
-        filters["verdict"] = wanted.verdict
-    if wanted.version is not None:
-        filters["version"] = wanted.version
-    if wanted.older_than is not None:
-        filters["older"] = wanted.older_than
-    if wanted.install is not None:
-        filters["install"] = wanted.install
-    if wanted.standing is not None:
-        filters["standing"] = wanted.standing.name.lower()
-    if wanted.state is not None:
-        filters["state"] = wanted.state.name.lower()
-    if wanted.attested is not None:
-        filters["attested"] = "yes" if wanted.attested else "no"
-    if wanted.has_gap:
-        filters["gap"] = "yes"
-    simple = {"tag": wanted.tag, "seen": wanted.seen, "engine": wanted.engine, "policy": wanted.policy_id}
-    filters |= {key: str(value) for key, value in simple.items() if value is not None}
-    return filters
-
-
-def _chips(wanted: HostFilter, groups: dict[int, str]) -> list[tuple[tuple[str, ...], str]]:
-    """The filter in force, as removable words: the address's keys that a chip takes away, and its text."""
-    chips: list[tuple[tuple[str, ...], str]] = []
-    if wanted.name:
-        chips.append((("q",), f"name has “{wanted.name}”"))
-    if wanted.group_id is not None:
-        chips.append((("group",), f"group {groups.get(wanted.group_id, 'that is gone')}"))
-    if wanted.pattern:
-        chips.append((("pattern", "outcome"), f"{wanted.outcome} at {wanted.pattern}"))
-    if wanted.workflow:
-        chips.append((("workflow", "verdict"), workflow_words(wanted.workflow, wanted.verdict)))
-    if wanted.version is not None:
-        chips.append((("version",), f"uv {wanted.version}" if wanted.version else "no uv found"))
-    if wanted.older_than is not None:
-        chips.append((("older",), f"uv older than {wanted.older_than}"))
-    if wanted.install is not None:
-        chips.append((("install",), f"uv from {wanted.install or 'a place that no pattern names'}"))
-    if wanted.standing is not None:
-        chips.append((("standing",), STANDING_WORDS[wanted.standing]))
-    if wanted.tag is not None:
-        chips.append((("tag",), f"tag {wanted.tag}"))
-    if wanted.state is not None:
-        chips.append((("state",), STATES[wanted.state]))
-    if wanted.attested is not None:
-        chips.append((("attested",), "attested" if wanted.attested else "unattested"))
-    if wanted.has_gap:
-        chips.append((("gap",), "with gaps"))
-    if wanted.seen is not None:
-        chips.append((("seen",), f"last seen {SEEN[wanted.seen]}"))
-    if wanted.engine is not None:
-        chips.append((("engine",), f"by {ENGINES[wanted.engine]}"))
-    if wanted.policy_id is not None:
-        chips.append((("policy",), f"under policy {wanted.policy_id}"))
-    return chips
-
-
-def workflow_words(workflow_id: str, verdict: str) -> str:
-    """A command and whether it works, in a chip's few words."""
-    command = load_catalogue().workflow(workflow_id)
-    said = {"works": "works", "partly": "works in part", "blocked": "blocked", "unknown": "could not be tried"}
-    said |= {"runs": "works, wholly or in part", "told": "could be tried"}
-    return f"{command.command} ({command.title[0].lower()}{command.title[1:]}): {said[verdict]}"
 
 
 def _address(filters: dict[str, str]) -> str:

@@ -6,13 +6,20 @@ import csv
 import io
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import Engine, event, select
 from starlette.testclient import TestClient
 
+from app.audit.record import COMMAND_LINE
+from app.audit.tables import AuditEntry
+from app.db.session import session_scope
+from app.fleet.hosts import find_named_hosts
+from app.fleet.tags import tag_hosts
 from app.web.pages import host_files
 
 SPEC = spec_from_file_location("small_fleet", Path(__file__).with_name("small_fleet.py"))
@@ -59,3 +66,46 @@ def test_json_is_one_array(viewer: TestClient) -> None:
 
 def test_the_page_offers_the_file_of_its_own_filter(viewer: TestClient) -> None:
     assert 'href="/hosts.csv?q=ENG"' in viewer.get("/hosts?q=ENG").text
+
+
+def test_a_file_tells_enrolment_attestation_and_tags(viewer: TestClient, engine: Engine) -> None:
+    with session_scope(engine) as session:
+        names = ["SALES-001", "SALES-002"]
+        tag_hosts(session, "pilot", find_named_hosts(session, names), actor=COMMAND_LINE)
+        tag_hosts(session, "ring 2", find_named_hosts(session, names[:1]), actor=COMMAND_LINE)
+    rows = {row["name"]: row for row in csv.DictReader(io.StringIO(viewer.get("/hosts.csv?q=SALES-00").text))}
+    assert [rows[name]["tags"] for name in (*names, "SALES-003")] == ["pilot, ring 2", "pilot", ""]
+    assert {row["attested"] for row in rows.values()} <= {"yes", "no"}
+    assert datetime.fromisoformat(rows["SALES-001"]["enrolled"]).tzinfo is not None
+
+
+def test_a_file_has_the_columns_that_the_page_shows(viewer: TestClient) -> None:
+    page = viewer.get("/hosts?q=SALES&columns=uv.tags").text
+    assert 'href="/hosts.csv?q=SALES&amp;columns=uv.tags"' in page
+    assert 'data-label="Tags"' in page
+    lines = viewer.get("/hosts.csv?q=SALES&columns=uv.tags").text.splitlines()
+    assert lines[0] == "id,name,uv,tags"
+    assert set(viewer.get("/hosts.json?q=SALES&columns=uv.tags").json()[0]) == {"id", "name", "uv", "tags"}
+    refused = viewer.get("/hosts.csv?columns=uv.shoes")
+    assert refused.status_code == 422
+    assert "There is no column &#39;shoes&#39;" in refused.text
+
+
+def test_that_a_list_left_is_audited(viewer: TestClient, engine: Engine) -> None:
+    viewer.get("/hosts.csv?q=SALES&columns=uv")
+    viewer.get("/hosts.json?engine=magic")
+    with session_scope(engine, writes=False) as session:
+        entries = session.scalars(select(AuditEntry).where(AuditEntry.action == "hosts.exported")).all()
+        assert [(one.target, one.detail["filter"], one.detail["columns"]) for one in entries] == [
+            ("csv", "q=SALES", "id.name.uv")
+        ]
+
+
+def test_pages_of_a_file_read_each_set_once(viewer: TestClient, engine: Engine) -> None:
+    read: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: read.append(args[2]))
+    viewer.get("/hosts.csv")
+    pages = [one for one in read if "FROM host " in one and "ORDER BY host.name" in one]
+    sets = [one for one in read if "fact_set.body" in one]
+    assert len(pages) >= 3
+    assert 1 <= len(sets) < len(pages), "what the first page read of sets was not read again"
