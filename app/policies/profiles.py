@@ -19,6 +19,8 @@ from sqlalchemy import (
     Select,
     String,
     and_,
+    any_,
+    bindparam,
     case,
     cast,
     column,
@@ -41,6 +43,9 @@ BITS = 60
 """So many SIDs have a bit each in one whole number of either database; more take more numbers."""
 
 _SETS_AT_ONCE = 500
+
+_MOST_KINDS = 12
+"""So many kinds of tokens are counted side by side; more are joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,15 @@ class Told:
 NOTHING_TOLD = Told()
 
 
+@dataclass(frozen=True, slots=True)
+class _TokenKind:
+    """Token sets that are alike to the rules. `words`: their bits; `sets`: how many; `ids`: with commas between."""
+
+    words: tuple[int, ...]
+    sets: int
+    ids: str
+
+
 def policies_in_use(session: Session) -> dict[int, str]:
     """The bodies of the policies that counted subjects report."""
     rows = session.execute(
@@ -92,7 +106,10 @@ def read_profiles(
     query = select(*columns)
     if named:
         is_whole = subject_ids is None and session.get_bind().dialect.name == "postgresql"
-        tokens = _found_tokens(session, named) if is_whole else _matching_tokens(session, named).cte("tokens")
+        kinds = _found_tokens(session, named) if is_whole else ()
+        if is_whole and len(kinds) <= _MOST_KINDS and _hashes_lists(session):
+            return _read_by_kinds(session, columns, kinds, words)
+        tokens = _as_table(kinds, words) if is_whole else _matching_tokens(session, named).cte("tokens")
         columns += [func.coalesce(bits, 0) for bits in tokens.c if bits is not tokens.c.id]
         query = select(*columns, func.count()).outerjoin(tokens, tokens.c.id == Subject.token_id)
     else:
@@ -113,6 +130,37 @@ def read_profiles(
         )
         for row in rows
     ]
+
+
+def _hashes_lists(session: Session) -> bool:
+    """Whether a value is looked up in a long list by its hash; older servers would compare it with each."""
+    return bool((session.connection().dialect.server_version_info or (0,)) >= (14,))
+
+
+def _read_by_kinds(session: Session, columns: Sequence[Any], kinds: Sequence[_TokenKind], words: int) -> list[Profile]:
+    """All counted subjects at one go over their table, by several processes, without a join.
+
+    A join's result looks far larger to the planner than it is: it would sort a million users by their tokens, alone.
+    The lists stand in the statement: as parameters of a plan that is kept, they would not be hashed.
+    """
+    counts = [
+        func.count().filter(
+            Subject.token_id
+            == any_(cast(bindparam(None, f"{{{one.ids}}}", String, literal_execute=True), ARRAY(BigInteger)))
+        )
+        for one in kinds
+    ]
+    rows = session.execute(
+        select(*columns, func.count(), *counts).where(Subject.standing == Standing.COUNTED.value).group_by(*columns)
+    )
+    bits = [(_joined(one.words[:words]), _joined(one.words[words:])) for one in kinds]
+    found = []
+    for group_id, policy_id, environment_id, probes_id, subjects, *of_kinds in rows:
+        rest = subjects - sum(of_kinds)
+        for (sids, deny_only), some in zip((*bits, (0, 0)), (*of_kinds, rest), strict=True):
+            if some:
+                found.append(Profile(group_id, policy_id, environment_id, probes_id, sids, deny_only, some))
+    return found
 
 
 def sids_of(bits: int, named: Sequence[str]) -> frozenset[str]:
@@ -165,22 +213,27 @@ def _marks(_etag: str, patterns: tuple[str, ...]) -> Mapping[int, tuple[int, int
     return meaning
 
 
-def _found_tokens(session: Session, named: Sequence[str]) -> Any:
-    """The token sets that hold any of the SIDs, looked up once and given back to PostgreSQL as a table.
+def _found_tokens(session: Session, named: Sequence[str]) -> tuple[_TokenKind, ...]:
+    """The token sets that hold any of the SIDs, alike ones together.
 
     Asked in one statement with the subjects, it would look a million users' tokens up one by one; alone, it reads them
-    by several processes. The numbers go back as the text in which they came: here, a million would take a second.
+    by several processes. The numbers stay the text in which they came: to read and write a million takes a second.
     """
     found = _matching_tokens(session, named).subquery()
     bits = [one for one in found.c if one is not found.c.id]
     rows = session.execute(
         select(*bits, func.count(), cast(func.array_agg(found.c.id), String)).group_by(*bits).order_by(*bits)
-    ).all()
-    given = [",".join(row[-1].strip("{}") for row in rows)]
-    for place in range(len(bits)):
-        given.append(",".join(",".join([str(row[place])] * row[-2]) for row in rows))
+    )
+    return tuple(_TokenKind(tuple(row[:-2]), row[-2], row[-1].strip("{}")) for row in rows)
+
+
+def _as_table(kinds: Sequence[_TokenKind], words: int) -> Any:
+    """The token sets given back to PostgreSQL as a table."""
+    given = [",".join(one.ids for one in kinds)]
+    for place in range(2 * words):
+        given.append(",".join(",".join([str(one.words[place])] * one.sets) for one in kinds))
     arrays = [cast(literal(f"{{{text}}}", String), ARRAY(BigInteger)) for text in given]
-    names = ["id", *(one.name for one in bits)]
+    names = ["id", *(f"sids{place}" for place in range(words)), *(f"deny{place}" for place in range(words))]
     columns = [column(name, BigInteger) for name in names]
     return func.unnest(*arrays).table_valued(*columns, name="tokens").render_derived()
 
