@@ -16,11 +16,12 @@ from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
 from app.policies.choices import PatternChoice
 from app.policies.export import plan_export
+from app.policies.libraries import count_by_origin, libraries_for
 from app.policies.moving import (
-    PROTECTED_FOLDERS,
     SYSTEM_PYTHON_SETTINGS,
     UV_FOLDER,
     VARIABLES_OF_ROOT,
+    folder_for,
     movable_root,
     refuse_too_many,
 )
@@ -125,7 +126,7 @@ def rank_candidates(
         elif kind == "system" and source.id not in LAUNCHER_PATTERNS:
             found.append(_no_managed_python())
         else:
-            moved = {root: PROTECTED_FOLDERS[root]} if kind == "relocate" and root else {}
+            moved = {root: folder_for(root, roots or {})} if kind == "relocate" and root else {}
             choice = _choice(kind, pattern_id, source, baseline)
             try:
                 refuse_too_many(choice, source, baseline)
@@ -186,7 +187,7 @@ def _choice(kind: str, pattern_id: str, source: Pattern, baseline: Sequence[Trus
         own = _own_signed(source, baseline)
         return PatternChoice(pattern=pattern_id, kind="publisher", files=own) if own else None
     if kind == "hash" and "Dll" in source.collections and "Exe" not in source.collections:
-        libraries = tuple(file.id for file in baseline if file.kind == "dll")
+        libraries = tuple(file.id for files in libraries_for(source, baseline).values() for file in files)
         return PatternChoice(pattern=pattern_id, kind="hash", files=libraries or None)
     return PatternChoice(pattern=pattern_id, kind="path" if kind == "relocate" else kind)
 
@@ -273,20 +274,29 @@ def _ready(
     builds = {rule.build for rule in rules if rule.build}
     files = [file for file in baseline if builds & {file.name, f"{file.name} {file.version}"}]
     settings = [(variable, folder) for root, folder in moved.items() for variable in VARIABLES_OF_ROOT[root]]
+    users_can_write = any(rule.reach.users_can_write for rule in rules)
+    is_open_folder = kind == "relocate" and users_can_write
+    notes = _notes(kind, source)
+    if kind == "hash" and choice is not None and choice.files:
+        libraries = [file for file in baseline if file.id in frozenset(choice.files) and file.kind == "dll"]
+        if libraries:
+            notes = (*notes, f"Libraries counted by where they are from: {count_by_origin(libraries)}.")
     return Candidate(
         rank=0,
         kind="publisher" if kind == "resign" else kind,
-        title=_title(kind, source),
-        users_can_write=any(rule.reach.users_can_write for rule in rules),
+        title=f"Move it to {', '.join(moved.values())}, where users can write"
+        if is_open_folder
+        else _title(kind, source),
+        users_can_write=users_can_write,
         admits=tuple(dict.fromkeys(rule.reach.admits for rule in rules)),
         examples=tuple(dict.fromkeys(example for rule in rules for example in rule.reach.examples)),
         lasts=" ".join(dict.fromkeys(rule.reach.lasts for rule in rules)),
         risk=" ".join(dict.fromkeys(rule.reach.risk for rule in rules)),
-        upkeep=upkeep_of_hashes(source, files) if kind == "hash" else _no_hashes(kind),
+        upkeep=(upkeep_of_hashes(source, files) if kind == "hash" else _no_hashes("path" if is_open_folder else kind)),
         rules=rules,
         settings=tuple(settings) or (SYSTEM_PYTHON_SETTINGS if kind == "system" else ()),
         files=choice.files if choice else None,
-        notes=_notes(kind, source),
+        notes=notes,
     )
 
 
@@ -355,6 +365,8 @@ def _notes(kind: str, source: Pattern) -> tuple[str, ...]:
 def _width(candidate: Candidate) -> int:
     """How much a way admits: nothing, what users cannot write, deployed Pythons, files, products, publishers, paths."""
     widths = {"leave": 0, "relocate": 1, "system": 2, "resign": 3, "hash": 4, "path": 7, "broad": 8}
+    if candidate.kind == "relocate" and candidate.users_can_write:
+        return widths["path"]  # it is a path rule like any other
     if candidate.kind != "publisher":
         return widths[candidate.kind]
     if candidate.files:

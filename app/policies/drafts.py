@@ -20,10 +20,10 @@ from app.policies.baselines import TrustedFile
 from app.policies.choices import PatternChoice, is_everybody
 from app.policies.export import Export, plan_export
 from app.policies.moving import (
-    PROTECTED_FOLDERS,
     SYSTEM_PYTHON_SETTINGS,
     UV_FOLDER,
     VARIABLES_OF_ROOT,
+    folder_for,
     movable_root,
     refuse_too_many,
 )
@@ -147,7 +147,7 @@ def roots_of(items: Iterable[Item], roots: Mapping[str, str], catalogue: Catalog
         if item.kind == "relocate":
             root = movable_root(catalogue, catalogue.pattern(item.pattern))
             if root is not None:
-                found.setdefault(root, PROTECTED_FOLDERS[root])
+                found[root] = folder_for(root, found)
     return found
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agent.catalogue import Catalogue, Pattern
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
 from app.policies.choices import DEFAULT_ROOTS, PatternChoice
+from app.policies.libraries import MAX_DLL_HASHES, count_by_origin
 from app.policies.plan import rule_giver
 
 PROTECTED_FOLDERS = {
@@ -23,9 +24,6 @@ VARIABLES_OF_ROOT = {
     "tools": ("UV_TOOL_DIR",),
     "bin": ("UV_TOOL_BIN_DIR", "UV_PYTHON_BIN_DIR"),
 }
-MAX_DLL_HASHES = 300
-"""More libraries than this are not named one by one: their folder is moved out of users' reach instead."""
-
 SYSTEM_PYTHON_SETTINGS = (("UV_PYTHON_PREFERENCE", "only-system"), ("UV_PYTHON_DOWNLOADS", "never"))
 UV_FOLDER = r"%PROGRAMFILES%\uv"
 
@@ -49,12 +47,17 @@ def refuse_too_many(choice: PatternChoice | None, pattern: Pattern, baseline: Se
     """Libraries are not named by the thousand. raises: InvalidError about `files`"""
     if choice is None or choice.kind != "hash" or not choice.files or "Dll" not in pattern.collections:
         return
-    kinds = {file.id: file.kind for file in baseline}
-    count = sum(kinds.get(number) == "dll" for number in choice.files)
-    if count > MAX_DLL_HASHES:
+    chosen = frozenset(choice.files)
+    libraries = [file for file in baseline if file.id in chosen and file.kind == "dll"]
+    if len(libraries) > MAX_DLL_HASHES:
         raise InvalidError(
-            f"The baseline holds {count:,} libraries; more than {MAX_DLL_HASHES} are not named one by one (numpy and "
-            "torch alone have thousands, and each new version has others). Move the environment to a folder that only "
-            "administrators can write, or accept a path.",
+            f"The baseline holds {len(libraries):,} libraries for it ({count_by_origin(libraries)}); more than "
+            f"{MAX_DLL_HASHES} are not named one by one (numpy and torch alone have thousands, and each new version "
+            "has others). Move the environment to a folder that only administrators can write, or accept a path.",
             field="files",
         )
+
+
+def folder_for(root: str, roots: Mapping[str, str]) -> str:
+    """Where a root is moved to: as the rule set says, else where only administrators can write."""
+    return roots.get(root) or PROTECTED_FOLDERS[root]

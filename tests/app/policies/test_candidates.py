@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from agent.catalogue import load
 from app.errors import InvalidError
 from app.policies.baselines import TrustedFile
-from app.policies.candidates import rank_candidates
-from app.policies.moving import MAX_DLL_HASHES
+from app.policies.candidates import Candidate, rank_candidates
+from app.policies.drafts import roots_of
+from app.policies.libraries import MAX_DLL_HASHES
+from app.policies.optimise import POINTS, state_problem
+from app.policies.queries_rule_sets import Item
 
 Trust = Callable[..., TrustedFile]
 
@@ -139,3 +143,74 @@ def test_libraries_are_not_named_by_the_thousand(developers: str, trust: Trust) 
     assert refused.rules == ()
     assert "301 libraries" in (refused.missing or "")
     assert "only administrators can write" in (refused.missing or "")
+
+
+def test_libraries_are_those_of_environments_or_of_pythons_by_where_they_are_from(
+    developers: str, trust: Trust
+) -> None:
+    baseline = [
+        trust(1, "_multiarray.pyd", kind="dll", source="numpy 2.4"),
+        trust(2, "libopenblas.dll", kind="dll", source="numpy 2.4"),
+        trust(3, "codec.dll", kind="dll", source="numpy 2.4", publisher="O=SOMEBODY ELSE, C=US"),
+        trust(4, "office.dll", kind="dll", source="the office suite"),
+        trust(5, "python313.dll", kind="dll", source="x", archive="cpython-3.13.9-windows.tar.gz"),
+        trust(6, "_ssl.pyd", kind="dll", source="x", archive="cpython-3.13.9-windows.tar.gz"),
+        trust(7, "vcruntime140.dll", kind="dll", archive="cpython-3.13.9-windows.tar.gz", publisher="O=MS, C=US"),
+    ]
+
+    def by_hash(pattern: str) -> tuple[int, ...] | None:
+        (found,) = (one for one in rank_candidates(pattern, developers, baseline=baseline) if one.kind == "hash")
+        return found.files
+
+    assert by_hash("venv-native-lib") == (1, 2)
+    assert by_hash("managed-python-native-lib") == (5, 6, 7)
+    baseline = [file for file in baseline if file.id == 4]
+    assert by_hash("venv-native-lib") is None
+
+
+def test_libraries_are_counted_by_environment(developers: str, trust: Trust) -> None:
+    envs = (("numpy", 200), ("torch", 101))
+    baseline = [
+        trust(1000 * place + number, f"m{number}.pyd", kind="dll", source=name)
+        for place, (name, count) in enumerate(envs)
+        for number in range(count)
+    ]
+    (refused,) = (
+        one for one in rank_candidates("venv-native-lib", developers, baseline=baseline) if one.kind == "hash"
+    )
+    assert "301 libraries for it (200 of 'numpy', 101 of 'torch')" in (refused.missing or "")
+    (ready,) = (
+        one for one in rank_candidates("venv-native-lib", developers, baseline=baseline[:200]) if one.kind == "hash"
+    )
+    assert "Libraries counted by where they are from: 200 of 'numpy'." in ready.notes
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_open"), [(r"D:\py", True), (r"%PROGRAMFILES%\pythons", False), (r"%PROGRAMDATA%\uv", True)]
+)
+def test_a_way_moves_to_where_the_draft_moves_and_says_if_users_write_there(
+    developers: str, folder: str, is_open: bool
+) -> None:
+    found = rank_candidates("managed-python-exe", developers, roots={"python": folder})
+    (relocate,) = (one for one in found if one.kind == "relocate")
+    item = Item(
+        pattern="managed-python-exe",
+        kind="relocate",
+        files=None,
+        origins=(),
+        added_at=datetime(2026, 11, 21, tzinfo=UTC),
+        added_by="ada@example.com",
+    )
+    drafted = roots_of([item], {"python": folder}, load())
+    assert relocate.settings == (("UV_PYTHON_INSTALL_DIR", drafted["python"]),)
+    assert relocate.users_can_write is is_open
+    assert ("only administrators can write" in relocate.title) is not is_open
+    assert (found[0] is relocate) is not is_open  # as broad as any path where users can write
+    problem, rules = state_problem({"managed-python-exe": [relocate]}, may_move=True)
+    (points,) = {problem.points[rule] for rule in relocate_ids(relocate)}
+    assert points == POINTS["path" if is_open else "protected"]
+    assert rules
+
+
+def relocate_ids(candidate: Candidate) -> set[str]:
+    return {rule.id for rule in candidate.rules}
