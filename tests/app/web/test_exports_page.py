@@ -118,6 +118,24 @@ def test_arrival_is_told_with_the_pattern_that_stays_blocked(
     assert "All rules in force: 4 of 7. Some of the rules: 1 of 7. None of the rules: 2 of 7." in text
 
 
+def test_a_rule_that_somebody_changed_under_our_id_is_told(
+    app: FastAPI, made: Export, signed_in: Callable[[str], TestClient]
+) -> None:
+    rules = tuple(render_rule(rule.rule) for rule in made.rules)
+    wider = (rules[0].replace('Path="', 'Path="*'), *rules[1:])
+    assert wider != rules
+    client = signed_in("viewer")
+    report(app, [ruled("AS-EXPORTED", rules=rules), ruled("WIDENED", rules=wider, blocked=("venv-python",))])
+    text = " ".join(unescape(client.get("/exports/1").text).split())
+    assert 'have arrived for <strong><a href="/exports/1/hosts?stage=arrived">1</a></strong> of 2 users' in text
+    assert "Changed under our ids: 1 of 2." in text
+    assert "For 1 user a rule has an id of this export and does something else than was exported" in text
+    listed = client.get("/exports/1/hosts?stage=changed").text
+    assert "WIDENED" in listed
+    assert "AS-EXPORTED" not in listed
+    assert client.get("/api/v1/exports/1/arrival").json()["changed"] == 1
+
+
 def test_the_simulation_counts_and_is_a_page_and_a_fragment(
     app: FastAPI, made: Export, signed_in: Callable[[str], TestClient]
 ) -> None:
