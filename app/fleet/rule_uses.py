@@ -13,14 +13,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.db.base import Base, to_ms
-from app.fleet.buckets import are_in, bucket_of
+from app.fleet import uses_postgresql
+from app.fleet.buckets import bucket_of
 from app.fleet.tables_rule_use import RuleCounted, RuleDay, RuleUse, RuleUseDelta
 
 DAY_MS = 86_400_000
@@ -118,20 +119,20 @@ def write_uses(connection: Connection, rows: Iterable[UseRow]) -> None:
             more[ANY_RULE, host_day[1]][1] += 1
         # What another writer made meanwhile is there now, and may be smaller.
         wanted = {key: new[key] for key in new.keys() - made}
-    _append_days(connection, more, {bucket_of(key[0]) for key in told})
+    _append_days(connection, more, _one_bucket(told) or 0)
 
 
 def _lock_known(connection: Connection, days: list[tuple[int, int]]) -> defaultdict[tuple[int, int], dict[str, int]]:
     known: defaultdict[tuple[int, int], dict[str, int]] = defaultdict(dict)
-    buckets = {bucket_of(host_id) for host_id, _day in days}
-    # In a cluster all are in one bucket, and only so can their rows be locked.
-    bucket = buckets.pop() if len(buckets) == 1 else None
+    if _is_postgresql(connection):
+        for host_id, day, rule_id, uses in uses_postgresql.lock_uses(_cursor(connection), days, _one_bucket(days)):
+            known[host_id, day][rule_id] = uses
+        return known
     for begin in range(0, len(days), SOME):
         for host_id, day, rule_id, uses in connection.execute(
-            select(RuleUse.host_id, RuleUse.day, RuleUse.rule_id, RuleUse.uses)
-            .where(*are_in(bucket, RuleUse), tuple_(RuleUse.host_id, RuleUse.day).in_(days[begin : begin + SOME]))
-            .order_by(RuleUse.host_id, RuleUse.day, RuleUse.rule_id)
-            .with_for_update()
+            select(RuleUse.host_id, RuleUse.day, RuleUse.rule_id, RuleUse.uses).where(
+                tuple_(RuleUse.host_id, RuleUse.day).in_(days[begin : begin + SOME])
+            )
         ):
             known[host_id, day][rule_id] = uses
     return known
@@ -151,6 +152,8 @@ def _insert_new(connection: Connection, new: Mapping[UseKey, int]) -> set[UseKey
     """Those that were not there: another writer may have been faster."""
     if not new:
         return set()
+    if _is_postgresql(connection):
+        return uses_postgresql.insert_uses(_cursor(connection), [(*key, uses) for key, uses in sorted(new.items())])
     made = (
         insert_into(connection, RuleUse)
         .on_conflict_do_nothing()
@@ -163,32 +166,28 @@ def _insert_new(connection: Connection, new: Mapping[UseKey, int]) -> set[UseKey
 def _update_grown(connection: Connection, grown: Mapping[UseKey, int]) -> None:
     if not grown:
         return
+    if _is_postgresql(connection):
+        rows = [(*key, uses) for key, uses in sorted(grown.items())]
+        uses_postgresql.update_uses(_cursor(connection), rows, _one_bucket(grown))
+        return
     connection.execute(
         update(RuleUse)
         .where(
             RuleUse.host_id == bindparam("of_host"),
-            RuleUse.bucket == bindparam("of_bucket"),
             RuleUse.day == bindparam("of_day"),
             RuleUse.rule_id == bindparam("of_rule"),
         )
         .values(uses=bindparam("more")),
-        [
-            {
-                "of_host": key[0],
-                "of_bucket": bucket_of(key[0]),
-                "of_day": key[1],
-                "of_rule": key[2],
-                "more": uses,
-            }
-            for key, uses in sorted(grown.items())
-        ],
+        [{"of_host": key[0], "of_day": key[1], "of_rule": key[2], "more": uses} for key, uses in sorted(grown.items())],
     )
 
 
-def _append_days(connection: Connection, more: Mapping[tuple[str, int], list[int]], buckets: set[int]) -> None:
+def _append_days(connection: Connection, more: Mapping[tuple[str, int], list[int]], bucket: int) -> None:
     if not more:
         return
-    bucket = buckets.pop() if len(buckets) == 1 else 0
+    if _is_postgresql(connection):
+        uses_postgresql.append_days(_cursor(connection), more, bucket)
+        return
     connection.execute(
         insert(RuleUseDelta),
         [
@@ -304,6 +303,20 @@ def read_rule_uses(session: Session, rule_ids: Collection[str], *, at: datetime,
         counted_on=counted_on,
         counted_since=counted_since,
     )
+
+
+def _one_bucket(keys: Iterable[tuple[int, ...] | UseKey]) -> int | None:
+    """That of all these hosts, if they are in one: in a cluster they are, and only so can their rows be locked."""
+    buckets = {bucket_of(key[0]) for key in keys}
+    return buckets.pop() if len(buckets) == 1 else None
+
+
+def _is_postgresql(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def _cursor(connection: Connection) -> Any:
+    return connection.connection.cursor()
 
 
 def insert_into(connection: Connection, table: type[Base]) -> postgresql.Insert | sqlite.Insert:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -93,11 +93,12 @@ class Served:
         self.process.kill()
         self.process.wait(30)
 
-    def kill_one(self, chance: random.Random) -> str:
+    def kill_one(self, chance: random.Random, *, sure: Sequence[str] = ()) -> str:
         """kill -9 of the supervisor (the others then end by themselves) or of one of its processes; which it was."""
         assert self.process is not None
         workers = self._processes()
-        if chance.random() < 0.3 or not workers:
+        what = chance.choices(sure or ("supervisor", "worker"), None if sure else (3, 7))[0]
+        if what == "supervisor" or not workers:
             self.process.kill()
             self.process.wait(30)
             until_s = time.monotonic() + 30

@@ -84,10 +84,12 @@ def test_two_processes_and_their_supervisor_survive_kill_9(tmp_path: Path) -> No
         killed: Counter[str] = Counter()
 
         async def kill_often() -> None:
-            for number in range(max(KILLS // 2, 6)):
+            for number in range(max(KILLS // 3, 3)):
                 await asyncio.to_thread(server.wait_for_workers)
                 await asyncio.sleep(chance.uniform(0.3, 1.5))
-                what = await asyncio.to_thread(server.kill_one, chance if number else random.Random(3))
+                what = await asyncio.to_thread(
+                    server.kill_one, chance, sure=("supervisor", "worker")[number : number + 1]
+                )
                 killed[what] += 1
                 if what == "supervisor":
                     await asyncio.to_thread(server.start)
