@@ -102,6 +102,7 @@ def test_arrows_in_a_choice_keep_the_focus(
     page, watch = open_page(made_site)
     sign_in(page, made_site)
     page.locator("[data-chart=trend] svg").wait_for()
+    page.locator("#heat .actions a").last.focus()
     reach(page, "#trend-command")
     chosen = []
     for _ in range(3):
