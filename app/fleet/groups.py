@@ -32,6 +32,20 @@ def make_standard_groups(session: Session) -> tuple[int, int]:
     return default.id, linux.id
 
 
+def read_group(session: Session, number: str, name: str = "") -> int | None:
+    """The group that a form names, by its name or else its number; None for none. raises: InvalidError about `group`"""
+    if name.strip():
+        found = session.scalar(select(HostGroup.id).where(HostGroup.name == name.strip()))
+        if found is None:
+            raise InvalidError("There is no group of this name.", field="group")
+        return found
+    if not number:
+        return None
+    if not (number.isascii() and number.isdecimal()) or len(number) > 9:
+        raise InvalidError("Choose a group.", field="group")
+    return int(number)
+
+
 def create_group(session: Session, name: str, *, actor: Actor) -> HostGroup:
     """A new group without hosts. raises: InvalidError, ConflictError about `name`"""
     wanted = _group_name(name)

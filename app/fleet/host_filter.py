@@ -81,8 +81,8 @@ class HostFilter:
 
     `engine`: who blocked, at the pattern if one is named, else anywhere; `seen`: `day` (in the last 24 hours), `week`
     (before that, in the last 7 days), `older`; `seen_from` and `seen_to`: days (UTC), both included; `policy_id`: the
-    set in force; `older_than`: with an older uv than that; `install`: the pattern of the place that their uv runs
-    from, '' for a place that none names.
+    set in force; `agent_version`: of the agent, '' before the first report; `older_than`: with an older uv than that;
+    `install`: the pattern of the place that their uv runs from, '' for a place that none names.
     """
 
     name: str = ""
@@ -103,6 +103,7 @@ class HostFilter:
     seen_to: date | None = None
     engine: str | None = None
     policy_id: int | None = None
+    agent_version: str | None = None
     install: str | None = None
 
 
@@ -168,7 +169,8 @@ def count_or_tally(session: Session, wanted: HostFilter, limit: int = 1000) -> t
     if span is not None and _is_only_seen(wanted) and count_unseen(session, span, limit) >= limit:
         return limit, None
     conditions = _conditions(session, wanted)
-    by_tallies = not (wanted.name or wanted.state or wanted.tag or span) and wanted.attested is None
+    by_tallies = not (wanted.name or wanted.state or wanted.tag or span or wanted.agent_version is not None)
+    by_tallies = by_tallies and wanted.attested is None
     many = None
     if by_tallies and wanted.standing is not Standing.SILENT:
         have = _have(session, wanted, conditions)
@@ -205,6 +207,8 @@ def _plain(session: Session, wanted: HostFilter) -> Select[int, str]:
         query = query.where(Host.state == wanted.state.value)
     if wanted.attested is not None:
         query = query.where(Host.attested == wanted.attested)
+    if wanted.agent_version is not None:
+        query = query.where(Host.agent_version == wanted.agent_version)
         if not wanted.attested:
             # Of a Linux trial nothing could be vouched for: it is not called unattested.
             query = query.where(Host.platform == "windows")
@@ -309,6 +313,14 @@ def _by_group(session: Session, wanted: HostFilter, counting: Select[Any], tally
 
 
 def _conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
+    """Found once in a session: a page lists and counts."""
+    known: dict[HostFilter, list[_Condition]] = session.info.setdefault("host_conditions", {})
+    if wanted not in known:
+        known[wanted] = _find_conditions(session, wanted)
+    return known[wanted]
+
+
+def _find_conditions(session: Session, wanted: HostFilter) -> list[_Condition]:
     def has_mark(numbers: list[int]) -> ColumnElement[bool]:
         return holds_mark(session, numbers)
 

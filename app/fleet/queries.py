@@ -157,7 +157,7 @@ def list_groups(session: Session) -> tuple[GroupCount, ...]:
             trial=counts[group.id].get(Standing.TRIAL, 0),
             quarantined=counts[group.id].get(Standing.QUARANTINED, 0),
         )
-        for group in session.scalars(select(HostGroup))
+        for group in session.execute(select(HostGroup.id, HostGroup.name, HostGroup.source))
     ]
     return tuple(sorted(groups, key=lambda group: (group.is_trial, group.name.casefold())))
 

@@ -87,6 +87,7 @@ class Host(Base):
     __table_args__ = (
         Index(None, "name", "id"),
         Index(None, "group_id", "name", "id"),
+        Index(None, "agent_version", "name", "id"),
         Index(None, "account_hash"),
         key_in_bucket("id"),
         Index(
@@ -388,6 +389,17 @@ class Absence(Base):
     what: Mapped[str] = mapped_column(String(10), primary_key=True)
     """`silent` or `gap`."""
     subjects: Mapped[int] = mapped_column(BigInteger)
+    counted_at: Mapped[datetime]
+
+
+class AgentVersionCount(Base):
+    """How many active hosts of a group run a version of the agent, counted once an hour."""
+
+    __tablename__ = "agent_version_count"
+
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    version: Mapped[str] = mapped_column(String(64), primary_key=True)
+    hosts: Mapped[int] = mapped_column(BigInteger)
     counted_at: Mapped[datetime]
 
 

@@ -72,9 +72,11 @@ def drop_tag(session: Session, tag: str, *, actor: Actor) -> int:
     return count
 
 
-def list_tags(session: Session, *, search: str = "", after: str = "", limit: int = 1000) -> tuple[TagCount, ...]:
-    """Tags by name, those with `search` in them, after a tag; at most so many."""
-    query = select(HostTag.tag, func.count()).group_by(HostTag.tag).order_by(HostTag.tag).limit(limit)
+def list_tags(
+    session: Session, *, search: str = "", after: str = "", skip: int = 0, limit: int = 1000
+) -> tuple[TagCount, ...]:
+    """Tags by name, those with `search` in them, after a tag, without the first `skip`; at most so many."""
+    query = select(HostTag.tag, func.count()).group_by(HostTag.tag).order_by(HostTag.tag).offset(skip).limit(limit)
     if search:
         query = query.where(HostTag.tag.contains(search.casefold(), autoescape=True))
     if after:

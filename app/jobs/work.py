@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.audit.forward import Destinations, forward_entries
 from app.fleet.absence import count_absent
+from app.fleet.agent_versions import count_agent_versions
 from app.fleet.imported import merge_imported_hosts
 from app.fleet.retention import drop_old, retire_sets, write_daily
 from app.fleet.sharing import measure_sharing
@@ -58,6 +59,7 @@ def _count_sightings(connection: Connection, at: datetime, keeping: Keeping) -> 
 def _sweep(connection: Connection, at: datetime, keeping: Keeping) -> str:
     marked = mark_silent(connection, at, days=keeping.silent_after_days)
     count_absent(connection, at)
+    count_agent_versions(connection, at)
     return f"{marked} fell silent"
 
 
@@ -171,7 +173,7 @@ JOBS = (
     ),
     Job(
         name="mark-silent",
-        title="Take silent users out of the shares, count gaps",
+        title="Take silent users out of the shares, count gaps and agent versions",
         every=HOUR,
         first_after=MINUTE,
         run=_sweep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +40,8 @@ class CollectionLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyLine:
-    """One distinct policy. `name`: the start of its digest; `problem`: why it could not be judged, else None."""
+    """One distinct policy. `name`: the start of its digest; `problem`: why it is not all that decides, or could not be
+    judged, else None; `is_readable`: its own rules could be read, so lint and comparisons hold for them."""
 
     id: int
     name: str
@@ -52,6 +54,17 @@ class PolicyLine:
     warnings: int
     ours: int
     problem: str | None
+    is_readable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyPage:
+    """Some policies of `total`, which `subjects` users are under, and after which to ask for more (None at the end)."""
+
+    policies: tuple[PolicyLine, ...]
+    total: int
+    subjects: int
+    next_after: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +92,44 @@ class PolicyDetail:
 
 def list_policies(session: Session, *, only: int | None = None) -> tuple[PolicyLine, ...]:
     """The policies of most subjects first, at most fifty; or `only` this one."""
-    subjects_of: defaultdict[int, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
+    return _lines(session, _reach(session, only=only), after=None, rows=MAX_POLICIES)
+
+
+def page_policies(session: Session, *, after: int | None = None, rows: int = MAX_POLICIES) -> PolicyPage:
+    """The policies of most subjects first, those that follow policy `after`; all are counted.
+
+    raises: InvalidError about `after` for a policy that is in force nowhere
+    """
+    reach = _reach(session)
+    lines = _lines(session, reach, after=after, rows=rows + 1)
+    return PolicyPage(
+        policies=lines[:rows],
+        total=len(reach),
+        subjects=sum(sum(groups.values()) for groups in reach.values()),
+        next_after=lines[rows - 1].id if len(lines) > rows else None,
+    )
+
+
+def find_policy(session: Session, name: str) -> int:
+    """The policy in force whose digest begins so. raises: InvalidError about `named`, also where several do"""
+    start = name.strip().lower()
+    if not re.fullmatch("[0-9a-f]{4,64}", start):
+        raise InvalidError("A policy's name is the start of its digest: 4 to 64 of 0-9 and a-f.", field="named")
+    first, last = bytes.fromhex(start.ljust(64, "0")), bytes.fromhex(start.ljust(64, "f"))
+    found = session.scalars(
+        select(FactSet.id)
+        .where(FactSet.kind == KIND_NUMBERS["policy"], FactSet.digest >= first, FactSet.digest <= last)
+        .limit(2)
+    ).all()
+    if len(found) != 1:
+        said = "Several policies have names that begin so" if found else "No policy has a name that begins so"
+        raise InvalidError(f"{said}.", field="named")
+    return found[0]
+
+
+def _reach(session: Session, *, only: int | None = None) -> dict[int, dict[int, int]]:
+    """For each policy in force how many subjects of each group are under it."""
+    subjects_of: defaultdict[int, dict[int, int]] = defaultdict(dict)
     query = (
         select(Tally.set_id, Tally.group_id, func.sum(Tally.subjects))
         .join(FactSet, FactSet.id == Tally.set_id)
@@ -89,17 +139,24 @@ def list_policies(session: Session, *, only: int | None = None) -> tuple[PolicyL
     if only is not None:
         query = query.where(Tally.set_id == only)
     for set_id, group_id, subjects in session.execute(query):
-        subjects_of[set_id][group_id] += int(subjects)
-    most = sorted(subjects_of, key=lambda set_id: (-sum(subjects_of[set_id].values()), set_id))[:MAX_POLICIES]
+        subjects_of[set_id][group_id] = int(subjects)
+    return subjects_of
+
+
+def _lines(
+    session: Session, reach: Mapping[int, Mapping[int, int]], *, after: int | None, rows: int
+) -> tuple[PolicyLine, ...]:
+    order = sorted(reach, key=lambda set_id: (-sum(reach[set_id].values()), set_id))
+    if after is not None:
+        if after not in reach:
+            raise InvalidError("No host reports this policy any more: begin with the first page.", field="after")
+        order = order[order.index(after) + 1 :]
+    most = order[:rows]
     names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416 - Rows
     ours = _our_rules(session)
     sets = {row.id: row for row in session.scalars(select(FactSet).where(FactSet.id.in_(most)))}
     return tuple(
-        _line(
-            sets[set_id],
-            {names.get(group, f"group {group}"): count for group, count in subjects_of[set_id].items()},
-            ours,
-        )
+        _line(sets[set_id], {names.get(group, f"group {group}"): count for group, count in reach[set_id].items()}, ours)
         for set_id in most
         if set_id in sets
     )
@@ -192,6 +249,7 @@ def _line(row: FactSet, groups: Mapping[str, int], ours: frozenset[str]) -> Poli
         warnings=sum(one.severity is Severity.WARNING for one in findings),
         ours=_count_ours(policy, ours),
         problem=_problem(gpo, value.get("csp", "none"), policy),
+        is_readable=policy is not None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Agents: enrolment secrets and the command that uses one."""
+"""Agents: which versions run where, enrolment secrets and the command that uses one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from app.db.base import now
 from app.db.session import SessionDep
 from app.errors import InvalidError
+from app.fleet.agent_versions import read_agent_versions
 from app.fleet.probing import list_stops
 from app.fleet.queries import count_hosts, list_groups
 from app.ingest.secrets import make_secret, page_secrets, revoke_secret
@@ -110,6 +111,7 @@ def show_page(
         request,
         "agents/page.html",
         status=status,
+        agents=read_agent_versions(session),
         found=page_secrets(session, before=before),
         before=before,
         hosts=count_hosts(session),

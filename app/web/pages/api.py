@@ -40,7 +40,7 @@ from app.fleet.sharing import Sharing, find_sharing
 from app.fleet.standing import Standing
 from app.fleet.tags import TagCount, list_tags
 from app.jobs.queries import JobLine, list_jobs
-from app.policies.in_force import PolicyLine, list_policies
+from app.policies.in_force import PolicyLine, page_policies
 from app.policies.record_export import RecordedExport, list_exports
 from app.policies.rule_counts import COUNTS_KEPT_DAYS
 from app.policies.used_rules import UsedRule, list_used_rules
@@ -244,9 +244,15 @@ def get_tags(
 
 
 @router.get("/policies")
-def get_policies(caller: ApiViewFleet, session: SessionDep) -> list[PolicyLine]:  # noqa: ARG001 - the guard
-    """Distinct policies in force, with who is under each and their lint."""
-    return list(list_policies(session))
+def get_policies(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    after: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    rows: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 50,
+) -> list[PolicyLine]:
+    """Distinct policies in force, with who is under each and their lint: those of most users first, following policy
+    `after`."""
+    return list(page_policies(session, after=after, rows=rows).policies)
 
 
 @router.get("/policies/{policy_id}/rules")

@@ -18,6 +18,7 @@ from agent.catalogue import load as load_catalogue
 from app.db.session import SessionDep
 from app.diagnosis import Diagnosis, diagnose
 from app.errors import NotFoundError
+from app.fleet.agent_versions import AgentVersions, read_agent_versions
 from app.fleet.attestation import Unattested, count_unattested
 from app.fleet.host_filter import count_or_tally
 from app.fleet.queries import read_overview
@@ -33,7 +34,7 @@ from app.fleet.workflows import WorkflowState, judge_workflows
 from app.policies.queries_exports import list_exports_since
 from app.web.guards import ApiViewFleet
 from app.web.pages.blocked import MAX_TEXT_CHARS, readers_of
-from app.web.pages.hosts import read_filter
+from app.web.pages.host_filters import read_filter
 from app.web.pages.overview import apart_of, read_shown_shifts
 from app.web.pages.sightings import days_asked_for
 from app.web.pages.versions import added_by, released_signed_since
@@ -275,6 +276,16 @@ def get_versions_in_use(
             )
         )
     return lines
+
+
+@router.get("/agents/versions")
+def get_agent_versions(
+    caller: ApiViewFleet,  # noqa: ARG001 - the guard
+    session: SessionDep,
+    group: GroupNumber = None,
+) -> AgentVersions:
+    """Active hosts by version of the agent, the newest first, as of the last hourly count."""
+    return read_agent_versions(session, group)
 
 
 @router.post("/blocked")

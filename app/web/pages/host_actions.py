@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from app.db.session import SessionDep
 from app.errors import InvalidError
 from app.fleet.forget import forget_host
+from app.fleet.groups import read_group
 from app.fleet.hosts import NamedHosts, approve_host, get_host, move_host, revoke_host
 from app.fleet.queries_hosts import get_host as read_host
 from app.fleet.tags import tag_hosts, untag_hosts
@@ -29,10 +30,13 @@ def approve(person: ManageAgents, session: SessionDep, host_id: HostId) -> Respo
 
 
 @router.post("/hosts/{host_id}/move")
-def move(person: ManageAgents, session: SessionDep, host_id: HostId, group: Text = "") -> Response:
-    if not group.isdecimal() or len(group) > 9:
+def move(
+    person: ManageAgents, session: SessionDep, host_id: HostId, group: Text = "", group_name: Text = ""
+) -> Response:
+    chosen = read_group(session, group, group_name)
+    if chosen is None:
         raise InvalidError("Choose a group.", field="group")
-    move_host(session, host_id, int(group), actor=person.actor)
+    move_host(session, host_id, chosen, actor=person.actor)
     return _back(host_id)
 
 

@@ -67,6 +67,7 @@ def read_wanted(
     seen_to: Annotated[str, Query(max_length=10)] = "",
     engine: Annotated[str, Query(max_length=20)] = "",
     policy: Annotated[str, Query(pattern=r"^\d{0,18}$")] = "",
+    agent: Annotated[str | None, Query(max_length=64, pattern=r"^[^\x00]*$")] = None,
     install: Annotated[str | None, Query(max_length=80)] = None,
 ) -> Wanted:
     """The filter of an address.
@@ -120,6 +121,7 @@ def read_wanted(
         seen_to=last,
         engine=one_of("engine", engine, {one: one for one in ENGINES}),
         policy_id=int(policy) if policy else None,
+        agent_version=agent,
         install=install,
     )
     return Wanted(filter=wanted, problems=problems)
@@ -167,6 +169,7 @@ def filters_of(wanted: HostFilter) -> dict[str, str]:
         "seen_to": wanted.seen_to,
         "engine": wanted.engine,
         "policy": wanted.policy_id,
+        "agent": wanted.agent_version,
     }
     filters |= {key: str(value) for key, value in simple.items() if value is not None}
     return filters
@@ -209,6 +212,9 @@ def chips_of(wanted: HostFilter, groups: Mapping[int, str]) -> list[tuple[tuple[
         chips.append((("engine",), f"by {ENGINES[wanted.engine]}"))
     if wanted.policy_id is not None:
         chips.append((("policy",), f"under policy {wanted.policy_id}"))
+    if wanted.agent_version is not None:
+        version = wanted.agent_version
+        chips.append((("agent",), f"agent {version}" if version else "no agent version told"))
     return chips
 
 

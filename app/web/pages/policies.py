@@ -7,13 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from app.applocker.compare import Change
 from app.db.base import now
 from app.db.session import SessionDep
+from app.errors import InvalidError
 from app.fleet.rule_uses import KEPT_DAYS, read_rule_uses
-from app.policies.in_force import compare_policies, get_policy, list_policies
+from app.policies.in_force import compare_policies, find_policy, get_policy, list_policies, page_policies
 from app.policies.rule_counts import COUNTS_KEPT_DAYS
 from app.policies.standing import COLLECTION_QUESTIONS, QUESTIONS, read_standing
 from app.policies.verified import list_verified
+from app.web.cut import Cut
 from app.web.guards import ViewFleet
 from app.web.templating import address, render
 
@@ -21,12 +24,20 @@ router = APIRouter(include_in_schema=False)
 
 PolicyId = Annotated[int, Path(ge=1, le=2**62)]
 
+First = Annotated[int, Query(ge=1, le=1_000_000)]
+RULES_SHOWN = 300
+FINDINGS_SHOWN = 60
 USUAL_DAYS = (7, KEPT_DAYS, 90, 365)
 
 
 @router.get("/policies")
-def show_policies(person: ViewFleet, request: Request, session: SessionDep) -> Response:  # noqa: ARG001 - the guard
-    return render(request, "policies/list.html", policies=list_policies(session))
+def show_policies(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    after: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+) -> Response:
+    return render(request, "policies/list.html", found=page_policies(session, after=after), after=after)
 
 
 @router.get("/policies/{policy_id}")
@@ -36,6 +47,9 @@ def show_policy(
     session: SessionDep,
     policy_id: PolicyId,
     against: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+    named: Annotated[str, Query(max_length=64)] = "",
+    finding: First = 1,
+    rule: First = 1,
     days: Annotated[int, Query(ge=1, le=COUNTS_KEPT_DAYS)] = KEPT_DAYS,
     unused: bool = False,
 ) -> Response:
@@ -43,14 +57,37 @@ def show_policy(
     used = read_rule_uses(session, [rule.id for rule in detail.rules], at=now(), days=days)
     not_used = tuple(rule for rule in detail.rules if rule.id.lower() in used.unused)
     only_unused = unused and bool(used.reporting)
+    rules = not_used if only_unused else detail.rules
     here = f"/policies/{policy_id}"
-    others = [one for one in list_policies(session) if one.id != policy_id]
+    kept = {"days": "" if days == KEPT_DAYS else str(days), "unused": "1" if only_unused else ""}
+    known, chosen, problem = page_policies(session), against, None
+    changes: tuple[Change, ...] | None = None
+    try:
+        if named.strip():
+            chosen = find_policy(session, named)
+        if chosen is not None:
+            changes = compare_policies(session, chosen, policy_id)
+    except InvalidError as error:
+        if error.field != "named":
+            raise
+        problem = error.message
+    others = [one for one in known.policies if one.id != policy_id]
+    with_whom = next((one for one in others if one.id == chosen), None)
+    if with_whom is None and changes is not None and chosen is not None:
+        with_whom = next(iter(list_policies(session, only=chosen)), None)
+        others += [with_whom] if with_whom is not None and with_whom.id != policy_id else []
     return render(
         request,
         "policies/page.html",
+        status=422 if problem else 200,
         detail=detail,
         standing=read_standing(session),
-        rules=not_used if only_unused else detail.rules,
+        rules=rules[rule - 1 : rule - 1 + RULES_SHOWN],
+        rules_cut=Cut(first=rule, shown=RULES_SHOWN, of=len(rules)),
+        rules_at=lambda first: address(here, rule=str(first), **kept) + "#rules-title",
+        findings=detail.findings[finding - 1 : finding - 1 + FINDINGS_SHOWN],
+        findings_cut=Cut(first=finding, shown=FINDINGS_SHOWN, of=len(detail.findings)),
+        findings_at=lambda first: address(here, finding=str(first)) + "#lint-title",
         used=used,
         unused=len(not_used),
         only_unused=only_unused,
@@ -61,8 +98,11 @@ def show_policy(
             for one in USUAL_DAYS
         ],
         others=others,
-        against=next((one for one in others if one.id == against), None),
-        changes=compare_policies(session, against, policy_id) if against is not None else None,
+        not_listed=known.total - len(known.policies),
+        named=named.strip(),
+        named_problem=problem,
+        against=with_whom,
+        changes=changes,
     )
 
 

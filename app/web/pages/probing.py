@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
 from app.db.session import SessionDep
-from app.errors import AppError, InvalidError
+from app.errors import AppError
+from app.fleet.groups import read_group
 from app.fleet.probing import list_stops, resume_probing, stop_probing
 from app.web.guards import ApiManageAgents, ApiViewFleet, ManageAgents
 from app.web.pages.agents import show_page
@@ -51,9 +52,16 @@ class ApiWish:
 
 
 @router.post("/agents/probing/stop")
-def stop(person: ManageAgents, request: Request, session: SessionDep, group: Text = "", reason: Text = "") -> Response:
+def stop(
+    person: ManageAgents,
+    request: Request,
+    session: SessionDep,
+    group: Text = "",
+    group_name: Text = "",
+    reason: Text = "",
+) -> Response:
     try:
-        stop_probing(session, _read_group(group), reason=reason, actor=person.actor)
+        stop_probing(session, read_group(session, group, group_name), reason=reason, actor=person.actor)
     except AppError as error:
         form = {"stop_group": group, "stop_reason": reason}
         session.rollback()
@@ -63,7 +71,7 @@ def stop(person: ManageAgents, request: Request, session: SessionDep, group: Tex
 
 @router.post("/agents/probing/resume")
 def resume(person: ManageAgents, session: SessionDep, group: Text = "") -> Response:
-    resume_probing(session, _read_group(group), actor=person.actor)
+    resume_probing(session, read_group(session, group), actor=person.actor)
     return RedirectResponse("/agents#probing-title", status_code=303)
 
 
@@ -97,12 +105,3 @@ def _told(session: Session) -> ApiProbing:
             for stop in list_stops(session)
         )
     )
-
-
-def _read_group(text: str) -> int | None:
-    """The group's id; None for all hosts. raises: InvalidError"""
-    if not text:
-        return None
-    if not text.isascii() or not text.isdecimal() or len(text) > 9:
-        raise InvalidError("Choose all hosts, or a group.", field="group")
-    return int(text)

@@ -21,6 +21,7 @@ ROUTES: dict[Permission, tuple[str, ...]] = {
     ),
     Permission.VIEW_FLEET: (
         "GET /",
+        "GET /api/v1/agents/versions",
         "GET /api/v1/baseline",
         "GET /api/v1/baseline/archives",
         "POST /api/v1/blocked",

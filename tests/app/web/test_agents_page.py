@@ -7,12 +7,18 @@ from collections.abc import Callable
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from starlette.testclient import TestClient
 
+from app.accounts.create import create_account
 from app.audit.tables import AuditEntry
+from app.db.base import now
 from app.db.session import session_scope
 from app.fleet.groups import make_standard_groups
+from app.fleet.make import make_fleet
+from app.fleet.standing import HostState
+from app.fleet.tables import Host
+from app.jobs.work import JOBS, Keeping
 
 
 @pytest.fixture
@@ -80,3 +86,40 @@ def test_bad_input_comes_back_filled(admin: TestClient, change: dict[str, str], 
 
 def test_an_unknown_secret_is_not_found(admin: TestClient) -> None:
     assert admin.post("/agents/secrets/99/revoke").status_code == 404
+
+
+def test_versions_of_the_agent_are_counted_shown_and_filtered(server: FastAPI) -> None:
+    engine: Engine = server.state.engine
+    make_fleet(engine, 12, seed=2)
+    with session_scope(engine) as session:
+        create_account(session, "ada@example.com", "correct horse battery", "administrator")
+        ids = session.scalars(select(Host.id).order_by(Host.id)).all()
+        session.execute(update(Host).values(agent_version="0.9.1"))
+        session.execute(update(Host).where(Host.id.in_(ids[:3])).values(agent_version="0.10.0"))
+        session.execute(update(Host).where(Host.id == ids[3]).values(agent_version="<b>9</b>"))
+        session.execute(update(Host).where(Host.id == ids[4]).values(state=HostState.REVOKED.value))
+    client = TestClient(server, base_url="http://wayleave.example", follow_redirects=False)
+    client.post("/login", data={"email": "ada@example.com", "password": "correct horse battery"})
+    assert "counted by version once an hour" in client.get("/agents").text
+    with engine.connect() as connection:
+        job = next(one for one in JOBS if one.name == "mark-silent")
+        job.run(connection, now(), Keeping(silent_after_days=14, retention_days=180))
+        job.run(connection, now(), Keeping(silent_after_days=14, retention_days=180))
+    told = client.get("/api/v1/agents/versions").json()
+    counts = {one["version"]: one["hosts"] for one in told["versions"]}
+    assert counts == {"0.10.0": 3, "<b>9</b>": 1, "0.9.1": len(ids) - 5}
+    assert told["hosts"] == len(ids) - 1
+    assert [one["version"] for one in told["versions"]][:2] == ["0.10.0", "0.9.1"]
+    page = client.get("/agents").text
+    assert 'href="/hosts?state=active&amp;agent=0.10.0"' in page
+    assert "3 versions are in use" in page
+    assert "<b>9" not in page
+    for version, hosts in counts.items():
+        listed = client.get("/api/v1/hosts", params={"agent": version, "state": "active"}).json()["hosts"]
+        assert len(listed) == hosts, version
+        assert client.get("/api/v1/hosts/count", params={"agent": version, "state": "active"}).json()["hosts"] == hosts
+    shown = client.get("/hosts", params={"agent": "0.10.0"}).text
+    assert "agent 0.10.0" in shown
+    assert client.get("/api/v1/hosts", params={"agent": "7.7"}).json()["hosts"] == []
+    group = client.get("/api/v1/hosts", params={"agent": "0.10.0"}).json()["hosts"][0]["group_id"]
+    assert 1 <= client.get("/api/v1/agents/versions", params={"group": group}).json()["hosts"] < len(ids) - 1

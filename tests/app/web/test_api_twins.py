@@ -17,7 +17,7 @@ from tests.browser.pages import PAGES
 TWINS = {
     "/": ("overview", "overview/changes", "overview/apart", "heat-map", "trend", "workflows"),
     "/accounts": ("accounts", "invitations"),
-    "/agents": ("agents", "agents/secrets", "probing"),
+    "/agents": ("agents", "agents/secrets", "agents/versions", "probing"),
     "/audit": ("audit",),
     "/audit.csv": ("audit",),
     "/audit.json": ("audit",),

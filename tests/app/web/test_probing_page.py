@@ -60,7 +60,7 @@ def test_probing_is_stopped_for_one_group(admin: TestClient, engine: Engine, sal
     ("form", "status", "words"),
     [
         ({"group": "4711"}, 404, "no such group"),
-        ({"group": "all"}, 422, "Choose all hosts"),
+        ({"group": "all"}, 422, "Choose a group"),
         ({"reason": "a\x07b"}, 422, "one line"),
         ({"reason": "x" * (MAX_REASON + 1)}, 422, ""),
     ],
