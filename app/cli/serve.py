@@ -17,11 +17,13 @@ from app.cli.database import opened_database, read_settings
 from app.db.session import session_scope
 from app.fleet.groups import make_standard_groups
 from app.fleet.tables import Host
-from app.ingest.connections import BoundedProtocol
+from app.ingest.connections import UNANSWERED_BEYOND, BoundedProtocol
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.keys import load_keys
 from app.settings import SUPERVISOR, Settings
 
+OWN_FILES = 200
+"""Of the database, imports and the server's own, at most."""
 FIRST_SECRET_USES = 25
 FIRST_SECRET_DAYS = 7
 
@@ -47,7 +49,7 @@ def command(host: str | None, port: int | None, workers: int) -> None:
     with opened_database(settings) as engine:
         load_keys(settings)
         greet(engine, settings)
-    _allow_files()
+    _allow_files(settings)
     # The worker processes read their settings from the environment.
     os.environ["WAYLEAVE_HOST"], os.environ["WAYLEAVE_PORT"] = settings.host, str(port)
     os.environ[SUPERVISOR] = str(os.getpid())
@@ -122,10 +124,17 @@ def greet(engine: Engine, settings: Settings) -> None:
             click.echo(f"  wayleave-agent enrol --server {settings.public_url} --secret {secret}")
 
 
-def _allow_files() -> None:
+def _allow_files(settings: Settings) -> None:
     """As many open files as this process may have: each connection is one."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = int(settings.connections * UNANSWERED_BEYOND) + OWN_FILES
+    if hard < wanted:
+        click.echo(
+            f"This process may open {hard} files; {settings.connections} connections (WAYLEAVE_CONNECTIONS) need"
+            f" {wanted}. Raise the limit (LimitNOFILE=, ulimit -Hn) or set fewer.",
+            err=True,
+        )
 
 
 def _listen(settings: Settings) -> socket.socket:
