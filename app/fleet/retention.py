@@ -14,7 +14,6 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.db.base import to_ms
-from app.db.engine import WRITES
 from app.db.partitions import drop_old_partitions, make_month_partitions
 from app.db.slices import ROWS, is_among, slice_of, walk
 from app.fleet.buckets import parts_of
@@ -110,14 +109,10 @@ def _delete_old_by_row(connection: Connection, table: str, before: datetime) -> 
     after: int | None = -1
     deleted = 0
     while after is not None:
-        connection.execution_options(**{WRITES: False})
-        try:
-            with slice_of(connection):
-                until = connection.scalar(ending, {"after": after})
-                values = {"after": after, "until": LAST_ROW if until is None else until, "before": to_ms(before)}
-                old = set(connection.scalars(finding, values))
-        finally:
-            connection.execution_options(**{WRITES: True})
+        with slice_of(connection, writes=False):
+            until = connection.scalar(ending, {"after": after})
+            values = {"after": after, "until": LAST_ROW if until is None else until, "before": to_ms(before)}
+            old = set(connection.scalars(finding, values))
         for some in _batches_of(old, BATCH):
             with slice_of(connection):
                 deleted += connection.execute(deleting, {"rows": json.dumps(some), "before": to_ms(before)}).rowcount

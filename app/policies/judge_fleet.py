@@ -3,6 +3,9 @@
 A subject that reported untried patterns points to the set as it was sent. The set with the judged outcomes is made once
 for all that share policy, token and places, and the subject is moved to it, with its counts. An unchanged report leaves
 it there; a changed one brings the open outcomes again, which are judged again.
+
+Some can never be judged, and a fleet may be full of them: they are looked at without a lock, and again only when they
+changed. Only those that are to be moved are locked.
 """
 
 from __future__ import annotations
@@ -10,15 +13,16 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, or_, select, update
 
 from agent.catalogue import load as load_catalogue
 from agent.contract.canonical import ContractError, digest
 from app.applocker.model import AppLockerError
 from app.db.base import to_ms
+from app.db.slices import is_among, slice_of
 from app.fleet import rows_postgresql, rows_sqlite
 from app.fleet.buckets import are_in, parts_of
 from app.fleet.facts import read_set
@@ -34,6 +38,8 @@ LATE_IDS = 1_000
 """Numbers of sets are given before they are committed: so many below the newest are looked at again."""
 
 MAX_REMEMBERED = 20_000
+SHORTLY = timedelta(minutes=5)
+"""Changes are committed after the time that they bear: those of the last minutes are looked at again."""
 
 _PROBES = KIND_NUMBERS["probes"]
 _OPEN = '"method":"policy","outcome":"unknown"'
@@ -49,11 +55,15 @@ class _Said(NamedTuple):
 
 @dataclass(slots=True)
 class Judging:
-    """What one process remembers between runs: sets with open outcomes, and what came of each combination."""
+    """What one process remembers between runs: sets with open outcomes, what came of each combination, and up to when
+    and to which number all subjects were looked at.
+    """
 
     newest: int = 0
     open_sets: set[int] = field(default_factory=set)
     judged: dict[_Said, int | None] = field(default_factory=dict)
+    looked_until: datetime | None = None
+    newest_subject: int = 0
 
 
 def judge_untried(connection: Connection, at: datetime, judging: Judging) -> int:
@@ -61,25 +71,38 @@ def judge_untried(connection: Connection, at: datetime, judging: Judging) -> int
     _find_open_sets(connection, judging)
     if len(judging.judged) > MAX_REMEMBERED:
         judging.judged.clear()
-    return sum(_judge_part(connection, at, judging, bucket) for bucket in parts_of(connection))
+    newest_subject = _newest_subject(connection)
+    parts = [_judge_part(connection, at, judging, bucket) for bucket in parts_of(connection)]
+    if not any(left for _, left in parts):
+        judging.looked_until, judging.newest_subject = at - SHORTLY, newest_subject
+    return sum(moved for moved, _ in parts)
 
 
-def _judge_part(connection: Connection, at: datetime, judging: Judging, bucket: int | None) -> int:
-    moved = 0
+def _judge_part(connection: Connection, at: datetime, judging: Judging, bucket: int | None) -> tuple[int, int]:
+    """How many subjects were moved, and how many could not be looked at because a report was at work on them."""
+    moved = left = 0
     after = 0
     while judging.open_sets:
-        with connection.begin():
-            some = _lock_subjects(connection, judging, bucket, after)
-            if some:
-                moved += _move(connection, some, at, judging)
+        some = _read_subjects(connection, judging, bucket, after)
+        hopeful = [subject_id for subject_id, said in some if judging.judged.get(said, said) is not None]
+        if hopeful:
+            with connection.begin():
+                locked = _lock_subjects(connection, judging, bucket, hopeful)
+                moved += _move(connection, locked, at, judging)
+            left += len(hopeful) - len(locked)
         if len(some) < BATCH:
             break
         after = some[-1][0]
-    return moved
+    return moved, left
+
+
+def _newest_subject(connection: Connection) -> int:
+    with slice_of(connection, writes=False):
+        return connection.scalar(select(func.max(Subject.id))) or 0
 
 
 def _find_open_sets(connection: Connection, judging: Judging) -> None:
-    with connection.begin():
+    with slice_of(connection, writes=False):
         rows = connection.execute(
             select(FactSet.id, FactSet.body.contains(_OPEN, autoescape=True))
             .where(FactSet.kind == _PROBES, FactSet.id > judging.newest - LATE_IDS)
@@ -91,34 +114,46 @@ def _find_open_sets(connection: Connection, judging: Judging) -> None:
                 judging.open_sets.add(set_id)
 
 
-def _lock_subjects(connection: Connection, judging: Judging, bucket: int | None, after: int) -> list[tuple[int, _Said]]:
-    """Subjects with open outcomes whose combination is not known to stay open, their pulses locked."""
-    hopeless = [said for said, set_id in judging.judged.items() if set_id is None]
+_SAID = (Subject.probes_id, Subject.policy_id, Subject.token_id, Subject.environment_id, Subject.uv_id)
+
+
+def _read_subjects(connection: Connection, judging: Judging, bucket: int | None, after: int) -> list[tuple[int, _Said]]:
+    """Subjects with open outcomes that were not looked at as they are now, in the order of their numbers."""
     query = (
-        select(
-            Subject.id,
-            Subject.probes_id,
-            Subject.policy_id,
-            Subject.token_id,
-            Subject.environment_id,
-            Subject.uv_id,
-        )
-        .join(Pulse, PULSE_OF_SUBJECT)
-        .where(*are_in(bucket, Subject, Pulse), Subject.id > after, Subject.probes_id.in_(sorted(judging.open_sets)))
+        select(Subject.id, *_SAID)
+        .where(*are_in(bucket, Subject), Subject.id > after, is_among(connection, Subject.probes_id, judging.open_sets))
         .order_by(Subject.id)
         .limit(BATCH)
+    )
+    if judging.looked_until is not None:
+        query = query.where(or_(Subject.changed_at >= judging.looked_until, Subject.id > judging.newest_subject))
+    with slice_of(connection, writes=False):
+        return [(row[0], _Said(row[1] or 0, *row[2:])) for row in connection.execute(query)]
+
+
+def _lock_subjects(
+    connection: Connection, judging: Judging, bucket: int | None, ids: list[int]
+) -> list[tuple[int, _Said]]:
+    """Those of the subjects that still have open outcomes and that no report is at work on, their pulses locked."""
+    query = (
+        select(Subject.id, *_SAID)
+        .join(Pulse, PULSE_OF_SUBJECT)
+        .where(
+            *are_in(bucket, Subject, Pulse),
+            is_among(connection, Subject.id, ids),
+            is_among(connection, Subject.probes_id, judging.open_sets),
+        )
+        .order_by(Subject.id)
         .with_for_update(of=Pulse, skip_locked=True)
     )
-    found = [(row[0], _Said(row[1] or 0, *row[2:])) for row in connection.execute(query)]
-    known = set(hopeless)
-    # All of the batch, so that the next one begins after it; those without hope are passed by in `_move`.
-    return [(subject_id, said) for subject_id, said in found if said not in known] if len(found) < BATCH else found
+    return [(row[0], _Said(row[1] or 0, *row[2:])) for row in connection.execute(query)]
 
 
 def _move(connection: Connection, subjects: list[tuple[int, _Said]], at: datetime, judging: Judging) -> int:
     rows = rows_postgresql if connection.dialect.name == "postgresql" else rows_sqlite
     cursor = connection.connection.cursor()
     targets: dict[int, int] = {}
+    said_by = dict(subjects)
     for subject_id, said in subjects:
         if said not in judging.judged:
             judging.judged[said] = _judge(connection, said, at)
@@ -129,6 +164,8 @@ def _move(connection: Connection, subjects: list[tuple[int, _Said]], at: datetim
     updates = []
     raw: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
     for old in rows.find_pointers(cursor, sorted(targets)):
+        if said_by[old.id] != (old.probes_id, old.policy_id, old.token_id, old.environment_id, old.uv_id):
+            continue  # a report changed it between the look and the lock: it is judged with the next run
         new: PointerRow = old._replace(probes_id=targets[old.id])
         count_move(old, new, deltas)
         updates.append(SubjectUpdate(new.id, new.group_id, new.standing, to_ms(at), *new[3:]))

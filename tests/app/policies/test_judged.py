@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import select
+from sqlalchemy import Connection, event, select
 from starlette.testclient import TestClient
 
 from agent.catalogue import load
@@ -31,7 +32,8 @@ from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.queries import read_overview
 from app.fleet.tables import FactSet as FactSetRow
-from app.fleet.tables import Subject, Transition
+from app.fleet.tables import Pulse, Subject, Transition
+from app.policies import judge_fleet
 from app.policies.judge_fleet import Judging, judge_untried
 from app.policies.judged import judge_probes
 from tests.app.ingest.workstation import Workstation, enrolled
@@ -242,3 +244,50 @@ def test_what_cannot_be_judged_is_looked_at_once(client: TestClient, server: Fas
     workstation.put(policy(ALLOW_PROGRAM_FILES))
     assert workstation.send().status_code == 200
     assert run() == 1
+
+
+def test_who_can_never_be_judged_is_read_without_a_lock_and_once(
+    client: TestClient, server: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge_fleet, "SHORTLY", timedelta(0))
+    workstation = quiet(client, server, "PC-1", PolicySet(collections=None))
+    quiet(client, server, "PC-2", PolicySet(collections=None))
+    judging = Judging()
+    said: list[str] = []
+    with server.state.engine.connect() as connection:
+
+        def note(asking: Connection, _cursor: object, statement: str, *_more: object) -> None:
+            if asking is connection:
+                said.append(statement)
+
+        assert judge_untried(connection, now(), judging) == 0
+        event.listen(server.state.engine, "before_cursor_execute", note)
+        for looked_until in (None, judging.looked_until):
+            # Also when they are looked at again, as by a process that is new, or when they changed in something else.
+            judging.looked_until = looked_until
+            judging.newest_subject = judging.newest_subject if looked_until else 0
+            said.clear()
+            assert judge_untried(connection, now(), judging) == 0
+            assert said
+            assert not [one for one in said if "FOR UPDATE" in one or "BEGIN IMMEDIATE" in one]
+        assert judge_fleet._read_subjects(connection, judging, None, 0) == []
+        workstation.put(policy(ALLOW_PROGRAM_FILES))
+        assert workstation.send().status_code == 200
+        assert judge_untried(connection, now(), judging) == 1
+
+
+@pytest.mark.postgresql
+def test_who_is_being_written_is_looked_at_again(
+    client: TestClient, server: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = server.state.engine
+    if engine.name != "postgresql":
+        return
+    monkeypatch.setattr(judge_fleet, "SHORTLY", timedelta(0))
+    quiet(client, server, "PC-1")
+    judging = Judging()
+    with engine.connect() as connection:
+        with engine.connect() as writing:
+            writing.execute(select(Pulse.subject_id).with_for_update())
+            assert judge_untried(connection, now(), judging) == 0
+        assert judge_untried(connection, now(), judging) == 1
