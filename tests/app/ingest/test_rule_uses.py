@@ -172,7 +172,9 @@ def test_reports_without_counts_ask_the_database_for_nothing_more(workstation: W
         assert workstation.send(bodies=False).status_code == 200
         assert not any("rule_use" in statement for statement in said)
         assert workstation.send(bodies=False, rule_uses=[use()]).status_code == 200
-        assert sum("rule_use" in statement for statement in said) == 3
+        if server.state.engine.dialect.name == "sqlite":
+            # On PostgreSQL they go past SQLAlchemy; `test_writer` counts them.
+            assert sum("rule_use" in statement for statement in said) == 3
         assert not any("rule_day" in statement for statement in said), "all writers would wait for its rows"
     finally:
         event.remove(Engine, "before_cursor_execute", listen)
