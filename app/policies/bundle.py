@@ -57,6 +57,11 @@ _WAY_BACK = (
     "To undo it: put back the values from intune-before, which are those of the base. Compare them with what the",
     "profile has now before you begin: if they differ, the base has changed since, and so must these values.",
 )
+_SUM_OF_SEVERAL = (
+    "The base was seen in force, the sum of several policies: nobody knows what the one target should be. apply.ps1",
+    "refuses rules whose ids were not seen; it does not know their content, nor the modes. Look yourself, first, at what",
+    "the target holds.",
+)
 _OMA_URI = "./Vendor/MSFT/AppLocker/ApplicationLaunchRestrictions"
 OMA_NAMES = {"Exe": "EXE", "Dll": "DLL", "Script": "Script", "Msi": "MSI", "Appx": "StoreApps"}
 
@@ -282,6 +287,8 @@ def _readme(
     )
     lines = [heading, "", *((*wrap(warning, 110), "") if warning else ())]
     lines += [*(steps[delivery] if export.added else _without_rules_to_add(delivery, names)), ""]
+    if export.added_only and delivery is not Delivery.SEPARATE_GPO and "apply.ps1" in names:
+        lines += [*_SUM_OF_SEVERAL, ""]
     if earlier and "apply.ps1" in names:
         lines += [*_pilot_may_be_there(export, earlier), ""]
     for name, told in _MORE_FILES.items():

@@ -124,6 +124,9 @@ def test_a_base_that_was_seen_in_force_is_known_by_its_ids(seen: Export, base_po
     script = files_of(build_bundle(seen, Delivery.SAME_GPO, seen_base=base))["apply.ps1"]
     # The target is one of the objects that were seen: a rule that was not seen makes it another policy.
     assert list_in(script, "SeenIds") == sorted((PROGRAM_FILES, WINDOWS, SCRIPTS_IN_WINDOWS))
+    readme = files_of(build_bundle(seen, Delivery.SAME_GPO, seen_base=base))["README.txt"].decode()
+    assert "it does not know their content, nor the modes" in readme
+    assert "does not know their content" not in separate["README.txt"].decode()
     text = script.decode()
     assert text.index("$SeenIds -notcontains $_") < text.index("ShouldProcess($target")
     assert "$ExpectedStates = @(\r\n\r\n)" in text
