@@ -25,7 +25,7 @@ UNREAD_ANSWER_S = 60.0
 LOOK_AGAIN_S = 1.0
 RETRY_S = (2, 30)
 """Who is sent away comes back after so many seconds, spread so that not all come together."""
-UNANSWERED_BEYOND = 1.5
+UNANSWERED_BEYOND = 1.25
 """Beyond so many times the wanted connections nobody is even answered: those that say nothing would fill the memory."""
 TRANSPORT = "wayleave.transport"
 """In a request's scope: its connection, by which one sees that it has ended."""

@@ -181,8 +181,8 @@ def test_who_comes_beyond_the_connections_that_are_kept_is_sent_away(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "_timeout_s", lambda: 30.0)
-    monkeypatch.setattr(connections, "_most_connections", lambda: 4)
-    kept = [connected(port) for _ in range(4)]
+    monkeypatch.setattr(connections, "_most_connections", lambda: 8)
+    kept = [connected(port) for _ in range(8)]
     try:
         for line in kept:
             line.sendall(GET)
@@ -199,11 +199,11 @@ def test_who_comes_beyond_the_connections_that_are_kept_is_sent_away(
             watcher.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert watcher.recv(1000).startswith(b"HTTP/1.1 200 ")
             with connected(port) as silent, connected(port) as too_many:
-                # Half as many again are answered, whatever they say; the rest are not even listened to.
+                # A quarter more are answered, whatever they say; the rest are not even listened to.
                 assert until_closed(too_many) == b""
                 silent.sendall(GET)
                 assert until_closed(silent).startswith(b"HTTP/1.1 503 ")
-        assert SEEN == ["/whole"] * 4 + ["/healthz"]
+        assert SEEN == ["/whole"] * 8 + ["/healthz"]
         kept.pop().close()
         until_s = time.monotonic() + ENOUGH_S
         answer = b""
