@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Integer, Subquery, func, select, union_all
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    String,
+    Subquery,
+    bindparam,
+    func,
+    literal,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.orm import Session
 
 from app.audit.record import Actor, record
@@ -18,7 +30,7 @@ from app.fleet.tables import Sighting, SightingDay
 
 NEWEST_OF_PATTERN = 1000
 """So many of a pattern's sightings in the time are looked at for paths and identities; the newest."""
-NEWEST_OF_ALL = 8000
+NEWEST_OF_ALL = 4000
 """And so many of all patterns together."""
 MOST_PATTERNS = 40
 MOST_KINDS = 200
@@ -151,21 +163,23 @@ def read_seen_kinds(
     of = seen.blocked + seen.audited
     if not patterns:
         return SeenKinds(kinds=(), looked_at=0, of=of)
-    newest = _newest(patterns, from_ms(_number(first) * DAY_MS), from_ms((_number(last) + 1) * DAY_MS))
     names = ("pattern", "collection", "path") if by == "path" else ("pattern", "collection", "sha256", "fqbn")
+    start, end = from_ms(_number(first) * DAY_MS), from_ms((_number(last) + 1) * DAY_MS)
+    newest = _newest(session, patterns, start, end, names)
     is_blocked = newest.c.event_id.in_(BLOCKED_EVENTS)
-    # By host first, then hosts are rows to count: distinct ones would have all sightings sorted by their texts.
+    # By host first, then hosts are rows to count: distinct ones would have all sightings sorted.
     by_host = (
         select(
-            *(newest.c[name] for name in names),
+            newest.c.kind,
+            *(func.min(newest.c[name]).label(name) for name in names),
             func.count().filter(is_blocked).label("blocked"),
             func.count().label("times"),
             func.max(newest.c.at, type_=newest.c.at.type).label("last_at"),
         )
-        .group_by(*(newest.c[name] for name in names), newest.c.host_id)
+        .group_by(newest.c.kind, newest.c.host_id)
         .subquery("by_host")
     )
-    kind = tuple(by_host.c[name] for name in names)
+    kind = tuple(func.min(by_host.c[name]).label(name) for name in names)
     times, last_at = func.sum(by_host.c.times), func.max(by_host.c.last_at, type_=newest.c.at.type)
     rows = session.execute(
         select(
@@ -176,7 +190,7 @@ def read_seen_kinds(
             last_at.label("last_at"),
             func.sum(times).over().cast(Integer).label("looked_at"),
         )
-        .group_by(*kind)
+        .group_by(by_host.c.kind)
         .order_by(times.desc(), last_at.desc())
         .limit(MOST_KINDS)
     ).all()
@@ -197,29 +211,37 @@ def read_seen_kinds(
     return SeenKinds(kinds=kinds, looked_at=rows[0].looked_at if rows else 0, of=of)
 
 
-def _newest(patterns: Sequence[str], start: datetime, end: datetime) -> Subquery:
-    """The newest sightings of each pattern: read from the index of pattern and time, a bounded number of each."""
-    columns = (
-        Sighting.pattern,
-        Sighting.path,
-        Sighting.sha256,
-        Sighting.fqbn,
-        Sighting.collection,
-        Sighting.event_id,
-        Sighting.host_id,
-        Sighting.at,
+def _newest(
+    session: Session, patterns: Sequence[str], start: datetime, end: datetime, names: Sequence[str]
+) -> Subquery:
+    """The newest sightings of each pattern: read from the index of pattern and time, a bounded number of each.
+
+    `kind` is the same for those that are alike in `names`, and shorter to compare than their texts.
+    """
+    most = min(NEWEST_OF_PATTERN, NEWEST_OF_ALL // len(patterns))
+    columns = [getattr(Sighting, name) for name in (*names, "event_id", "host_id", "at")]
+    texts = [func.coalesce(getattr(Sighting, name), "") for name in names]
+    within = (Sighting.at >= start, Sighting.at < end)
+    if session.get_bind().dialect.name != "postgresql":
+        kind: ColumnElement[Any] = literal("")
+        for one in texts:
+            kind = kind.concat("\x1f").concat(one)
+        parts = []
+        for name in patterns:
+            of_one = select(*columns, kind.label("kind")).where(Sighting.pattern == name, *within)
+            parts.append(select(of_one.order_by(Sighting.at.desc()).limit(most).subquery()))
+        return union_all(*parts).subquery("newest")
+    kind = func.hashtextextended(func.concat_ws("\x1f", *texts), 0)
+    # One part to plan, whatever the number of patterns.
+    named = select(func.unnest(bindparam("patterns", list(patterns), type_=ARRAY(String))).label("name")).subquery()
+    of_each = (
+        select(*columns, kind.label("kind"))
+        .where(Sighting.pattern == named.c.name, *within)
+        .order_by(Sighting.at.desc())
+        .limit(most)
+        .lateral()
     )
-    parts = []
-    for name in patterns:
-        part = (
-            select(*columns)
-            .where(Sighting.pattern == name, Sighting.at >= start, Sighting.at < end)
-            .order_by(Sighting.at.desc())
-            .limit(min(NEWEST_OF_PATTERN, NEWEST_OF_ALL // len(patterns)))
-            .subquery()
-        )
-        parts.append(select(part))
-    return union_all(*parts).subquery("newest")
+    return select(of_each).select_from(named.join(of_each, true())).subquery("newest")
 
 
 def _number(day: date) -> int:
