@@ -89,7 +89,7 @@ class Simulated:
     `base`: users that count; `unreadable`: their policy could not be judged; `not_reached`: the base is not in force
     there (Intune); `assumed`: nobody knows whether they are in the rules' groups, so they were judged as if they
     were; `with_base`: all rules of the base are in force for them; `profiles`: distinct combinations judged;
-    `judgements`: distinct (file, policy, projected token), before and after.
+    `judgements`: distinct (file, policy, projected token), before and after; `mode_changes`: what becomes stricter or laxer, and for how many.
     """
 
     base: int
@@ -106,6 +106,7 @@ class Simulated:
     starts_default_deny: Counts
     only_audited: Counts
     groups: tuple[str, ...]
+    mode_changes: Counts | None = None
 
     @property
     def beyond(self) -> tuple[PatternOutcome, ...]:
@@ -152,6 +153,7 @@ def from_kept(kept: Mapping[str, Any]) -> Simulated:
     value["sightings"] = tuple(SightingOutcome(**one) for one in kept["sightings"])
     value["starts_default_deny"] = _counts(kept["starts_default_deny"])
     value["only_audited"] = _counts(kept["only_audited"])
+    value["mode_changes"] = None if kept.get("mode_changes") is None else _counts(kept["mode_changes"])
     value["groups"] = tuple(kept["groups"])
     return Simulated(**value)
 

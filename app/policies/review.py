@@ -23,6 +23,7 @@ from app.errors import ConflictError, ForbiddenError, InvalidError
 from app.policies.baselines import list_baseline_files
 from app.policies.drafts import Draft, build_draft
 from app.policies.judgement import without_rules
+from app.policies.modes import base_changes_of, mode_changes_of
 from app.policies.queries_rule_sets import RuleSet, Simulation, find_simulation, get_rule_set
 from app.policies.rule_sets import State, checked_text, lock_rule_set, stored_now, void_approvals
 from app.policies.tables_rule_sets import RuleSetApproval, RuleSetComment, RuleSetRow
@@ -49,6 +50,16 @@ class Reviewed:
     missing: tuple[str, ...]
     findings: Findings
     changes: tuple[Change, ...]
+
+    @property
+    def mode_changes(self) -> tuple[Change, ...]:
+        """The differences by which a collection becomes stricter or laxer."""
+        return mode_changes_of(self.changes)
+
+    @property
+    def base_changes(self) -> tuple[Change, ...]:
+        """The differences that touch what the base has."""
+        return base_changes_of(self.changes)
 
 
 def review_of(session: Session, rule_set: RuleSet) -> Reviewed:

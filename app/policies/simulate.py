@@ -19,6 +19,7 @@ from app.applocker.model import STANDARD_USER, File, Policy
 from app.fleet.tables import FactSet, HostGroup
 from app.policies.drafts import Draft
 from app.policies.judgement import Judge, Masks, layers_for
+from app.policies.modes import changes_in_layers
 from app.policies.outcome import PatternOutcome, SightingOutcome, Simulated, WorkflowOutcome
 from app.policies.profiles import (
     NOTHING_TOLD,
@@ -196,6 +197,7 @@ class _Count:
         self.closed: Counter[tuple[int, str]] = Counter()
         self.started: Counter[str] = Counter()
         self.audited: Counter[str] = Counter()
+        self.mode_changes: Counter[str] = Counter()
         self.with_base: Counter[int] = Counter()
         self.commands: dict[str, Counter[tuple[bool, bool]]] = defaultdict(Counter)
         self.policies: set[int] = set()
@@ -262,6 +264,7 @@ class _Count:
             sightings=tuple(replace(one, asked=one.pattern in asked) for one in sightings),
             starts_default_deny=_most_first(self.started),
             only_audited=_most_first(self.audited),
+            mode_changes=_most_first(self.mode_changes),
             groups=tuple(sorted(groups.values())),
         )
 
@@ -333,7 +336,10 @@ class _Count:
         )
 
     def _note_collections(self, policy_id: int, subjects: int) -> None:
-        """Collections of which the draft would be the first rules, and those that only log."""
+        """Collections that become stricter or laxer, that only log, or whose first rules these would be."""
+        judge = self.simulator.judges[policy_id]
+        for change in changes_in_layers(judge.layers) if judge is not None else ():
+            self.mode_changes[change] += subjects
         policy = self.simulator.policies[policy_id]
         if policy is None or self.simulator.is_intune:
             return
