@@ -143,6 +143,7 @@ async def measure_server(
             f"ingest_{kind}_rate",
             taken / took_s,
             "reports/s",
+            cpu_ms=round(figures[kind], 4),
             generator_ms=round(generator_ms, 3),
             database_ms=round(database_ms, 3),
         )
