@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.audit.record import SYSTEM, Actor, record
@@ -244,6 +244,12 @@ def list_imports(session: Session, *, before: int | None = None, limit: int = 50
     if before is not None:
         query = query.where(ImportJob.id < before)
     return tuple(_read(row) for row in session.scalars(query))
+
+
+def count_added(session: Session) -> tuple[int, int]:
+    """How many imports there are, and how many sightings came of them all."""
+    imports, added = session.execute(select(func.count(), func.sum(ImportJob.added))).one()
+    return imports, int(added or 0)
 
 
 def list_unread_uploads(session: Session) -> tuple[Import, ...]:

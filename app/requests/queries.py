@@ -44,6 +44,15 @@ class Group:
     asked: tuple[Asked, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCounts:
+    """How many groups of requests there are; those that are open, and the requests in these."""
+
+    groups: int
+    open_groups: int
+    open_requests: int
+
+
 def list_groups(session: Session, *, skip: int = 0, limit: int = SHOWN_GROUPS) -> tuple[Group, ...]:
     """Open groups first, the most asked for on top, after the first `skip`; each with its newest requests."""
     rows = session.scalars(
@@ -66,6 +75,15 @@ def list_groups(session: Session, *, skip: int = 0, limit: int = SHOWN_GROUPS) -
             Asked(asked_at=one.asked_at, workflow=one.workflow, contact=one.contact, message=one.message)
         )
     return tuple(_group(row, tuple(asked.get(row.id, ()))) for row in rows)
+
+
+def count_groups(session: Session) -> RequestCounts:
+    """How many groups there are, and how much waits for an answer."""
+    is_open = AccessGroup.state == OPEN
+    total, opened, asked = session.execute(
+        select(func.count(), func.count().filter(is_open), func.sum(AccessGroup.requests).filter(is_open))
+    ).one()
+    return RequestCounts(groups=total, open_groups=opened, open_requests=int(asked or 0))
 
 
 def find_groups(session: Session, engine: str, patterns: Sequence[str]) -> dict[str, Group]:

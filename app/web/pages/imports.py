@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from app.db.base import now, to_ms
 from app.db.session import SessionDep, session_scope
 from app.errors import AppError, InvalidError, MalformedError
-from app.imports.jobs import Import, cancel_import, get_import, list_imports
+from app.imports.jobs import Import, cancel_import, count_added, get_import, list_imports
 from app.imports.model import Given
 from app.imports.read import FORMAT_WORDS
 from app.imports.uploads import accept_upload, check_room, upload_path, uploads_dir
@@ -32,13 +32,18 @@ STATE_WORDS = {
     "cancelled": "cancelled",
 }
 MAX_VARIABLES = 40
+SHOWN = 50
 
 ImportId = Annotated[int, Path(ge=1, le=2**31)]
 
 
 @router.get(UPLOAD_PATH)
-def show_imports(person: ManageAgents, request: Request) -> Response:  # noqa: ARG001 - the guard
-    return _list_page(request)
+def show_imports(
+    person: ManageAgents,  # noqa: ARG001 - the guard
+    request: Request,
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+) -> Response:
+    return _list_page(request, before=before)
 
 
 @router.post(UPLOAD_PATH)
@@ -103,16 +108,26 @@ def read_given(fields: Mapping[str, str]) -> Given:
 
 
 def _list_page(
-    request: Request, *, fields: Mapping[str, str] | None = None, problem: AppError | None = None, status: int = 200
+    request: Request,
+    *,
+    before: int | None = None,
+    fields: Mapping[str, str] | None = None,
+    problem: AppError | None = None,
+    status: int = 200,
 ) -> Response:
     with session_scope(request.app.state.engine, writes=False) as session:
-        imports = list_imports(session)
+        imports = list_imports(session, before=before, limit=SHOWN + 1)
+        total, added = count_added(session)
     form = {"computer": "", "event_type": "", "variables": "", **(fields or {})}
     return render(
         request,
         "imports/list.html",
         status=status,
-        imports=imports,
+        imports=imports[:SHOWN],
+        total=total,
+        added=added,
+        before=before,
+        next_before=imports[SHOWN - 1].id if len(imports) > SHOWN else None,
         form=form,
         problem=problem,
         event_types=EVENT_TYPES,

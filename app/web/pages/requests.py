@@ -6,7 +6,7 @@ import hmac
 from typing import Annotated
 
 from anyio import to_thread
-from fastapi import APIRouter, Form, Path, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import RedirectResponse, Response
 
@@ -16,7 +16,7 @@ from app.audit.record import Actor
 from app.db.session import SessionDep, session_scope
 from app.errors import AppError, InvalidError, TooLargeError
 from app.ingest.keys import load_keys
-from app.requests.queries import Group, find_groups, list_groups
+from app.requests.queries import SHOWN_GROUPS, Group, count_groups, find_groups, list_groups
 from app.requests.record import (
     DECLINED,
     MAX_CONTACT_CHARS,
@@ -26,6 +26,7 @@ from app.requests.record import (
     answer_group,
     record_request,
 )
+from app.web.cut import Cut
 from app.web.guards import AnswerRequests, client_address
 from app.web.pages.blocked import ENGINE_WORDS, AskForm, page, require_page
 from app.web.pages.overview import can_have_rule
@@ -104,8 +105,9 @@ def show_requests(
     person: AnswerRequests,  # noqa: ARG001 - the guard
     request: Request,
     session: SessionDep,
+    first: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
 ) -> Response:
-    return _page(request, session)
+    return _page(request, session, first=first)
 
 
 @router.post("/requests/{group_id}")
@@ -124,9 +126,11 @@ def answer_requests(
     return RedirectResponse("/requests", status_code=303)
 
 
-def _page(request: Request, session: Session, *, problem: str | None = None, status: int = 200) -> Response:
+def _page(
+    request: Request, session: Session, *, first: int = 1, problem: str | None = None, status: int = 200
+) -> Response:
     catalogue = load_catalogue()
-    groups = list_groups(session)
+    groups, counts = list_groups(session, skip=first - 1), count_groups(session)
     titles = {one.id: one.title for one in catalogue.patterns}
     drafts = Permission.DRAFT_RULES in request.state.person.permissions
     with_rule = {one.id for one in catalogue.patterns if can_have_rule(one)} if drafts else set()
@@ -137,7 +141,8 @@ def _page(request: Request, session: Session, *, problem: str | None = None, sta
         status=status,
         opened=opened,
         closed=[group for group in groups if group.state != OPEN],
-        asked=sum(group.requests for group in opened),
+        counts=counts,
+        cut=Cut(first=first, shown=SHOWN_GROUPS, of=counts.groups),
         titles=titles,
         workflows={one.id: one.command for one in catalogue.workflows},
         engine_names=ENGINE_WORDS,

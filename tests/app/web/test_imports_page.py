@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,13 +10,17 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from starlette.testclient import TestClient
 
+from app.audit.record import COMMAND_LINE
 from app.audit.tables import AuditEntry
 from app.db.session import session_scope
 from app.fleet.tables import Sighting
-from app.imports.jobs import get_import
+from app.imports.jobs import begin_import, get_import
+from app.imports.model import Given
+from app.imports.read import Format, Kind
+from app.imports.tables import ImportJob
 from app.imports.uploads import uploads_dir
 from tests.app.imports.evtx_files import applocker_event, write_evtx
 
@@ -153,3 +158,28 @@ def test_a_page_takes_few_statements(administrator: TestClient, log: bytes, stat
     statements.clear()
     administrator.get("/imports")
     assert len(statements) <= 8, statements
+
+
+def test_older_imports_are_reached_and_all_are_counted(administrator: TestClient, engine: Engine) -> None:
+    with session_scope(engine) as session:
+        for number in range(53):
+            begin_import(
+                session,
+                name=f"file-{number:02}.csv",
+                size_bytes=10,
+                fingerprint=bytes([number]) * 32,
+                kind=Kind(format=Format.CSV),
+                given=Given(computer="", event_type="", at=0),
+                is_upload=False,
+                actor=COMMAND_LINE,
+            )
+        session.execute(update(ImportJob).values(added=2))
+    page = administrator.get("/imports").text
+    assert "<strong>106 sightings</strong> came from 53 files" in page
+    assert "50 of 53 imports" in page
+    assert "file-02.csv" not in page
+    older = re.search(r'href="(/imports\?before=\d+)" rel="next"', page)
+    assert older is not None
+    rest = administrator.get(older[1]).text
+    assert "file-02.csv" in rest
+    assert "file-03.csv" not in rest

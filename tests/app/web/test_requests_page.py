@@ -12,9 +12,11 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, select
 from starlette.testclient import TestClient
 
+from agent.catalogue import load as load_catalogue
 from app.accounts.roles import Role
 from app.all_tables import metadata
 from app.audit.tables import AuditEntry
+from app.db.base import now
 from app.db.session import session_scope
 from app.main import create_app
 from app.requests.tables import AccessGroup, AccessRequest
@@ -218,3 +220,31 @@ def test_the_page_takes_the_same_statements_for_one_group_and_for_many(
         client.get("/requests")
         counts.append(len(statements))
     assert counts[0] == counts[1] <= 8
+
+
+def test_more_places_than_a_page_holds_are_counted_and_reached(
+    signed_in: Callable[[str], TestClient], engine: Engine
+) -> None:
+    client = signed_in("approver")
+    at = now()
+    with session_scope(engine) as session:
+        session.add_all(
+            AccessGroup(
+                engine=one,
+                pattern=pattern.id,
+                state="open",
+                note="",
+                requests=3,
+                requests_since=3,
+                first_at=at,
+                last_at=at,
+            )
+            for one in ("applocker-or-srp", "wdac")
+            for pattern in load_catalogue().patterns[:60]
+        )
+    page = client.get("/requests").text
+    assert "<strong>360 requests</strong> for <strong>120 places</strong> wait" in page
+    assert "1 to 100 of 120 places" in page
+    rest = client.get("/requests?first=101").text
+    assert rest.count("Answer to all who ask") == 20
+    assert len(client.get("/api/v1/requests", params={"skip": 100}).json()) == 20
