@@ -59,7 +59,9 @@ class SetSays:
 Known = dict[int, SetSays]
 
 
-def read_lines(session: Session, ids: Collection[int], known: Known | None = None) -> tuple[HostLine, ...]:
+def read_lines(
+    session: Session, ids: Collection[int], known: Known | None = None, *, with_tags: bool = True
+) -> tuple[HostLine, ...]:
     """The lines of some hosts, by name. `known`: what was read of sets before; more is added."""
     if not ids:
         return ()
@@ -76,9 +78,10 @@ def read_lines(session: Session, ids: Collection[int], known: Known | None = Non
         wanted |= {row.probes_id, row.uv_id}
     says = _read_sets(session, wanted, {} if known is None else known)
     tags: defaultdict[int, list[str]] = defaultdict(list)
-    tagged = select(HostTag.host_id, HostTag.tag).where(is_among(connection, HostTag.host_id, ids))
-    for host_id, tag in session.execute(tagged.order_by(HostTag.tag)):
-        tags[host_id].append(tag)
+    if with_tags:
+        tagged = select(HostTag.host_id, HostTag.tag).where(is_among(connection, HostTag.host_id, ids))
+        for host_id, tag in session.execute(tagged.order_by(HostTag.tag)):
+            tags[host_id].append(tag)
     hosts = session.execute(
         select(
             Host.id,

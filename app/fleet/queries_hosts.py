@@ -109,6 +109,8 @@ def list_hosts(
     cursor: str | None = None,
     rows: int = PAGE_ROWS,
     known: Known | None = None,
+    *,
+    with_tags: bool = True,
 ) -> Page[HostLine]:
     """A page of hosts, by name. `known`: what was read for other pages of sets, if many pages are read.
 
@@ -116,7 +118,7 @@ def list_hosts(
     """
     after: tuple[Any, ...] | None = tuple(decode_cursor(cursor, (str, int))) if cursor else None
     found = session.execute(fitting_hosts(session, wanted, limit=rows + 1, after=after)).all()
-    lines = read_lines(session, [row.id for row in found[:rows]], known)
+    lines = read_lines(session, [row.id for row in found[:rows]], known, with_tags=with_tags)
     last = found[rows - 1] if len(found) > rows else None
     return Page(rows=lines, next_cursor=None if last is None else encode_cursor([last.name, last.id]))
 

@@ -104,7 +104,7 @@ def _pages(engine: Engine, wanted: HostFilter, columns: tuple[str, ...]) -> Iter
     cursor = None
     while True:
         with session_scope(engine, writes=False) as session:
-            page = list_hosts(session, wanted, cursor, ROWS_AT_ONCE, known)
+            page = list_hosts(session, wanted, cursor, ROWS_AT_ONCE, known, with_tags="tags" in columns)
         if page.rows:
             yield [{name: cell for name, cell in _cells(row).items() if name in columns} for row in page.rows]
         cursor = page.next_cursor

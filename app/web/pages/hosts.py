@@ -96,7 +96,7 @@ def show_hosts(
         states=STATES,
         engines=ENGINES,
         wanted=wanted,
-        page=list_hosts(session, wanted, cursor or None),
+        page=list_hosts(session, wanted, cursor or None, with_tags="tags" in chosen),
         count=count,
         file_rows=users or (count if count < COUNT_LIMIT else None),
         row_bytes=CSV_ROW_BYTES,
