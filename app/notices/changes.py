@@ -18,6 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from agent.catalogue import load as load_catalogue
+from app.fleet.buckets import bucket_of
 from app.fleet.facts import read_set
 from app.fleet.host_filter import holds_mark
 from app.fleet.probes import marks_of
@@ -74,7 +75,7 @@ def look_closer(session: Session, key: Key, since: datetime, remembered: Remembe
     column = Subject.policy_id if key.what == "rule" else Subject.probes_id
     closed = _closed_sets(session, key, remembered)
     users = _newest_users(session, column, closed, key.group_id, since)
-    rows = _transitions(session, [user.id for user in users], since - SHORTLY)
+    rows = _transitions(session, users, since - SHORTLY)
     sets = _read_sets(session, rows)
     was_open = _openness(session, key, {row.old_id for row in rows if KIND_NAMES[row.kind] == kind}, remembered)
     moved: dict[int, datetime] = {}
@@ -162,7 +163,7 @@ def _newest_users(
     if not sets:
         return ()
     query = (
-        select(Subject.id, Subject.host_id)
+        select(Subject.id, Subject.host_id, Subject.bucket)
         .where(column.in_(sets), Subject.standing == Standing.COUNTED.value, Subject.changed_at >= since)
         .order_by(Subject.changed_at.desc(), Subject.id)
         .limit(SAMPLE)
@@ -172,12 +173,17 @@ def _newest_users(
     return session.execute(query).all()
 
 
-def _transitions(session: Session, ids: Sequence[int], since: datetime) -> Sequence[Any]:
-    if not ids:
+def _transitions(session: Session, users: Sequence[Any], since: datetime) -> Sequence[Any]:
+    if not users:
         return ()
     query = (
         select(Transition.subject_id, Transition.at, Transition.kind, Transition.old_id, Transition.new_id)
-        .where(Transition.subject_id.in_(ids), Transition.at >= since)
+        .where(
+            Transition.subject_id.in_([user.id for user in users]),
+            # A cluster then asks those nodes alone that have them.
+            Transition.bucket.in_(sorted({user.bucket for user in users})),
+            Transition.at >= since,
+        )
         .order_by(Transition.at.desc())
         .limit(MAX_TRANSITIONS)
     )
@@ -268,4 +274,6 @@ def _agents(
 
 
 def _agent_versions(session: Session, host_ids: Iterable[int]) -> Counter[str]:
-    return Counter(session.scalars(select(Host.agent_version).where(Host.id.in_(sorted(set(host_ids))[:SAMPLE]))).all())
+    ids = sorted(set(host_ids))[:SAMPLE]
+    buckets = sorted({bucket_of(host_id) for host_id in ids})
+    return Counter(session.scalars(select(Host.agent_version).where(Host.id.in_(ids), Host.bucket.in_(buckets))).all())

@@ -31,7 +31,17 @@ def test_what_closes_for_many_is_told_with_what_changed(world: Any) -> None:
     world.turn(ids[:20], world.policy("<a/>"))
     world.at += timedelta(hours=2)
     world.turn(ids[:20], world.probes("venv-python"))
+    looked_up: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM transition" in statement or "FROM host " in statement:
+            looked_up.append(statement)
+
+    event.listen(world.engine, "before_cursor_execute", note)
     run = world.watch("webhook", "email")
+    event.remove(world.engine, "before_cursor_execute", note)
+    assert looked_up
+    assert all(".bucket IN" in one for one in looked_up), "a cluster asks those nodes alone that have them"
     assert run.opened == 1
     (notice,) = world.notices()
     assert notice.kind == "regression"
