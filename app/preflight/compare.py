@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
 
 from agent.catalogue import Catalogue, Machine, Pattern, Workflow, expand
 from agent.catalogue.changes import read_version
@@ -52,12 +54,30 @@ class Break:
 
 def files_of_release(
     catalogue: Catalogue, version: str, *, project_roots: Iterable[str] = (), where: Places = ()
-) -> dict[tuple[str, str], ReleaseFile]:
+) -> Mapping[tuple[str, str], ReleaseFile]:
     """The files that a release runs, on a typical machine, by pattern and form. `where`: folders that lie elsewhere.
 
     raises: ValueError for no version
     """
-    at = read_version(version)
+    return _files_of_release(_Kept(catalogue), version, tuple(project_roots), where)
+
+
+class _Kept:
+    """A catalogue as itself: by it is known again what follows from it, and it does not change."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+
+    def __hash__(self) -> int:
+        return id(self.catalogue)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Kept) and self.catalogue is other.catalogue
+
+
+@lru_cache(maxsize=128)
+def _files_of_release(kept: _Kept, version: str, project_roots: tuple[str, ...], where: Places) -> _Files:
+    catalogue, at = kept.catalogue, read_version(version)
     machine = machine_at(where) if where else typical_machine(project_roots, {})
     found: dict[tuple[str, str], ReleaseFile] = {}
     for pattern in catalogue.patterns:
@@ -75,7 +95,7 @@ def files_of_release(
                 signer = catalogue.signer(pattern.signer)
                 file = replace(file, publisher=signer.publisher, version=parse_version("1.0.0.0"))
             found[pattern.id, form] = ReleaseFile(pattern=pattern.id, form=form, collection=collection, file=file)
-    return found
+    return MappingProxyType(found)
 
 
 def find_breaks(

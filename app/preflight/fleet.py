@@ -159,7 +159,7 @@ def check_upgrade(
         session,
         {one for policy, classes in by_policy.items() for one in (policy, *(token for token, *_ in classes))},
     )
-    releases: dict[Places, tuple[dict[tuple[str, str], ReleaseFile], dict[tuple[str, str], ReleaseFile]]] = {}
+    releases: dict[Places, tuple[Mapping[tuple[str, str], ReleaseFile], Mapping[tuple[str, str], ReleaseFile]]] = {}
     patterns: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     groups: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
     users = unreadable = broken = judgements = policies = 0
