@@ -155,8 +155,8 @@ def approve(session: Session, rule_set_id: int, *, digest: str, note: str = "", 
     _move(session, row, State.APPROVED, actor, "rule_set.approved", digest=digest, **words)
 
 
-def held_approval(session: Session, rule_set_id: int) -> RuleSetApproval | None:
-    """The approval that holds, if the rule set is still what was approved."""
+def held_approval(session: Session, rule_set_id: int, *, reviewed: Reviewed | None = None) -> RuleSetApproval | None:
+    """The approval that holds, if the rule set is still what was approved. `reviewed`: as it stands, if known."""
     found = session.scalar(
         select(RuleSetApproval)
         .where(RuleSetApproval.rule_set_id == rule_set_id, RuleSetApproval.voided_at.is_(None))
@@ -165,7 +165,8 @@ def held_approval(session: Session, rule_set_id: int) -> RuleSetApproval | None:
     )
     if found is None:
         return None
-    return found if review_of(session, get_rule_set(session, rule_set_id)).digest == found.digest else None
+    reviewed = reviewed or review_of(session, get_rule_set(session, rule_set_id))
+    return found if reviewed.digest == found.digest else None
 
 
 def add_comment(session: Session, rule_set_id: int, text: str, *, rule_id: str | None = None, actor: Actor) -> int:

@@ -176,7 +176,8 @@ def _page(
     status: int = 200,
 ) -> Response:
     rule_set = get_rule_set(session, rule_set_id)
-    approval = held_approval(session, rule_set_id)
+    reviewed = review_of(session, rule_set)
+    approval = held_approval(session, rule_set_id, reviewed=reviewed)
     packages = list_packages(session, rule_set_id)
     key = signing_key(request)
     choices = [
@@ -196,7 +197,7 @@ def _page(
         "rule_sets/export.html",
         status=status,
         rule_set=rule_set,
-        draft=review_of(session, rule_set).draft,
+        draft=reviewed.draft,
         approval=approval,
         packages=packages,
         bundles=bundles,
