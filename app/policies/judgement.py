@@ -33,7 +33,8 @@ class Masks:
 
     `before`, `after`: any file there may start; `builds`: at least one that the draft names may; `opened_by`: per
     pattern the draft's rules that allow it; `closed_by`: per pattern why it stays closed, in words; `lost`: a
-    file that a rule taken out names may start there before and not after.
+    file that a rule taken out names may start there before and not after; `moved_by`: of patterns that open because
+    their folder moves, the rule of the policy that allows files there.
     """
 
     before: int = 0
@@ -42,6 +43,7 @@ class Masks:
     opened_by: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     closed_by: Mapping[int, str] = field(default_factory=dict)
     lost: int = 0
+    moved_by: Mapping[int, str] = field(default_factory=dict)
 
 
 class Judge:
@@ -77,6 +79,7 @@ class Judge:
         opened_by: dict[int, dict[int, None]] = defaultdict(dict)
         closed_by: dict[int, str] = {}
         lost: set[int] = set()
+        moved_by: dict[int, str] = {}
         for one in specimens:
             was, will, decisions = self._decide(one.file, one.collection, token)
             if one.moved is not None:
@@ -94,18 +97,19 @@ class Judge:
             elif will:
                 builds[one.pattern][one.collection] = True
             if will and not was:
-                for decision in decisions:
-                    for rule in decision.rules:
-                        place = self.place_of.get(rule.id)
-                        if place is not None:
-                            opened_by[one.pattern][place] = None
+                rules = [rule for decision in decisions for rule in decision.rules]
+                ours = [self.place_of[rule.id] for rule in rules if rule.id in self.place_of]
+                opened_by[one.pattern] |= dict.fromkeys(ours)
+                if one.moved is not None and not ours:
+                    moved_by.setdefault(one.pattern, rules[0].name if rules else "")
         return Masks(
             before=_bits(pattern for pattern, is_open in before.items() if is_open),
             after=_bits(pattern for pattern, is_open in after.items() if is_open),
             builds=_bits(pattern for pattern, collections in builds.items() if all(collections.values())),
-            opened_by={pattern: tuple(sorted(places)) for pattern, places in opened_by.items()},
+            opened_by={pattern: tuple(sorted(places)) for pattern, places in opened_by.items() if places},
             closed_by=closed_by,
             lost=_bits(lost),
+            moved_by=moved_by,
         )
 
     def allows(self, file: File, collection: str, token: Token) -> tuple[bool, bool, tuple[Decision, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -20,7 +20,7 @@ from app.fleet.tables import FactSet, HostGroup
 from app.policies.drafts import Draft
 from app.policies.judgement import Judge, Masks, layers_for
 from app.policies.modes import changes_in_layers
-from app.policies.outcome import PatternOutcome, SightingOutcome, Simulated, WorkflowOutcome
+from app.policies.outcome import PatternOutcome, SightingCounts, SightingOutcome, Simulated, WorkflowOutcome
 from app.policies.profiles import (
     NOTHING_TOLD,
     Profile,
@@ -181,8 +181,15 @@ def simulate(
         if progress is not None and place % 2000 == 0:
             progress(place, len(profiles))
         count.add(one, told.get(one.probes_id, NOTHING_TOLD), simulator.places.get(one.environment_id, ()))
-    sightings = judge_sightings(session, simulator) if with_sightings else ()
-    return count.result(len(profiles), _group_names(session), sightings)
+    asked = _asked(simulator)
+    sightings, counts = judge_sightings(session, simulator, asked) if with_sightings else ((), SightingCounts())
+    return count.result(len(profiles), _group_names(session), asked, sightings, counts)
+
+
+def _asked(simulator: Simulator) -> frozenset[str]:
+    """The patterns that somebody asked for. A junction is judged by its target: who asks for that asks for it."""
+    asked = {item.pattern for item in simulator.rule_set.items if item.kind != "leave"}
+    return frozenset(asked | {one.id for one in simulator.catalogue.patterns if one.covered_by in asked})
 
 
 class _Count:
@@ -195,6 +202,7 @@ class _Count:
         self.newly_of: dict[tuple[int, int], Counter[int]] = {}
         self.opened: Counter[tuple[int, int]] = Counter()
         self.closed: Counter[tuple[int, str]] = Counter()
+        self.moved: Counter[tuple[int, str]] = Counter()
         self.started: Counter[str] = Counter()
         self.audited: Counter[str] = Counter()
         self.mode_changes: Counter[str] = Counter()
@@ -240,35 +248,43 @@ class _Count:
         self._states[is_open | newly_blocked, is_open | newly | newly_builds, told.tried] += subjects
         self.with_base[one.policy_id] += subjects
 
-    def result(self, profiles: int, groups: Mapping[int, str], sightings: Sequence[SightingOutcome]) -> Simulated:
+    def result(
+        self,
+        profiles: int,
+        groups: Mapping[int, str],
+        asked: frozenset[str],
+        sightings: tuple[SightingOutcome, ...],
+        sighting_counts: SightingCounts,
+    ) -> Simulated:
         simulator = self.simulator
         self._explain()
         self._judge_commands()
         for policy_id, subjects in self.with_base.items():
             self._note_collections(policy_id, subjects)
-        asked = {item.pattern for item in simulator.rule_set.items if item.kind != "leave"}
-        # A junction is judged by its target: whoever asks for the target asks for it.
-        asked |= {one.id for one in simulator.catalogue.patterns if one.covered_by in asked}
         lines = self._lines(asked, groups)
+        with_base = sum(subjects for policy_id, subjects in self.with_base.items() if self._has_base(policy_id))
         return Simulated(
             base=self.base,
             unreadable=self.unreadable,
             not_reached=self.not_reached,
             assumed=self.assumed,
-            with_base=sum(subjects for policy_id, subjects in self.with_base.items() if self._has_base(policy_id)),
+            # Agents tell that Intune has a policy there, and not which.
+            with_base=0 if simulator.is_intune else with_base,
+            base_assumed=with_base if simulator.is_intune else 0,
             policies=len(self.policies),
             profiles=profiles,
             judgements=simulator.judgements,
             patterns=lines,
             workflows=self._workflow_lines(),
-            sightings=tuple(replace(one, asked=one.pattern in asked) for one in sightings),
+            sightings=sightings,
+            sighting_counts=sighting_counts,
             starts_default_deny=_most_first(self.started),
             only_audited=_most_first(self.audited),
             mode_changes=_most_first(self.mode_changes),
             groups=tuple(sorted(groups.values())),
         )
 
-    def _lines(self, asked: set[str], groups: Mapping[int, str]) -> tuple[PatternOutcome, ...]:
+    def _lines(self, asked: frozenset[str], groups: Mapping[int, str]) -> tuple[PatternOutcome, ...]:
         totals: dict[int, Counter[str]] = defaultdict(Counter)
         by_group: dict[int, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
         for (category, group), masks in self.by_mask.items():
@@ -283,6 +299,9 @@ class _Count:
         closed: dict[int, list[tuple[str, int]]] = defaultdict(list)
         for (place, why), subjects in sorted(self.closed.items(), key=lambda one: (-one[1], one[0])):
             closed[place].append((why, subjects))
+        moved: dict[int, list[tuple[str, int]]] = defaultdict(list)
+        for (place, why), subjects in sorted(self.moved.items(), key=lambda one: (-one[1], one[0])):
+            moved[place].append((why, subjects))
         return tuple(
             PatternOutcome(
                 pattern=pattern.id,
@@ -297,6 +316,7 @@ class _Count:
                 by_group=tuple((category, _most_first(counts)) for category, counts in sorted(by_group[place].items())),
                 opened_by=tuple(opened[place]),
                 closed_by=tuple(closed[place]),
+                moved_by=tuple(moved[place]),
             )
             for place, pattern in enumerate(self.simulator.catalogue.patterns)
             if totals.get(place)
@@ -309,8 +329,21 @@ class _Count:
                 for place in _places(newly):
                     for rule in masks.opened_by.get(place, ()):
                         self.opened[place, rule] += subjects
+                    if place in masks.moved_by:
+                        self.moved[place, self._why_moved(place, masks.moved_by[place])] += subjects
                 for place in _places(still):
                     self.closed[place, masks.closed_by.get(place, "no rule matches")] += subjects
+
+    def _why_moved(self, place: int, rule: str) -> str:
+        """The variables that move a pattern, or that which it leads to, and what allows files where it will be."""
+        pattern = self.simulator.catalogue.patterns[place]
+        names = [
+            one.name
+            for one in self.simulator.draft.settings
+            if pattern.id in one.patterns or pattern.covered_by in one.patterns
+        ]
+        moved = " and ".join(names) if names else "a moved folder"
+        return f"{moved}, to where the rule {rule!a} allows it" if rule else f"{moved}, to where no rule is needed"
 
     def _judge_commands(self) -> None:
         needs = {

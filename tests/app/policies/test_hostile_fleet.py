@@ -25,6 +25,7 @@ from app.policies.plans import plan_rule_set
 from app.policies.queries_rule_sets import get_rule_set
 from app.policies.rule_sets import Group, add_to_rule_set, set_terms
 from app.policies.simulate import simulate
+from app.policies.tried import NEWEST_OF_HOST
 
 ADA = Actor(kind="account", name="ada@example.com")
 SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
@@ -136,3 +137,19 @@ def test_lies_change_no_suggestion(database: Engine, rule_set_id: int, make_flee
     assert {one.hosts for one in shown} == {1}
     assert {one.words for one in shown} == {"seen once"}
     assert found.base == 1
+    # Nothing is judged by a policy that is none.
+    assert (found.unreadable, found.sightings) == (1, ())
+    with session_scope(database) as session:
+        make_fleet(session).add(PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=())}))
+        session.flush()
+        liar, honest_user = session.scalars(select(Subject).order_by(Subject.id))
+        liar.policy_id = honest_user.policy_id
+        session.flush()
+        found = simulate(session, rule_set, build_draft(rule_set, []))
+        quiet = simulate(session, rule_set, build_draft(rule_set, []), with_sightings=False)
+    # Nor do they fill the reviewer's list or void an approval; how much was heard is told.
+    assert found.sha256 == quiet.sha256
+    assert found.sighting_counts.of_loud_hosts == 1
+    assert 0 < found.sighting_counts.files <= 3 * NEWEST_OF_HOST
+    assert {one.hosts for one in found.sightings} == {1}
+    assert {one.pattern for one in found.sightings} <= {"", *(pattern.id for pattern in load().patterns)}

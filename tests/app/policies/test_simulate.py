@@ -241,6 +241,10 @@ def test_what_is_moved_is_judged_where_it_will_be(database: Engine, base_policy:
     for pattern in ("tool-env-python", "managed-python-exe", "managed-python-minor-link"):
         line = of(found, pattern)
         assert (line.newly, line.still, line.opened_by) == (1, 1, ()), pattern
+        ((why, users),) = line.moved_by
+        assert users == 1
+        assert why.startswith("UV_")
+        assert why.endswith("to where the rule 'a rule' allows it")
     assert (of(found, "tool-bin-exe").newly, of(found, "tool-bin-exe").still) == (0, 2)
 
 
@@ -328,6 +332,8 @@ def test_intune_and_group_policy_must_both_allow(database: Engine, base_policy: 
     line = of(found, BUILD)
     assert (line.newly, line.still, found.not_reached) == (1, 1, 1)
     assert dict(line.closed_by) == {"Group Policy and Intune must both allow it, and one does not": 1}
+    # That Intune has some policy there is known, and not that it is this base.
+    assert (found.with_base, found.base_assumed) == (0, 2)
 
 
 @pytest.mark.parametrize("mode", ["AuditOnly"])
