@@ -27,7 +27,7 @@ from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
 from app.policies.tables import ExportRow, ExportRule
 
 # Of the fifth version, as derived ids are: what Windows and other tools make is of the fourth, and need not be read.
-_DERIVED_ID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-5[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
+_DERIVED_ID = re.compile(r"Id=\"\{?[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-5[0-9a-fA-F]{3}-")
 _MOST_REMEMBERED_LETTERS = 8192
 _SETS_AT_ONCE = 500
 
@@ -173,7 +173,7 @@ def _ids_of(collection: str, text: str) -> tuple[tuple[str, str], ...]:
     return tuple(
         (rule.id.lower(), id_of_content(kind, rule.action, rule.sid, [rule.condition], rule.exceptions))
         for kind, rule in policy.rules()
-        if _DERIVED_ID.fullmatch(rule.id)
+        if _DERIVED_ID.match(f'Id="{rule.id}')
     )
 
 
