@@ -44,7 +44,7 @@ BOUNDS = {
     "hosts-filtered": 18,
     "hosts-none": 9,
     "host": 12,
-    "host-tried": 10,
+    "host-tried": 14,
     "host-revoke": 8,
     "host-forget": 8,
     "versions": 11,
