@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -19,7 +19,9 @@ from app.policies.baselines import TrustedFile, list_baseline_files
 from app.policies.candidates import Candidate, rank_candidates
 from app.policies.drafts import roots_of
 from app.policies.evidence import ReportedFile, evidence_for, read_reported_files, untrusted
+from app.policies.judged_ways import judge_ways
 from app.policies.queries_rule_sets import Item, RuleSet, get_rule_set
+from app.policies.simulations import is_large
 from app.policies.standing import read_standing
 from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.pages.rule_sets import STATE_BADGES, STATE_WORDS, PatternId, RuleSetId, as_typed
@@ -48,8 +50,11 @@ def show_ways(
     session: SessionDep,
     rule_set_id: RuleSetId,
     pattern: PatternId,
+    judge: Annotated[bool, Query()] = False,
 ) -> Response:
+    """`judge`: also judge for how many users each way would open it, which takes a simulation for each."""
     ways = read_ways(session, rule_set_id, pattern)
+    too_large = judge and is_large(session)
     return render(
         request,
         "rule_sets/ways.html",
@@ -59,6 +64,8 @@ def show_ways(
         found=read_pattern(session, pattern).total,
         standing=read_standing(session),
         candidates=ways.candidates,
+        opens=_opens(session, ways) if judge and not too_large else None,
+        too_large=too_large,
         evidence=[evidence_for(one.rules, ways.baseline, ways.reported) for one in ways.candidates],
         untrusted=untrusted(ways.reported, ways.baseline),
         problem=ways.problem,
@@ -73,23 +80,34 @@ def get_ways(
     session: SessionDep,
     rule_set_id: RuleSetId,
     pattern: PatternId,
+    judge: Annotated[bool, Query()] = False,
 ) -> dict[str, Any]:
-    """The ways to open one pattern of a rule set, least privilege first, each with its reach, evidence and upkeep."""
+    """The ways to open one pattern of a rule set, least privilege first, each with its reach, evidence and upkeep.
+
+    `judge`: also for how many users each would open it. `opens_for` is null where that was not judged: it was not
+    asked for, something is missing, or the fleet is so large that only the rule set's simulation judges it.
+    """
     ways = read_ways(session, rule_set_id, pattern)
+    opens = _opens(session, ways) if judge and not is_large(session) else [None] * len(ways.candidates)
     return {
         "item": asdict(ways.item),
         "ways": [
             {
                 **{name: value for name, value in asdict(one).items() if name != "rules"},
                 "is_ready": one.is_ready,
+                "opens_for": users,
                 "rules": [{"id": rule.id, "kind": rule.kind, "name": rule.name} for rule in one.rules],
                 "evidence": [asdict(known) for known in evidence_for(one.rules, ways.baseline, ways.reported)],
             }
-            for one in ways.candidates
+            for one, users in zip(ways.candidates, opens, strict=True)
         ],
         "untrusted": [asdict(one) for one in untrusted(ways.reported, ways.baseline)],
         "problem": None if ways.problem is None else ways.problem.message,
     }
+
+
+def _opens(session: Session, ways: Ways) -> Sequence[int | None]:
+    return judge_ways(session, ways.rule_set, ways.item, ways.candidates, ways.baseline)
 
 
 def read_ways(session: Session, rule_set_id: int, pattern: str) -> Ways:

@@ -146,6 +146,22 @@ def test_bad_input_changes_nothing_and_says_why(
         assert get_rule_set(session, 1).groups == (Group(sid=SID, name="Developers"),)
 
 
+def test_ways_are_judged_one_by_one_when_somebody_asks(
+    signed_in: SignIn, draft: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = signed_in("viewer")
+    page = viewer.get(f"{draft}/patterns/venv-python").text
+    assert "not judged" in page
+    assert f"{draft}/patterns/venv-python?judge=true" in page
+    judged = viewer.get(f"{draft}/patterns/venv-python?judge=true").text
+    assert "Each way was judged alone" in judged
+    assert re.search(r'<td data-label="Would open for" class="num">0<span', judged)
+    monkeypatch.setattr("app.web.pages.rule_sets_ways.is_large", lambda _: True)
+    large = viewer.get(f"{draft}/patterns/venv-python?judge=true").text
+    assert "too large to judge every way" in large
+    assert "not judged" in large
+
+
 def test_an_author_may_not_approve_unless_it_was_allowed(signed_in: SignIn, engine: Engine, draft: str) -> None:
     approver = signed_in("approver")
     approver.post(f"{draft}/patterns", data={"pattern": "cache-builds-venv-python"})  # now an author
