@@ -42,8 +42,8 @@ from app.web.templating import render
 router = APIRouter(include_in_schema=False)
 
 COUNT_LIMIT = 1000
-CSV_ROW_BYTES = 122
-"""Of the host list as a file, on the average of 200,000 made hosts."""
+CSV_ROW_BYTES = 164
+"""Of the host list as a file with all columns, on the average of 100,000 made hosts."""
 TRIED_SHOWN = 200
 COLUMNS = {
     "group": "Group",
