@@ -31,6 +31,7 @@ log = logging.getLogger("wayleave.ingest")
 STOPS_EVERY_S = 5.0
 """How often the writer looks where probing is stopped."""
 
+LOOK_EVERY_S = 0.5
 LOCK_TIMEOUT_MS = 8_000
 IDLE_TIMEOUT_MS = 60_000
 """A writer never idles within a transaction: one that does was cut off, and holds locks that others wait for."""
@@ -50,7 +51,7 @@ class _Member:
     @property
     def has_left(self) -> bool:
         """It was told to come back already, or its connection has ended."""
-        return self.future.cancelled() or (self.transport is not None and self.transport.is_closing())
+        return self.future.done() or (self.transport is not None and self.transport.is_closing())
 
 
 class Writer:
@@ -78,6 +79,8 @@ class Writer:
         self._queue_reports = queue_reports
         self._queue_age_s = queue_age_s
         self._answer_s = answer_s
+        self._look_every_s = min(LOOK_EVERY_S, answer_s / 4)
+        self._waiting: deque[tuple[float, asyncio.Future[Outcome]]] = deque()
         self._queue: deque[_Member] = deque()
         self._wake = threading.Event()
         self._full = threading.Event()
@@ -128,12 +131,22 @@ class Writer:
             self._wake.set()
         elif waiting >= self._group_reports:
             self._full.set()
-        try:
-            async with asyncio.timeout(self._answer_s):
-                return await future
-        except TimeoutError:
-            self._cut()
-            return TRY_AGAIN
+        self._waiting.append((self._loop.time() + self._answer_s, future))
+        if len(self._waiting) == 1:
+            self._loop.call_later(self._look_every_s, self._look_for_late)
+        return await future
+
+    def _look_for_late(self) -> None:
+        """Tells those to come back who have waited for too long. One timer for all: one for each would cost more."""
+        assert self._loop is not None  # noqa: S101 - started
+        now_s = self._loop.time()
+        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= now_s):
+            _until_s, future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(TRY_AGAIN)
+                self._cut()
+        if self._waiting:
+            self._loop.call_later(self._look_every_s, self._look_for_late)
 
     def _cut(self) -> None:
         """Ends the connection over which the database has said nothing for so long; the writer then makes a new one."""
