@@ -16,7 +16,7 @@ from app.audit.record import COMMAND_LINE, Actor, record
 
 PREFIX = "wlt_"
 TOUCH_EVERY = timedelta(minutes=5)
-TOKEN_ROWS = 100
+TOKEN_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from app.fleet.tables import HostGroup
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.tables import EnrolmentSecret
 
-SECRET_ROWS = 100
+SECRET_ROWS = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
