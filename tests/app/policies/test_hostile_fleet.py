@@ -140,10 +140,11 @@ def test_lies_change_no_suggestion(database: Engine, rule_set_id: int, make_flee
     # Nothing is judged by a policy that is none.
     assert (found.unreadable, found.sightings) == (1, ())
     with session_scope(database) as session:
-        make_fleet(session).add(PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=())}))
+        policy = PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=())})
+        row = FactSet(kind=4, digest=b"p" * 32, body=policy.body(), flags=0, created_at=now())
+        session.add(row)
         session.flush()
-        liar, honest_user = session.scalars(select(Subject).order_by(Subject.id))
-        liar.policy_id = honest_user.policy_id
+        session.scalars(select(Subject)).one().policy_id = row.id
         session.flush()
         found = simulate(session, rule_set, build_draft(rule_set, []))
         quiet = simulate(session, rule_set, build_draft(rule_set, []), with_sightings=False)
