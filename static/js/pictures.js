@@ -2,7 +2,13 @@
 (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const style = (element) => getComputedStyle(element);
-  const words = (cell) => [...cell.querySelectorAll(".visually-hidden")].reduce((text, one) => text.replace(one.textContent, ""), cell.textContent).replace(/\s+/g, " ").trim();
+
+  // What the eye reads in a cell, line by line.
+  function words(cell) {
+    const copy = cell.cloneNode(true);
+    for (const hidden of copy.querySelectorAll(".visually-hidden")) hidden.remove();
+    return [...copy.childNodes].map((one) => one.textContent.replace(/\s+/g, " ").trim()).filter(Boolean);
+  }
 
   function draw(name, attributes, text) {
     const made = document.createElementNS(SVG, name);
@@ -26,7 +32,7 @@
         const look = style(cell);
         if (cell.tagName === "TD") svg.append(draw("rect", { x: left + 1, y: top + 1, width: wide - 2, height: high - 2, rx: 3, fill: look.backgroundColor }));
         const middle = x ? { x: left + wide / 2, "text-anchor": "middle" } : { x: left };
-        const parts = y ? [words(cell)] : [...cell.childNodes].map((one) => one.textContent.trim()).filter(Boolean);
+        const parts = y ? [words(cell).join(" ")] : words(cell);
         for (const [line, part] of parts.entries()) {
           const most = x ? 15 : 52;
           const text = part.length > most ? `${part.slice(0, most - 1)}…` : part;
