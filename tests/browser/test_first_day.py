@@ -99,7 +99,7 @@ def test_the_search_answers_while_typing_and_the_address_keeps_it(
     page.go_back()
     expect(page.get_by_role("heading", level=1)).to_contain_text("8 hosts")
     page.goto("/hosts?q=FIN")
-    page.get_by_role("link", name="name has “FIN”").click()
+    page.get_by_role("link", name="name begins with “FIN”").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("27 hosts")
 
 
