@@ -137,7 +137,7 @@ def rule_sets(draw: st.DrawFn) -> RuleSet:
     base = BasePolicy(
         id=1,
         name="base",
-        origin=draw(st.sampled_from(Origin)),
+        origin=draw(st.sampled_from((Origin.GPO, Origin.GPO, Origin.SEEN, Origin.INTUNE))),
         sha256=hashlib.sha256(text.encode()).hexdigest(),
         content=text,
         added_at=AT,
@@ -157,7 +157,7 @@ def rule_sets(draw: st.DrawFn) -> RuleSet:
         for one in chosen
     ]
     sids = draw(st.lists(st.sampled_from(GROUPS), unique=True, min_size=1, max_size=2))
-    pilot = draw(st.sampled_from(((), (PILOT,), (DEVELOPERS,), (PILOT, OTHERS))))
+    pilot = draw(st.sampled_from(((PILOT,), (DEVELOPERS,), (PILOT, OTHERS), ())))
     return RuleSet(
         id=1,
         name="Open uv",
