@@ -40,7 +40,7 @@ from app.fleet.judged import sets_closed_by, sets_with_outcome
 from app.fleet.marks import RANK
 from app.fleet.probes import mark
 from app.fleet.queries import JUDGED_OUTCOMES
-from app.fleet.seen_filter import count_unseen, has_pulse, seen_then, span_of, unseen_hosts
+from app.fleet.seen_filter import count_unseen, has_pulse, is_listed, seen_then, span_of, unseen_hosts
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NUMBERS,
@@ -123,7 +123,7 @@ def fitting_hosts(
     raises: InvalidError for an outcome or a uv command that there is not.
     """
     span = span_of(wanted.seen, wanted.seen_from, wanted.seen_to)
-    if span is not None and _is_only_seen(wanted) and count_unseen(session, span, FEW_SUBJECTS + 1) > FEW_SUBJECTS:
+    if span is not None and _is_only_seen(wanted) and is_listed(session, span):
         return unseen_hosts(span, limit=limit, after=after)
     plain = _plain(session, wanted)
     if after is not None:

@@ -69,12 +69,12 @@ def seen_then(
     holds = has_pulse(span.has(Pulse.last_seen_at))
     if span.end > now():
         return holds, dict(sizes)  # of many hosts there is somebody whom it takes in
-    if in_counts and _is_listed(session, span):
-        rows = _first(session, span, few + 1)
-        if len(rows) <= few:
-            ids = [subject for subject, _group in rows]
-            return and_(is_among(session.connection(), Subject.id, ids), holds), Counter(group for _, group in rows)
-        return holds, dict(sizes)
+    if in_counts and is_listed(session, span):
+        if count_unseen(session, span, few + 1) > few:
+            return holds, dict(sizes)
+        rows = _first(session, span, few)
+        ids = [subject for subject, _group in rows]
+        return and_(is_among(session.connection(), Subject.id, ids), holds), Counter(group for _, group in rows)
     if narrow:
         # Few as a rule: to look at all subjects of a group once is quicker than to ask host by host.
         return holds, {group: min(count, few // len(sizes)) for group, count in sizes.items()}
@@ -87,14 +87,14 @@ def seen_then(
 
 def count_unseen(session: Session, span: Span, limit: int) -> int:
     """How many are in the list for a span, counted up to `limit`; 0 where the list knows nothing of it."""
-    if not _is_listed(session, span):
+    if not is_listed(session, span):
         return 0
     some = select(Unseen.subject_id).where(span.has(Unseen.last_seen_at)).limit(limit).subquery()
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 
 def unseen_hosts(span: Span, *, limit: int, after: tuple[str, int] | None) -> Select[int, str]:
-    """The ids and names of the first hosts in the list, by name: for a span in which many are."""
+    """The ids and names of the first hosts in the list, by name."""
     still = (
         select(func.count())
         .select_from(Subject)
@@ -117,7 +117,7 @@ def has_pulse(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return exists(select(1).select_from(Pulse).where(PULSE_OF_SUBJECT, Pulse.received > 0, condition))
 
 
-def _is_listed(session: Session, span: Span) -> bool:
+def is_listed(session: Session, span: Span) -> bool:
     """Whether the list knows all of a span, but for some minutes."""
     known: dict[str, datetime | None] = session.info.setdefault("unseen_listed_at", {})
     if "at" not in known:
