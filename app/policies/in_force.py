@@ -189,10 +189,13 @@ def get_policy(session: Session, policy_id: int) -> PolicyDetail:
 
 
 def compare_policies(session: Session, before_id: int, after_id: int) -> tuple[Change, ...]:
-    """What the second of two reported policies changes. raises: NotFoundError, InvalidError if one can't be read"""
+    """What the second of two reported policies changes, by their rules from group policy.
+
+    raises: NotFoundError, InvalidError if one can't be read
+    """
     policies = []
     for policy_id in (before_id, after_id):
-        policy = reported_policy(_body(session, policy_id))
+        policy, _findings = _judged(_body(session, policy_id))
         if policy is None:
             raise InvalidError("One of these policies could not be read as a whole, so they can't be compared.")
         policies.append(policy)
@@ -225,8 +228,11 @@ def _our_rules(session: Session) -> frozenset[str]:
 
 @lru_cache(maxsize=2 * MAX_POLICIES)
 def _judged(body: str) -> tuple[Policy | None, tuple[Finding, ...]]:
-    """A reported policy and its findings. A set's body never changes, and judging a large one takes its time."""
-    policy = reported_policy(body)
+    """The rules from group policy of a reported policy, and their findings, whatever device management adds.
+
+    A set's body never changes, and judging a large one takes its time.
+    """
+    policy = reported_policy(json.dumps({**json.loads(body), "csp": "none"}))
     return policy, tuple(lint(policy)) if policy is not None else ()
 
 

@@ -222,3 +222,28 @@ def test_programs_are_told_of_uses_too(viewer: TestClient, engine: Engine) -> No
     assert rules[USED]["last_on"] == (now().date() - timedelta(days=2)).isoformat()
     assert (rules[UNUSED_SINCE]["uses"], rules[UNUSED_SINCE]["unused"]) == (0, True)
     assert viewer.get("/api/v1/policies/999/rules").status_code == 404
+
+
+def test_a_policy_beside_device_management_is_linted_and_compared(
+    app: FastAPI, signed_in: Callable[[str], TestClient]
+) -> None:
+    class Managed(PolicyMachine):
+        def sets(self) -> list[object]:
+            rules = CollectionInForce(mode="Enabled", rules=(HOLE, WINDOWS))
+            policy = PolicySet(collections={"Exe": rules}, csp="unreadable")
+            return [one for one in super().sets() if one.kind != "policy"] + [policy]
+
+    with TestClient(app, base_url="http://wayleave.example") as agents:
+        managed = Managed(name="PC-9", group="Sales", blocked=small_fleet.CACHE)
+        small_fleet.report_all(app, agents, [machine("PC-1", (WINDOWS,)), machine("PC-2", None), managed])
+    viewer = signed_in("viewer")
+    pages = {link: viewer.get(link).text for link in links(viewer)}
+    beside = next(link for link, page in pages.items() if "A policy from Intune is in force besides" in page)
+    unreadable = next(link for link, page in pages.items() if "could not read the policy" in page)
+    (plain,) = pages.keys() - {beside, unreadable}
+    assert "What changed against" in pages[beside]
+    assert "What is wrong, and what to do" in pages[beside]
+    assert "What changed against" not in pages[unreadable]
+    assert "1 difference against" in viewer.get(f"{beside}?against={plain.rpartition('/')[2]}").text
+    line = viewer.get("/policies").text.partition(f'href="{beside}"')[2].partition("</tr>")[0]
+    assert re.search(r"\d (error|warning)s?", line)
