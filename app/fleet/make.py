@@ -241,11 +241,13 @@ def _history(
     opened = {host_id for host_id, host in hosts if _is_opened(host)}
     sequences = dict.fromkeys((host_id for host_id, _host in hosts), 0)
 
-    def report(host_id: int, host: MadeHost, policy: str, **changed: str | None) -> Incoming:
+    def report(
+        host_id: int, host: MadeHost, policy: str, *, version: str | None = "", probes: str | None = None
+    ) -> Incoming:
         # Of some hosts' reports one got lost on its way.
         sequences[host_id] += 2 if story and sequences[host_id] and host.number % 83 == 0 else 1
         sids = (host.department.sid,) if story else ()
-        return make_report(host_id, host, policy, sequences[host_id], epoch, sids=sids, **changed)
+        return make_report(host_id, host, policy, sequences[host_id], epoch, sids=sids, version=version, probes=probes)
 
     if story:
         yield from _as_story(hosts, opened, until, report, chance)
@@ -314,7 +316,7 @@ def make_report(
 
     `sids`: groups that the user is in besides; `instead`: sets that take the place of those of their kinds.
     """
-    sets = (
+    sets: tuple[NewSet, ...] = (
         probe_set(probes or policy, host.administrator, host.has_projects, host.transient),
         uv_set(host.version if version == "" else version, host.place),
         environment_set(host.place),
