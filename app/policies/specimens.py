@@ -185,10 +185,19 @@ def covered_patterns(catalogue: Catalogue) -> dict[str, Pattern]:
     return {one.id: catalogue.pattern(one.covered_by) for one in catalogue.patterns if one.covered_by}
 
 
-def file_of_sighting(path: str, sha256: str | None, fqbn: str | None, places: Places = ()) -> File:
-    """A file as a host says that it tried it: a claim, fit for judging and for nothing else."""
+def with_folders(path: str, places: Places = (), project_roots: Sequence[str] = ()) -> str:
+    """A told path with its variables as folders of a workstation, that of a project in the first of the roots."""
+    if path.startswith("<project>"):
+        path = machine_at(places, project_roots).project_roots[0] + path.removeprefix("<project>")
     environment = {**_ENVIRONMENT, **machine_at(places).env} if places else _ENVIRONMENT
-    concrete = _VARIABLE.sub(lambda found: environment.get(found[1].upper(), found[0]), path)
+    return _VARIABLE.sub(lambda found: environment.get(found[1].upper(), found[0]), path)
+
+
+def file_of_sighting(
+    path: str, sha256: str | None, fqbn: str | None, places: Places = (), project_roots: Sequence[str] = ()
+) -> File:
+    """A file as a host says that it tried it: a claim, fit for judging and for nothing else."""
+    concrete = with_folders(path, places, project_roots)
     found = _FQBN.fullmatch(fqbn) if fqbn else None
     version = None
     if found and found["version"]:

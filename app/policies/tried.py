@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, func, select, union_all
 from sqlalchemy.orm import Session
 
-from agent.catalogue import classify
 from app.applocker.evaluate import collection_of
 from app.applocker.model import STANDARD_USER, File, Token
 from app.fleet.standing import Standing
 from app.fleet.tables import Sighting, Subject
 from app.policies.judgement import Judge
 from app.policies.outcome import SightingCounts, SightingOutcome
-from app.policies.roots import Places, machine_at
+from app.policies.roots import Places
 from app.policies.specimens import file_of_sighting
+from app.policies.told_pattern import pattern_of_told
 
 if TYPE_CHECKING:
     from app.policies.simulate import Simulator
@@ -57,26 +57,26 @@ def judge_sightings(
 ) -> tuple[tuple[SightingOutcome, ...], SightingCounts]:
     """The files tried lately: those that change first, of them those of most hosts. `asked`: patterns asked for."""
     patterns = [one.id for one in simulator.catalogue.patterns if one.is_executed]
+    roots = simulator.rule_set.project_roots
     loud = _loud_hosts(session, patterns)
     rows = _files(session, patterns, loud)
     verdicts: dict[Key, Counter[str]] = defaultdict(Counter)
     tellers: dict[Key, set[int]] = defaultdict(set)
     rules: dict[Key, str] = {}
-    known: dict[tuple[str, Places], str] = {}
+    known: dict[tuple[str, str, Places], str] = {}
     for row in rows:
         collection = row.collection if row.collection in _COLLECTIONS else collection_of(row.path)
         judge = simulator.judges.get(row.policy_id)
         if collection not in _COLLECTIONS or judge is None:
             continue
         places = simulator.places.get(row.environment_id, ())
-        file = file_of_sighting(row.path, row.sha256, row.fqbn, places)
-        if (file.path, places) not in known:
-            machine = machine_at(places, simulator.rule_set.project_roots)
-            known[file.path, places] = classify(file.path, machine=machine) or ""
-        key = (row.path, known[file.path, places], collection, row.sha256)
+        file = file_of_sighting(row.path, row.sha256, row.fqbn, places, roots)
+        told = (row.path, row.pattern, places)
+        if told not in known:
+            known[told] = pattern_of_told(row.path, row.pattern, simulator.catalogue, places, roots)
+        key = (row.path, known[told], collection, row.sha256)
         tellers[key] |= {row.first_host, row.last_host}
-        told = _verdicts(judge, simulator.groups, file, collection)
-        for verdict, rule in told.items():
+        for verdict, rule in _verdicts(judge, simulator.groups, file, collection).items():
             verdicts[key][verdict] += row.hosts
             if rule:
                 rules.setdefault(key, rule)

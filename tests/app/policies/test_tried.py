@@ -8,6 +8,7 @@ from datetime import timedelta
 from sqlalchemy import Engine, insert, select
 from sqlalchemy.orm import Session
 
+from agent.catalogue import canary_paths, load, templated
 from agent.contract.facts import CollectionInForce, PolicySet, TokenSet
 from app.audit.record import Actor
 from app.db.base import now
@@ -18,8 +19,10 @@ from app.policies.base_policies import Origin, add_base_policy
 from app.policies.drafts import Draft, build_draft
 from app.policies.outcome import SightingOutcome, Simulated, from_kept, to_kept
 from app.policies.queries_rule_sets import RuleSet, get_rule_set
+from app.policies.roots import machine_at
 from app.policies.rule_sets import Group, add_to_rule_set, choose_for_item, set_terms
 from app.policies.simulate import simulate
+from app.policies.told_pattern import pattern_of_told
 
 ADA = Actor(kind="account", name="ada@example.com")
 DEVELOPERS = "S-1-5-21-1004336348-1177238915-682003330-1234"
@@ -210,3 +213,34 @@ def test_a_long_list_of_one_verdict_hides_no_other(database: Engine, base_policy
     assert len(found.beyond_sightings) == tried.SHOWN_OF_EACH
     assert found.sighting_counts.not_shown == 5 * many - tried.SHOWN_OF_EACH
     assert verdicts(found, "%OSDRIVE%\\Users\\*\\last.exe").keys() == {"still blocked"}
+
+
+def test_templates_say_which_pattern_they_are_of() -> None:
+    """What agents tell of the catalogue's own probes is of the pattern that they tried, and lies are of none."""
+    catalogue, machine = load(), machine_at(())
+    tried_there = [
+        (one.id, templated(path, machine))
+        for one in catalogue.patterns
+        if one.is_executed and one.collections
+        for path in canary_paths(one, machine, "wlv000")
+    ]
+    told = {(word, path): pattern_of_told(path, word, catalogue) for word, path in tried_there}
+    assert len(told) > 30
+    assert {told_of for (word, _), told_of in told.items() if told_of != word} == set()
+    for path in ("*", "**\\python.exe", "%OSDRIVE%\\**\\python.exe", f"{CACHE}\\**\\python.exe", f"{CACHE}\\evil.exe"):
+        assert pattern_of_told(path, "cache-archive-env-python", catalogue) == "", path
+
+
+def test_a_file_of_a_project_is_judged_under_its_root(database: Engine, base_policy: str, make_fleet: type) -> None:
+    path = "<project>\\.venv\\Scripts\\python.exe"
+    with session_scope(database) as session:
+        (host,) = add_hosts(session, make_fleet, in_force())
+        tell(session, host, [("venv-python", path)])
+        added = add_to_rule_set(session, patterns=["venv-python"], actor=ADA)
+        base = add_base_policy(session, base_policy.encode(), name="base", origin=Origin.GPO, actor=ADA)
+        named = [Group(sid=DEVELOPERS, name="Developers")]
+        set_terms(session, added.rule_set_id, base_id=base.id, groups=named, project_roots=["C:\\src"], actor=ADA)
+        choose_for_item(session, added.rule_set_id, "venv-python", kind="path", actor=ADA)
+        rule_set = get_rule_set(session, added.rule_set_id)
+        found = simulate(session, rule_set, build_draft(rule_set, ()))
+    assert verdicts(found, path)["newly allowed"].asked
