@@ -127,10 +127,9 @@ def test_a_database_that_says_nothing_holds_nobody(cluster: Cluster, tmp_path: P
         async def harm(_chance: random.Random) -> None:
             await asyncio.sleep(1)
             proxy.is_swallowing = True
-            one = fleet.stations[-1]
             for _ in range(3):
                 began_s = asyncio.get_running_loop().time()
-                answer = await fleet._ask(one.request(b"never-recorded-%d" % len(waited_s)))
+                answer = await fleet._ask(silent[0].request(b"never-recorded-%d" % len(waited_s)))
                 assert answer.status == 503
                 waited_s.append(asyncio.get_running_loop().time() - began_s)
             proxy.is_swallowing = False
@@ -139,13 +138,9 @@ def test_a_database_that_says_nothing_holds_nobody(cluster: Cluster, tmp_path: P
         fleet = Fleet(server.url, most_wait_s=0.5)
         try:
             await fleet.enrol(secret, STATIONS + 1, connections=8)
-            # The last one speaks only while nobody answers.
-            *others, last = fleet.stations
-            fleet.stations = others
-            reporting = asyncio.create_task(report_while(fleet, random.Random(2), lambda: harm(random.Random(3))))
-            fleet.stations = [*others, last]
-            await reporting
-            fleet.stations = others
+            # This one speaks only while nobody answers.
+            silent = [fleet.stations.pop()]
+            await report_while(fleet, random.Random(2), lambda: harm(random.Random(3)))
             fleet.close()
             return fleet, waited_s
         finally:
