@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from app.db.engine import open_engine
 from app.db.session import session_scope
-from app.fleet.tables import FactSet, Host, Pulse, Transition
+from app.fleet.tables import FactSet, Host, Pulse, Sighting, Transition
+from app.fleet.tables_rule_use import RuleUse
 from app.settings import Settings
 from tests.app.cli.test_server_commands import serving, wayleave
 
@@ -49,6 +51,12 @@ def test_what_was_acknowledged_is_in_the_database(settings: Settings, tmp_path: 
     assert "in the database: lost" in said
     assert "in the database: counted twice" in said
     assert "2 workstations differ" in said
+    with session_scope(engine) as session:
+        session.execute(delete(Sighting))
+        session.execute(update(RuleUse).values(uses=RuleUse.uses + 1000))
+    said = wayleave(settings, "fleet", "compare", ledger, code=1)
+    assert re.search(r"host \d+, sightings: \d+ acknowledged, 0 in the database: lost", said)
+    assert re.search(r"host \d+, uses of rules: \d+ acknowledged, \d+ in the database: counted twice", said)
     engine.dispose()
 
 
