@@ -21,6 +21,7 @@ from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold, rebuild_derived
 from app.fleet.groups import make_standard_groups
 from app.fleet.hosts import move_host, revoke_host
+from app.fleet.installs import read_installs
 from app.fleet.made_sets import token_set
 from app.fleet.make import PROFILES, make_fleet, plan_hosts
 from app.fleet.make_bulk import make_fleet_in_bulk
@@ -266,6 +267,9 @@ def test_made_hosts_with_voices_say_nothing_new(database: Engine) -> None:
 
 def test_both_ways_of_finding_hosts_agree(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     make_fleet(database, 150, seed=9, profile="diverse")
+    with session_scope(database, writes=False) as session:
+        installs = read_installs(session)
+    assert installs.kinds
     filters = [
         HostFilter(pattern="venv-python"),
         HostFilter(pattern="venv-python", outcome="allowed", standing=Standing.ADMINISTRATOR),
@@ -281,6 +285,9 @@ def test_both_ways_of_finding_hosts_agree(database: Engine, monkeypatch: pytest.
         HostFilter(older_than="0.0.1"),
         HostFilter(workflow="sync-build"),
         HostFilter(workflow="sync-build", verdict="works"),
+        HostFilter(workflow="sync-build", verdict="told", standing=Standing.COUNTED),
+        HostFilter(pattern="venv-python", outcome="tried", standing=Standing.COUNTED),
+        *(HostFilter(install=kind, standing=Standing.COUNTED) for kind, _ in installs.kinds),
         HostFilter(standing=Standing.NOT_ENFORCING),
         HostFilter(standing=Standing.TRIAL),
         HostFilter(name="e"),
