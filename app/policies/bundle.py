@@ -59,8 +59,8 @@ _WAY_BACK = (
 )
 _SUM_OF_SEVERAL = (
     "The base was seen in force, the sum of several policies: nobody knows what the one target should be. apply.ps1",
-    "refuses rules whose ids were not seen; it does not know their content, nor the modes. Look yourself, first, at what",
-    "the target holds.",
+    "refuses rules whose ids were not seen; it does not know their content, nor the modes. Look yourself, first, at",
+    "what the target holds.",
 )
 _OMA_URI = "./Vendor/MSFT/AppLocker/ApplicationLaunchRestrictions"
 OMA_NAMES = {"Exe": "EXE", "Dll": "DLL", "Script": "Script", "Msi": "MSI", "Appx": "StoreApps"}
