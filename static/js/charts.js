@@ -32,10 +32,20 @@
         markLine: index ? undefined : {
           symbol: "none", silent: true, lineStyle: { color: color("--wl-ink"), type: "dashed", width: 1 },
           label: { color: color("--wl-quiet"), formatter: (one) => one.name, fontSize: 11 },
-          data: data.marks.map((mark) => ({ name: mark.text, xAxis: mark.day })),
+          data: markLines(data),
         },
       })),
     };
+  }
+
+  // What happened on one day shares a line; near an end its words stay inside the picture.
+  function markLines({ days, marks }) {
+    const words = new Map();
+    for (const { day, text } of marks) words.set(day, words.has(day) ? `${words.get(day)}, ${text}` : text);
+    return [...words].map(([day, name]) => {
+      const place = days.indexOf(day) / Math.max(days.length - 1, 1);
+      return { name, xAxis: day, label: { align: place > 0.85 ? "right" : place < 0.15 ? "left" : "center" } };
+    });
   }
 
   // Many series: steps of one hue, the first the strongest, those that stand for the rest grey; patterns, too.
