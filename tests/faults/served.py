@@ -36,6 +36,8 @@ from app.settings import Settings
 KILLS = int(os.environ.get("WAYLEAVE_KILLS", "10"))
 AWAY_S = float(os.environ.get("WAYLEAVE_AWAY_S", "3"))
 STATIONS = 40
+OFTEN = 0.3
+"""The share of reports that tell sightings, and of those that tell uses of rules: short runs have few reports."""
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ from app.ingest.generator import Fleet
 from app.settings import Settings
 from tests.faults.served import (
     KILLS,
+    OFTEN,
     STATIONS,
     Served,
     assert_ledger_is_kept,
@@ -44,7 +45,7 @@ def test_what_was_acknowledged_survives_kill_9(settings: Settings) -> None:
     secret = prepared(settings)
     server = Served(settings)
     server.start()
-    fleet = Fleet(server.url, most_wait_s=0.5)
+    fleet = Fleet(server.url, most_wait_s=0.5, tells=OFTEN)
 
     async def kill_often() -> None:
         for _ in range(KILLS):
@@ -80,7 +81,7 @@ def test_two_processes_and_their_supervisor_survive_kill_9(tmp_path: Path) -> No
         secret = prepared(settings)
         server = Served(settings, workers=2)
         server.start()
-        fleet = Fleet(server.url, most_wait_s=0.5)
+        fleet = Fleet(server.url, most_wait_s=0.5, tells=OFTEN)
         killed: Counter[str] = Counter()
 
         async def kill_often() -> None:

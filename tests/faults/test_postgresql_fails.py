@@ -16,6 +16,7 @@ from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.served import (
     AWAY_S,
     KILLS,
+    OFTEN,
     STATIONS,
     Cluster,
     Served,
@@ -38,7 +39,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 async def under_load(server: Served, secret: str, chance: random.Random, harm: Harm) -> Fleet:
-    fleet = Fleet(server.url, most_wait_s=0.5)
+    fleet = Fleet(server.url, most_wait_s=0.5, tells=OFTEN)
     await fleet.enrol(secret, STATIONS, connections=8)
     await report_while(fleet, chance, lambda: harm(chance))
     fleet.close()
@@ -135,7 +136,7 @@ def test_a_database_that_says_nothing_holds_nobody(cluster: Cluster, tmp_path: P
             proxy.is_swallowing = False
             await asyncio.sleep(1)
 
-        fleet = Fleet(server.url, most_wait_s=0.5)
+        fleet = Fleet(server.url, most_wait_s=0.5, tells=OFTEN)
         try:
             await fleet.enrol(secret, STATIONS + 1, connections=8)
             # This one speaks only while nobody answers.

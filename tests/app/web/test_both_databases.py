@@ -25,7 +25,7 @@ sys.modules[SPEC.name] = small_fleet  # its dataclasses look themselves up
 SPEC.loader.exec_module(small_fleet)
 
 PAGES = {
-    "/": "works for <strong>32",
+    "/": "<strong>32",
     "/patterns?state=refused": "cache-builds-venv-python",
     "/patterns/cache-builds-venv-python": "8004",
     "/hosts": "<strong>27 hosts</strong>",
@@ -35,7 +35,7 @@ PAGES = {
     "/hosts?version=0.12.9": "<strong>5 hosts</strong>",
     "/hosts?older=0.13.0": "<strong>5 hosts</strong>",
     "/hosts/1": "is blocked at",
-    "/versions": '<a href="/hosts?older=',
+    "/versions": "&amp;older=",
     "/export": "blocked for 68",
     "/agents": "<strong>27 hosts</strong>",
     "/accounts": "<strong>1 person</strong>",
