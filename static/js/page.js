@@ -31,6 +31,13 @@ const tip = document.createElement("div");
 tip.id = "time-tip";
 tip.className = "time-tip";
 tip.setAttribute("role", "tooltip");
+let tipOf = null;
+function placeTip() {
+  const place = tipOf.getBoundingClientRect();
+  const below = place.bottom + tip.offsetHeight + 8 < innerHeight;
+  tip.style.top = `${below ? place.bottom + 6 : place.top - tip.offsetHeight - 6}px`;
+  tip.style.left = `${Math.max(8, Math.min(place.left, innerWidth - tip.offsetWidth - 8))}px`;
+}
 function hideTip() {
   tip.hidden = true;
   for (const told of document.querySelectorAll("[aria-describedby=time-tip]")) told.removeAttribute("aria-describedby");
@@ -46,14 +53,13 @@ document.addEventListener("focusin", (event) => {
   tip.textContent = times.map((time) => (label(time) ? `${label(time)}: ` : "") + time.title.replace("\n", " · ")).join("\n");
   document.body.append(tip);
   tip.hidden = false;
-  const place = times[0].getBoundingClientRect();
-  const below = place.bottom + tip.offsetHeight + 8 < innerHeight;
-  tip.style.top = `${below ? place.bottom + 6 : place.top - tip.offsetHeight - 6}px`;
-  tip.style.left = `${Math.max(8, Math.min(place.left, innerWidth - tip.offsetWidth - 8))}px`;
+  tipOf = times[0];
+  placeTip();
   event.target.setAttribute("aria-describedby", "time-tip");
 });
 document.addEventListener("focusout", hideTip);
-document.addEventListener("scroll", () => tip.hidden || hideTip(), { capture: true, passive: true });
+// The focus itself scrolls to what lies below the fold, after it came.
+document.addEventListener("scroll", () => tip.hidden || placeTip(), { capture: true, passive: true });
 document.addEventListener("keydown", (event) => event.key === "Escape" && hideTip());
 
 // What was asked for is under way: a line at the top of the window, and the part that will change says so.

@@ -261,6 +261,7 @@ def test_pages_weigh_little(
     for site in (fleet_site, made_site):
         page, watch = open_page(site)
         sign_in(page, site)
+        page.wait_for_load_state("networkidle")  # what signing in led to is weighed by its own name
         paths = (
             addresses(page) if site is fleet_site else {f"made-{name}": path for name, (path, _) in WITH_DAYS.items()}
         )
