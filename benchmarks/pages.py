@@ -1,7 +1,7 @@
 """What every page costs the database, and how soon it begins to arrive, while 300 reports a second come in.
 
 Fleets of 10,000 to 1,000,000 hosts with 1,000 to 100,000 distinct sets of probes, a tenth of the reports changed.
-Also the worst of the host lists. FULL=1: all of it; else two small fleets. `--sizes 1000000:10000` measures one.
+Also the worst of the host lists. FULL=1: all of it; else two small fleets. Usage: pages.py [HOSTS:SETS...] [PAGE...]
 """
 
 from __future__ import annotations
@@ -83,11 +83,12 @@ BEYOND = (
 
 def main() -> int:
     """Exit code 1: a target was missed."""
-    wanted = [tuple(map(int, one.split(":"))) for one in sys.argv[1:] if ":" in one]
+    wanted = [tuple(map(int, one.split(":"))) for one in sys.argv[1:] if not one.startswith("/")]
+    only = [one for one in sys.argv[1:] if one.startswith("/")]
     sql_ms: dict[tuple[int, int], dict[str, float]] = {}
     with running_postgresql("wal_compression=lz4") as cluster, tempfile.TemporaryDirectory() as home:
         for hosts, sets in wanted or SIZES:
-            sql_ms[hosts, sets] = measure(cluster, Path(home), hosts, sets)
+            sql_ms[hosts, sets] = measure(cluster, Path(home), hosts, sets, only)
     hold_flatness(sql_ms)
     return 1 if MISSED else 0
 
@@ -106,7 +107,7 @@ def hold_flatness(sql_ms: Mapping[tuple[int, int], Mapping[str, float]]) -> None
         emit_held("page_sql_growth", grown[worst], "times", most=MOST_GROWTH, **found)
 
 
-def measure(cluster: Cluster, home: Path, hosts: int, sets: int) -> dict[str, float]:
+def measure(cluster: Cluster, home: Path, hosts: int, sets: int, only: list[str]) -> dict[str, float]:
     """All pages over one fleet. What each costs the database, in ms, p95."""
     fleet = make_measured_fleet(cluster, hosts, profile="uniform", variants=sets)
     named = fill(fleet.engine, fleet.first_host)
@@ -131,8 +132,9 @@ def measure(cluster: Cluster, home: Path, hosts: int, sets: int) -> dict[str, fl
         cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
         time.sleep(6)
         try:
-            sql_ms = measure_pages(app, client, address, cookie, list(find_pages(app, named)), more)
-            measure_lists(app.state.engine, fleet, sets)
+            sql_ms = measure_pages(app, client, address, cookie, only or list(find_pages(app, named)), more)
+            if not only:
+                measure_lists(app.state.engine, fleet, sets)
         finally:
             stop.set()
             sent = told.get(timeout=60) if sending.is_alive() else None

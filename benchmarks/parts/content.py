@@ -17,6 +17,7 @@ from app.db.session import session_scope
 from app.fleet.retention import write_daily
 from app.fleet.sighting_days import count_sightings
 from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
+from app.fleet.unseen import list_unseen
 from app.imports.tables import ImportJob
 from app.notices.record import Found, open_notice
 from app.policies.base_policies import add_base_policy
@@ -96,6 +97,7 @@ def add_history(engine: Engine) -> None:
             connection.execute(text(_SIGHTINGS), values)
             connection.execute(text(_TAGS))
         count_sightings(connection, at)
+        list_unseen(connection, at)  # as the clock does every few minutes
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM (ANALYZE) sighting, sighting_day, daily, host_tag"))
 
