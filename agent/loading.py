@@ -63,7 +63,7 @@ class Loader:
         except OSError as error:
             return getattr(error, "winerror", None) or error.errno or _NO_ANSWER
         assert child.stdin is not None  # noqa: S101 - for the type checker: both are pipes
-        assert child.stdout is not None  # noqa: S101
+        assert child.stdout is not None  # noqa: S101 - for the type checker: both are pipes
         try:
             child.stdin.write(json.dumps(path) + "\n")
             child.stdin.flush()

@@ -256,7 +256,7 @@ def _read_identity(data: Mapping[str, Any]) -> Identity | None:
         return None
     if any(value is not None and not isinstance(value, str) for value in texts.values()):
         return None
-    return Identity(**texts)  # type: ignore[arg-type]
+    return Identity(**texts)  # type: ignore[arg-type]  # checked above, key by key
 
 
 def _read_progress(data: Mapping[str, Any]) -> Progress:

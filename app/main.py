@@ -126,10 +126,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.workers = Workers(work_engine)
     app.state.sealer = Sealer(keys.sealing_key())
     app.state.sign_on = find_provider(settings)
-    app.add_exception_handler(AppError, _answer_app_error)  # type: ignore[arg-type]
-    app.add_exception_handler(HTTPException, _answer_http_error)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)  # type: ignore[arg-type]
-    app.add_exception_handler(SQLAlchemyError, _answer_database_error)  # type: ignore[arg-type]
+    app.add_exception_handler(AppError, _answer_app_error)  # type: ignore[arg-type]  # it is given this kind of error alone
+    app.add_exception_handler(HTTPException, _answer_http_error)  # type: ignore[arg-type]  # it is given this kind of error alone
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)  # type: ignore[arg-type]  # it is given this kind of error alone
+    app.add_exception_handler(SQLAlchemyError, _answer_database_error)  # type: ignore[arg-type]  # it is given this kind of error alone
     app.add_api_route("/healthz", _healthz, include_in_schema=False)
     app.add_api_route("/readyz", _readyz, include_in_schema=False)
     install_pages(app)

@@ -122,9 +122,7 @@ def measure(cluster: Cluster, home: Path, hosts: int, sets: int, only: list[str]
             target=send_reports, args=(address, fleet.hosts, fleet.first_host, fleet.variants, stop, told), daemon=True
         )
         sending.start()
-        app = create_app(
-            Settings(data_dir=home, database_url=fleet.url, server_key=KEY.hex(), base_url=address)  # type: ignore[arg-type]
-        )
+        app = create_app(Settings(data_dir=home, database_url=fleet.url, server_key=KEY.hex(), base_url=address))
         client = TestClient(app, base_url=address, follow_redirects=False)
         answer = client.post("/login", data={"email": email, "password": password})
         if answer.status_code != 303:
@@ -260,10 +258,10 @@ class timed:
         event.remove(self._engine, "after_cursor_execute", self._end)
 
     def _begin(self, _connection: object, _cursor: object, _statement: str, _values: object, context: object, _: bool):
-        context.began_s = time.perf_counter()  # type: ignore[attr-defined]
+        context.began_s = time.perf_counter()
 
     def _end(self, _connection: object, _cursor: object, _statement: str, _values: object, context: object, _: bool):
-        self.spent.append((time.perf_counter() - context.began_s) * 1000)  # type: ignore[attr-defined]
+        self.spent.append((time.perf_counter() - context.began_s) * 1000)
 
 
 def first_byte_ms(address: str, cookie: str, page: str) -> float:
@@ -286,7 +284,7 @@ def send_reports(address: str, hosts: int, first_host: int, variants: int, stop:
     """In a process of its own: 300 reports a second, a tenth of them changed, until told to stop; then tells of it."""
     fleet = MadeFleet(
         url="",
-        engine=None,  # type: ignore[arg-type]
+        engine=None,
         hosts=hosts,
         profile="uniform",
         variants=variants,

@@ -99,3 +99,22 @@ def test_files_begin_with_their_story() -> None:
         if path.suffix == ".py" and (text := text_of(path).strip()) and not re.match(r'(#!.*\n)?[rR]?"""', text)
     ]
     assert mute == []
+
+
+def test_what_a_checker_is_not_to_say_has_a_reason_beside_it() -> None:
+    marks = re.compile(r"#\s*(noqa\b|type:\s*ignore)" + r"(?P<rest>.*)$")
+    bare, unread = [], []
+    for path in committed_files():
+        if path.suffix != ".py":
+            continue
+        for number, line in enumerate(text_of(path).splitlines(), 1):
+            found = marks.search(line)
+            if found is None or path == Path(__file__):
+                continue
+            place = f"{path.relative_to(ROOT)}:{number}"
+            if not re.search(r"(-|#)\s*\W?\w+.*\w", re.sub(r"^(\[[^\]]*\]|:\s*[A-Z0-9, ]+)", "", found["rest"])):
+                bare.append(place)
+            if found[1] != "noqa" and path.relative_to(ROOT).parts[0] not in ("app", "agent"):
+                unread.append(place)
+    assert bare == []
+    assert unread == [], "types are checked in app and agent alone"

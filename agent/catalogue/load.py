@@ -31,7 +31,7 @@ def load() -> Catalogue:
 def own() -> Catalogue:
     """The catalogue that comes with this release."""
     # Asked of the loader, which also reads from inside the library that a packaged agent lies in.
-    return parse(__loader__.get_data(str(FILE)))  # type: ignore[name-defined]
+    return parse(__loader__.get_data(str(FILE)))  # type: ignore[name-defined]  # a module's own loader
 
 
 def put_in_use(catalogue: Catalogue | None) -> None:

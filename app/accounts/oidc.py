@@ -124,7 +124,7 @@ class Provider:
         with self._lock:
             if self._keys is None or anew:
                 try:
-                    self._keys = KeySet.import_key_set(self._fetch(metadata["jwks_uri"]))  # type: ignore[arg-type]
+                    self._keys = KeySet.import_key_set(self._fetch(metadata["jwks_uri"]))  # type: ignore[arg-type]  # the library checks what the provider sent
                 except (JoseError, ValueError, KeyError) as error:
                     raise SsoError("the provider's keys can't be read") from error
             keys: KeySet = self._keys

@@ -22,7 +22,7 @@ def read_settings(**values: object) -> Settings:
     raises: click.ClickException naming the setting that can't be used.
     """
     try:
-        return Settings(**{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]  # checked by Settings itself
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "WAYLEAVE_" + "_".join(str(part) for part in first["loc"]).upper() if first["loc"] else "settings"

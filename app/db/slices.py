@@ -78,6 +78,6 @@ def is_among(connection: Connection, column: Any, ids: Collection[int]) -> Colum
     if connection.dialect.name == "postgresql":
         # As rows, which are hashed: a prepared plan would go through an array once for each row of the table.
         values = func.unnest(bindparam(None, sorted(ids), type_=ARRAY(BigInteger)))
-        return column.in_(select(values))  # type: ignore[no-any-return]
+        return column.in_(select(values))  # type: ignore[no-any-return]  # in_() of any column is typed so
     each = func.json_each(json.dumps(sorted(ids))).table_valued("value")
-    return column.in_(select(each.c.value))  # type: ignore[no-any-return]
+    return column.in_(select(each.c.value))  # type: ignore[no-any-return]  # in_() of any column is typed so

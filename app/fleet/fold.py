@@ -210,7 +210,7 @@ def rebuild_derived(connection: Connection, cache: ContributionCache) -> None:
     names = ("group_id", "standing", "pattern", "outcome", "engine")
     if began:
         connection.execute(
-            update(PatternTally.__table__)  # type: ignore[arg-type]
+            update(PatternTally.__table__)  # type: ignore[arg-type]  # a mapped class's __table__ is a Table
             .where(*(columns[name] == bindparam(f"old_{name}") for name in names))
             .values(since_at=bindparam("old_since")),
             [

@@ -168,7 +168,7 @@ def read_shifts(session: Session, overview: Overview, until: datetime) -> Shifts
         "workflow": {one.id for one in catalogue.load().workflows},
     }
     shifts = [
-        Shift(what=what, name=name, before=before.get((what, name), 0), now=after.get((what, name), 0))  # type: ignore[arg-type]
+        Shift(what=what, name=name, before=before.get((what, name), 0), now=after.get((what, name), 0))  # type: ignore[arg-type]  # what: one of the words above
         for what, name in before.keys() | after.keys()
         if what not in known or name in known[what]
     ]

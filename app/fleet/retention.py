@@ -83,7 +83,7 @@ def _delete_old(connection: Connection, table: str, before: datetime) -> int:
         return _delete_old_by_row(connection, table, before)
     statement = text(
         # Names of our own tables and columns; the time is a parameter.
-        f"DELETE FROM {table}_default WHERE ctid IN"  # noqa: S608
+        f"DELETE FROM {table}_default WHERE ctid IN"  # noqa: S608 - names of our own tables
         f" (SELECT ctid FROM {table}_default WHERE at < :before LIMIT {BATCH})"
     )
     deleted = 0
@@ -100,11 +100,11 @@ def _delete_old_by_row(connection: Connection, table: str, before: datetime) -> 
     for as a reader, and only what was found is deleted, so many at once.
     """
     # Names of our own tables; numbers and the time are parameters.
-    ending = text(f"SELECT rowid FROM {table} WHERE rowid > :after ORDER BY rowid LIMIT 1 OFFSET {ROWS - 1}")  # noqa: S608
-    finding = text(f"SELECT rowid FROM {table} WHERE rowid > :after AND rowid <= :until AND at < :before")  # noqa: S608
+    ending = text(f"SELECT rowid FROM {table} WHERE rowid > :after ORDER BY rowid LIMIT 1 OFFSET {ROWS - 1}")  # noqa: S608 - names of our own tables
+    finding = text(f"SELECT rowid FROM {table} WHERE rowid > :after AND rowid <= :until AND at < :before")  # noqa: S608 - names of our own tables
     # A number may have been given anew since it was read: the time is looked at again.
     deleting = text(
-        f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rows)) AND at < :before"  # noqa: S608
+        f"DELETE FROM {table} WHERE rowid IN (SELECT value FROM json_each(:rows)) AND at < :before"  # noqa: S608 - names of our own tables
     )
     after: int | None = -1
     deleted = 0

@@ -430,5 +430,5 @@ for _name in PARTITIONED:
     event.listen(
         Base.metadata.tables[_name],
         "after_create",
-        DDL(f"CREATE TABLE {_name}_default PARTITION OF {_name} DEFAULT").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]
+        DDL(f"CREATE TABLE {_name}_default PARTITION OF {_name} DEFAULT").execute_if(dialect="postgresql"),  # type: ignore[no-untyped-call]  # DDL comes without types
     )

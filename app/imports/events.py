@@ -190,7 +190,7 @@ def parse_event(xml: str) -> ElementTree.Element:
     except ElementTree.ParseError:
         if "&" not in xml:
             raise
-        return ElementTree.fromstring(re.sub(r"&(?!(?:[a-z]{2,4}|#x?[0-9A-Fa-f]{1,6});)", "&amp;", xml))  # noqa: S314
+        return ElementTree.fromstring(re.sub(r"&(?!(?:[a-z]{2,4}|#x?[0-9A-Fa-f]{1,6});)", "&amp;", xml))  # noqa: S314 - as above
 
 
 def _path_in(xml: str, number: str) -> str | None:

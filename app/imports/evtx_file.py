@@ -105,7 +105,7 @@ def _read_chunks(chunks: bytes, count: int, files: UvFiles, part: Part) -> None:
                     if known.get(xml[start : xml.find("<", start)], _UNSEEN) is None:
                         not_of_uv += 1
                         continue
-                look_at_event(xml, files, part, record["event_record_id"], is_regular=True)  # type: ignore[index]
+                look_at_event(xml, files, part, record["event_record_id"], is_regular=True)  # type: ignore[index]  # the reader's records are dictionaries, typed as objects
             break
         except RuntimeError as error:
             part.read += 1

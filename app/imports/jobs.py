@@ -153,7 +153,7 @@ def claim_import(session: Session, job_id: int) -> str:
         .values(claim=claim, state=RUNNING, beat_at=now())
         .execution_options(synchronize_session=False)
     )
-    if changed.rowcount != 1:  # type: ignore[attr-defined]
+    if changed.rowcount != 1:  # type: ignore[attr-defined]  # an update gives a cursor's result
         raise ConflictError("Another process reads this file at the moment.", field="import")
     return claim
 

@@ -55,7 +55,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _empty_bytes = 0
     _arrived_bytes = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn speaks over sockets alone
         super().connection_made(transport)
         beyond = len(self.connections) - _most_connections()
         if beyond > 0:
@@ -97,7 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
-        self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]
+        self.scope[TRANSPORT] = self.transport  # type: ignore[literal-required]  # a key of our own in the scope
         # Only where much has come at once can the head be too large, and is it worth measuring.
         if self._empty_bytes > MAX_HEAD_BYTES and self._measure_head() > MAX_HEAD_BYTES:
             served, self.app = self.app, _answer_431

@@ -111,7 +111,7 @@ def _closed_sets(session: Session, key: Key, remembered: Remembered) -> list[int
         users_of = policy_users(session)
         learn_rules(session, users_of, remembered)
         rules = remembered.rules
-        closed = [number for number in users_of if rules.get(number) is not None and key.name not in rules[number]]  # type: ignore[operator]
+        closed = [number for number in users_of if rules.get(number) is not None and key.name not in rules[number]]  # type: ignore[operator]  # None is left out just before
         return sorted(closed, reverse=True)[:MAX_SETS]
     query = (
         select(Tally.set_id)

@@ -122,7 +122,7 @@ def solve(problem: Problem, *, at_most: int | None = None) -> Solution | None:
     """The plan with the fewest points, and of those with the fewest changes. None if so few changes open too little."""
     if not problem.options:
         return Solution(options=(), rules=(), settings=(), points=0)
-    highs = highspy.Highs()  # type: ignore[no-untyped-call]
+    highs = highspy.Highs()  # type: ignore[no-untyped-call]  # highspy comes without types
     highs.setOptionValue("output_flag", False)
     highs.setOptionValue("threads", 1)
     highs.setOptionValue("mip_rel_gap", 0.0)

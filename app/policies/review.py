@@ -133,7 +133,7 @@ def approve(session: Session, rule_set_id: int, *, digest: str, note: str = "", 
     if reviewed.digest is None or reviewed.digest != digest:
         raise ConflictError("This changed since you opened the page. Nothing was approved; look at it again.")
     assert rule_set.base is not None  # noqa: S101 - there is a digest
-    assert reviewed.simulation is not None  # noqa: S101
+    assert reviewed.simulation is not None  # noqa: S101 - for the type checker: there is a digest
     session.add(
         RuleSetApproval(
             rule_set_id=rule_set_id,

@@ -193,7 +193,7 @@ def check_upgrade(
                 broken += subjects
                 groups[group_id][1] += subjects
     exports, rule_sets, rules = _rules(session, catalogue, before, after)
-    names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416
+    names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416 - a Row is no pair to the type checker
     return Preflight(
         before=before,
         after=after,

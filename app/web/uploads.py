@@ -60,7 +60,7 @@ async def receive_upload(
     path = folder / f"{secrets.token_hex(12)}{PART_ENDING}"
     form = _Form(small or {})
     received = 0
-    parser = MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]
+    parser = MultipartParser(options[b"boundary"], form.callbacks())  # type: ignore[arg-type]  # the parser's callbacks are a typed dictionary
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     is_kept = False
     try:
@@ -88,7 +88,7 @@ async def receive_upload(
 
 
 def _sync(descriptor: int, file: object) -> None:
-    file.flush()  # type: ignore[attr-defined]
+    file.flush()  # type: ignore[attr-defined]  # a file, whatever buffers it
     os.fsync(descriptor)
 
 

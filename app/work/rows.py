@@ -177,7 +177,7 @@ def _change(session: Session, work_id: int, claim: str, /, **values: object) -> 
     changed = session.execute(
         update(WorkRow).where(*_is_mine(work_id, claim)).values(**values).execution_options(synchronize_session=False)
     )
-    return changed.rowcount == 1  # type: ignore[attr-defined, no-any-return]
+    return changed.rowcount == 1  # type: ignore[attr-defined, no-any-return]  # an update gives a cursor's result
 
 
 def _end(session: Session, work_id: int, claim: str, state: str, /, **values: object) -> bool:

@@ -37,7 +37,7 @@ def enrolled(state: Path, *, machine: str | None = None, **progress: object) -> 
     with locked(state):
         machine = machine or hash_machine(read_machine_id())
         save_identity(state, Identity(server="http://127.0.0.1:9", host_id="1", token="t", machine=machine))
-        save_progress(state, Progress(epoch=1, **progress))  # type: ignore[arg-type]
+        save_progress(state, Progress(epoch=1, **progress))
 
 
 def run(state: Path, command: str, *more: str) -> int:

@@ -259,7 +259,7 @@ def test_waits_between_cycles_are_spread_and_shorter_after_a_failure() -> None:
 def test_a_broken_memory_of_outcomes_is_forgotten(here: Here) -> None:
     here.cycle()
     with locked(here.options.state_dir) as state_dir:
-        save_progress(state_dir, replace(here.progress(), probes=({"pattern": 1}, {}, 7, None)))  # type: ignore[arg-type]
+        save_progress(state_dir, replace(here.progress(), probes=({"pattern": 1}, {}, 7, None)))
     assert here.cycle(after_s=1).report is None
 
 

@@ -78,7 +78,7 @@ def test_a_well_machine_has_nothing() -> None:
     ],
 )
 def test_each_ailment_is_named_with_what_to_do(change: dict[str, object], weight: str, what: str, command: str) -> None:
-    found = diagnose(replace(WELL, **change))  # type: ignore[arg-type]
+    found = diagnose(replace(WELL, **change))
     matching = [one for one in found if what in one.what]
     assert len(matching) == 1, found
     assert matching[0].weight == weight

@@ -85,7 +85,7 @@ def test_folders_come_before_the_tasks_that_need_them() -> None:
 )
 def test_ground_that_a_user_could_have_prepared_is_refused(change: dict[str, object], words: str) -> None:
     with pytest.raises(CannotInstall) as refusal:
-        plan_install(replace(GROUND, **change))  # type: ignore[arg-type]
+        plan_install(replace(GROUND, **change))
     assert words in str(refusal.value)
 
 

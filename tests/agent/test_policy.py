@@ -13,7 +13,7 @@ SECOND = RULE.format("22222222-2222-2222-2222-222222222222", "S-1-5-21-1-2-3-110
 
 
 def in_force(mode: int | None, *rules: str, **more: object) -> PolicyInForce:
-    return PolicyInForce(collections={"Exe": RegistryCollection(mode=mode, rules=rules)}, **more)  # type: ignore[arg-type]
+    return PolicyInForce(collections={"Exe": RegistryCollection(mode=mode, rules=rules)}, **more)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_the_set_does_not_depend_on_the_registrys_order() -> None:
 
 
 def test_modes_are_told_as_the_registry_has_them() -> None:
-    told = [policy_set(in_force(mode, FIRST)).to_json()["gpo"]["Exe"]["mode"] for mode in (None, 0, 1, 7)]  # type: ignore[index, call-overload]
+    told = [policy_set(in_force(mode, FIRST)).to_json()["gpo"]["Exe"]["mode"] for mode in (None, 0, 1, 7)]
     assert told == ["NotConfigured", "AuditOnly", "Enabled", "Unknown7"]
 
 

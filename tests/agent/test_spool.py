@@ -44,7 +44,7 @@ def report(sequence: int, **more: object) -> Report:
         "sets": {"uv": "sha256:" + "0" * 64},
         "bodies": {"sha256:" + "0" * 64: "{}"},
     }
-    return Report(**(values | more))  # type: ignore[arg-type]
+    return Report(**(values | more))
 
 
 @pytest.fixture

@@ -248,8 +248,8 @@ def open_page(chromium: Browser) -> Iterator[Callable[..., tuple[Page, Watch]]]:
     ) -> tuple[Page, Watch]:
         context = chromium.new_context(
             base_url=site.url,
-            viewport=size or DESKTOP,  # type: ignore[arg-type]
-            color_scheme=theme,  # type: ignore[arg-type]
+            viewport=size or DESKTOP,
+            color_scheme=theme,
             java_script_enabled=javascript,
             reduced_motion="reduce",
             timezone_id=zone,

@@ -78,7 +78,7 @@ def problems_of(page: Page, name: str) -> list[str]:
 def test_every_page_of_the_application_is_looked_at(fleet_site: object) -> None:
     routes = [
         route
-        for path, route in walk(list(fleet_site.app.routes))  # type: ignore[attr-defined]
+        for path, route in walk(list(fleet_site.app.routes))
         if isinstance(route, APIRoute) and "GET" in route.methods and not path.startswith("/api/")
     ]
     paths = [path.format(policy=1).partition("?")[0] for path in (*PAGES.values(), *SIGNED_OUT.values())]
@@ -146,7 +146,7 @@ def test_pages_of_an_empty_server(
     ):
         page.goto(PAGES[name])
         problems += problems_of(page, f"empty-{name}-{look}")
-    with session_scope(empty_site.app.state.engine) as session:  # type: ignore[attr-defined]
+    with session_scope(empty_site.app.state.engine) as session:
         create_account(session, "viewer@example.com", "correct horse battery", "viewer")
     page.context.clear_cookies()
     page.goto("/login")
@@ -229,7 +229,7 @@ def test_pages_with_charts_and_days_behind_them(
     sign_in(page, made_site)
     problems = []
     for name, (path, drawn) in WITH_DAYS.items():
-        if page.url != made_site.url + path:  # type: ignore[attr-defined]
+        if page.url != made_site.url + path:
             page.goto(path)
         page.get_by_text("A made fleet.").wait_for()
         page.locator(drawn).first.wait_for()
@@ -273,13 +273,13 @@ def test_pages_weigh_little(
             network.send("Network.clearBrowserCache")
             for when in ("first", "later"):
                 sizes.clear()
-                watch.requests.clear()  # type: ignore[attr-defined]
+                watch.requests.clear()
                 page.goto(path)
                 page.wait_for_load_state("networkidle" if name.removeprefix("made-") in ASKS_FOR_MORE else "load")
                 heaviest[when] = max(heaviest[when], (sum(sizes), name))
                 assert sum(sizes) > 500, name
                 first.setdefault(name, sum(sizes))
-            heaviest["requests"] = max(heaviest["requests"], (len(watch.requests), name))  # type: ignore[attr-defined]
+            heaviest["requests"] = max(heaviest["requests"], (len(watch.requests), name))
     print(heaviest)
     assert heaviest["first"][0] < MAX_FIRST_BYTES
     assert heaviest["later"][0] < MAX_LATER_BYTES

@@ -26,8 +26,8 @@ def test_from_the_first_link_to_the_exported_file(
     empty_site: object, open_page: Callable[..., tuple[Page, object]], fleet: object, tmp_path: Path, javascript: bool
 ) -> None:
     site = empty_site
-    with session_scope(site.app.state.engine) as session:  # type: ignore[attr-defined]
-        link = create_first_admin_link(session, site.url)  # type: ignore[attr-defined]
+    with session_scope(site.app.state.engine) as session:
+        link = create_first_admin_link(session, site.url)
     page, _ = open_page(site, javascript=javascript)
 
     page.goto(str(link))
@@ -47,8 +47,8 @@ def test_from_the_first_link_to_the_exported_file(
     command = page.get_by_role("main").inner_text()
     secret = re.search(r"--secret (wle_\S+)", command)
     assert secret is not None
-    machine = fleet.Machine(name="PC-1", group="x", blocked=fleet.CACHE)  # type: ignore[attr-defined]
-    with httpx2.Client(base_url=site.url) as agent:  # type: ignore[attr-defined]
+    machine = fleet.Machine(name="PC-1", group="x", blocked=fleet.CACHE)
+    with httpx2.Client(base_url=site.url) as agent:
         request = {"contract": 1, "secret": secret[1], "host": {"name": "PC-1", "os": "Windows 11 Enterprise"}}
         machine.token = agent.post("/api/v1/enrol", json=request).json()["token"]
         machine.report(agent)
@@ -85,14 +85,14 @@ def test_the_search_answers_while_typing_and_the_address_keeps_it(
     page, watch = open_page(fleet_site)
     sign_in(page, fleet_site)
     page.goto("/hosts")
-    watch.requests.clear()  # type: ignore[attr-defined]
+    watch.requests.clear()
     page.keyboard.press("/")
     expect(page.get_by_label("Search hosts by name")).to_be_focused()
     page.keyboard.type("SALES", delay=20)
     expect(page.get_by_role("heading", level=1)).to_contain_text("8 hosts fit the filter")
     expect(page.get_by_label("Search hosts by name")).to_be_focused()
     page.wait_for_url("**/hosts?q=SALES")
-    asked = [url for url in watch.requests if "/hosts" in url]  # type: ignore[attr-defined]
+    asked = [url for url in watch.requests if "/hosts" in url]
     assert 1 <= len(asked) <= 2
     page.get_by_label("At pattern").select_option("venv-python")
     expect(page.get_by_text("blocked at venv-python")).to_be_visible()

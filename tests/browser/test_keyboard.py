@@ -37,7 +37,7 @@ def focused(page: Page) -> str:
 
 
 def test_from_signing_in_to_a_draft(fleet_site: object, open_page: Callable[..., tuple[Page, object]]) -> None:
-    with session_scope(fleet_site.app.state.engine) as session:  # type: ignore[attr-defined]
+    with session_scope(fleet_site.app.state.engine) as session:
         if count_accounts(session) == 0:
             create_account(session, EMAIL, PASSWORD, "administrator")
     page, _ = open_page(fleet_site)
@@ -48,7 +48,7 @@ def test_from_signing_in_to_a_draft(fleet_site: object, open_page: Callable[...,
     reach(page, "#password")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_url(fleet_site.url + "/")  # type: ignore[attr-defined]
+    page.wait_for_url(fleet_site.url + "/")
 
     # Past the menu by the first link of the page, and to the hosts by their keys.
     page.keyboard.press("Tab")
@@ -93,7 +93,7 @@ def test_from_signing_in_to_a_draft(fleet_site: object, open_page: Callable[...,
     reach(page, "form[action^='/rule-sets'] button.btn-primary")
     page.keyboard.press("Enter")
     page.wait_for_url("**/rule-sets/*")
-    expect(page).to_have_url(fleet_site.url + "/rule-sets/2")  # type: ignore[attr-defined]
+    expect(page).to_have_url(fleet_site.url + "/rule-sets/2")
 
 
 def test_arrows_in_a_choice_keep_the_focus(
@@ -115,7 +115,7 @@ def test_arrows_in_a_choice_keep_the_focus(
     # A tab that changes the page keeps its place, too, and no page is fetched whole for it.
     page.goto("/versions")
     reach(page, "#days-30")
-    watch.requests.clear()  # type: ignore[attr-defined]
+    watch.requests.clear()
     with page.expect_response("**/versions?days=30") as answer:
         page.keyboard.press("Enter")
     assert "<html" not in answer.value.text()
@@ -124,4 +124,4 @@ def test_arrows_in_a_choice_keep_the_focus(
     assert focused(page) == "days-30"
     expect(page).to_have_title("uv versions · Wayleave")
     page.locator("[data-chart=stack] svg").wait_for()
-    assert [one for one in watch.requests if ".js" in one] == []  # type: ignore[attr-defined]
+    assert [one for one in watch.requests if ".js" in one] == []

@@ -55,8 +55,8 @@ def fill(site: object, fleet: ModuleType) -> None:
     policy = PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=(rule,))})
     sets = [policy if one.kind == "policy" else one for one in machine.sets()]
     machine.sets = lambda: sets
-    fleet.report_to(site.url, site.app, [machine])  # type: ignore[attr-defined]
-    with session_scope(site.app.state.engine) as session:  # type: ignore[attr-defined]
+    fleet.report_to(site.url, site.app, [machine])
+    with session_scope(site.app.state.engine) as session:
         create_account(session, "w" * 60 + "@example.com", "correct horse battery", "viewer")
         for number in range(GROUPS):
             create_group(session, f"{number} " + "H" * 90, actor=WHO)
@@ -75,7 +75,7 @@ def test_long_names_stay_within_the_screen(
     policy = page.locator("a[href^='/policies/']").first.get_attribute("href") or ""
     too_wide = []
     for size in SIZES:
-        page.set_viewport_size(size)  # type: ignore[arg-type]
+        page.set_viewport_size(size)
         for path in PAGES:
             answer = page.goto(path.format(policy=policy.rpartition("/")[2]))
             assert answer is not None

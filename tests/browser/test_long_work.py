@@ -53,7 +53,7 @@ def test_a_long_plan(
     slow = Slow(rule_sets_plan.plans_of)
     monkeypatch.setattr(plans, "AT_ONCE_PATTERNS", 0)
     monkeypatch.setattr(rule_sets_plan, "plans_of", slow)
-    app = empty_site.app  # type: ignore[attr-defined]
+    app = empty_site.app
     with session_scope(app.state.engine) as session:
         create_account(session, ADA.name, PASSWORD, "analyst")
         add_to_rule_set(session, name="Large", patterns=["venv-python", "cache-builds-venv-python"], actor=ADA)
@@ -92,8 +92,8 @@ def test_a_long_plan(
     expect(page.locator("main")).to_contain_text("Nothing is being worked out at the moment.")
     expect(page.locator("main")).to_contain_text("cancelled")
     keep_picture(page, f"work-over-{javascript}")
-    assert watch.console == []  # type: ignore[attr-defined]
-    assert watch.foreign == []  # type: ignore[attr-defined]
+    assert watch.console == []
+    assert watch.foreign == []
 
 
 def look(page: Page, javascript: bool, until: str = "") -> None:

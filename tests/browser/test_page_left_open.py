@@ -62,7 +62,7 @@ def test_figures_are_read_anew_unless_somebody_pauses_it(
     refresh()
     expect(page.locator("#as-of")).to_contain_text("just now")
     assert page.evaluate("window.kept.every(one => one.isConnected)"), "nothing moves unless something changed"
-    with session_scope(fleet_site.app.state.engine) as session:  # type: ignore[attr-defined]
+    with session_scope(fleet_site.app.state.engine) as session:
         named = session.query(HostGroup).filter_by(name=before).one()
         named.name = "Renamed"
     try:
@@ -78,9 +78,9 @@ def test_figures_are_read_anew_unless_somebody_pauses_it(
         page.route("**/*", lambda route: route.abort())
         page.evaluate("document.dispatchEvent(new CustomEvent('wayleave:refresh'))")
         expect(page.locator("#refresh-word")).to_contain_text("could not be read anew")
-        watch.console.clear()  # type: ignore[attr-defined] - Chromium notes there what was cut off
+        watch.console.clear()
     finally:
-        with session_scope(fleet_site.app.state.engine) as session:  # type: ignore[attr-defined]
+        with session_scope(fleet_site.app.state.engine) as session:
             session.query(HostGroup).filter_by(name="Renamed").one().name = before
 
 
@@ -105,7 +105,7 @@ def test_what_is_under_way_is_seen_and_what_fails_is_told(
     expect(page.get_by_role("alert")).to_contain_text("The server did not answer")
     page.unroute("**/hosts?*")
     # The browser itself notes in its console that the answer failed; htmx, too.
-    watch.console.clear()  # type: ignore[attr-defined]
+    watch.console.clear()
 
 
 def test_rows_come_closer_and_stay_so(

@@ -24,12 +24,12 @@ from app.policies.coverage import TYPICAL_ENVIRONMENT
 
 PASSWORD = "correct horse battery"
 SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
-RULE = '<FilePathRule Id="{id}" Name="{name}" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="{path}"/></Conditions></FilePathRule>'  # noqa: E501
+RULE = '<FilePathRule Id="{id}" Name="{name}" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="{path}"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
 RULES = (
     RULE.format(id="a61c8b2c-a319-4cd0-9690-d2177cad7b51", name="Windows", path="%WINDIR%\\*"),
     RULE.format(id="921cc481-6e17-4653-8f75-050b80acca20", name="Programs", path="%PROGRAMFILES%\\*"),
 )
-BASE = f'<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">{"".join(RULES)}</RuleCollection></AppLockerPolicy>'  # noqa: E501
+BASE = f'<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">{"".join(RULES)}</RuleCollection></AppLockerPolicy>'  # noqa: E501 - XML as a policy has it, on one line
 BUILD = "cache-builds-venv-python"
 
 pytestmark = pytest.mark.browser
@@ -45,7 +45,7 @@ def sign_in(page: Page, role: str) -> None:
 
 def machine(fleet: object, number: int) -> object:
     """A workstation under the base policy whose cache and projects are blocked."""
-    made = fleet.Machine(name=f"PC-{number}", group="Research", blocked=(*fleet.CACHE, *fleet.PYTHON))  # type: ignore[attr-defined]
+    made = fleet.Machine(name=f"PC-{number}", group="Research", blocked=(*fleet.CACHE, *fleet.PYTHON))
     policy = PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=RULES)})
     sets = [policy if one.kind == "policy" else one for one in made.sets()]
     made.sets = lambda: sets
@@ -57,10 +57,10 @@ def test_from_a_blocked_pattern_to_a_zip_that_does_what_was_shown(
     empty_site: object, open_page: Callable[..., tuple[Page, object]], fleet: object, tmp_path: Path, javascript: bool
 ) -> None:
     site = empty_site
-    with session_scope(site.app.state.engine) as session:  # type: ignore[attr-defined]
+    with session_scope(site.app.state.engine) as session:
         for role in ("analyst", "approver"):
             create_account(session, f"{role}@example.com", PASSWORD, role)
-    fleet.report_to(site.url, site.app, [machine(fleet, number) for number in range(3)])  # type: ignore[attr-defined]
+    fleet.report_to(site.url, site.app, [machine(fleet, number) for number in range(3)])
     base = tmp_path / "base.xml"
     base.write_text(BASE, encoding="utf-8")
 

@@ -58,7 +58,7 @@ def test_one_host(page: Page) -> None:
     expect(page.get_by_role("button", name="Not shared by many users")).to_be_visible()
     page.goto("/hosts/2/forget")
     press(page, "Erase this host")
-    assert page.goto("/hosts/2").status == 404  # type: ignore[union-attr]
+    assert page.goto("/hosts/2").status == 404
 
 
 def test_agents(page: Page) -> None:

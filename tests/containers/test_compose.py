@@ -144,7 +144,7 @@ def test_containers_are_confined(service: str, fleet: Fleet, podman: Callable[..
     assert facts["HostConfig"]["ReadonlyRootfs"]
     assert "no-new-privileges" in " ".join(facts["HostConfig"]["SecurityOpt"])
     status = podman("exec", container(service), "cat", "/proc/1/status")
-    capabilities = int(re.search(r"^CapBnd:\s*(\w+)", status, re.MULTILINE)[1], 16)  # type: ignore[index]
+    capabilities = int(re.search(r"^CapBnd:\s*(\w+)", status, re.MULTILINE)[1], 16)
     net_bind_service = 1 << 10
     assert capabilities == (net_bind_service if service == "proxy" else 0)
     uid = re.search(r"^Uid:\s*(\d+)", status, re.MULTILINE)

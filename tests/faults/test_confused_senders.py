@@ -145,14 +145,14 @@ class Sender:
 
     async def send(self, client: httpx.AsyncClient, report: dict[str, object]) -> None:
         self.sent.append(report)
-        epoch, sequence, report_id = int(report["epoch"]), int(report["sequence"]), str(report["report_id"])  # type: ignore[call-overload]
+        epoch, sequence, report_id = int(report["epoch"]), int(report["sequence"]), str(report["report_id"])
         status, what = self.model.expect(epoch, sequence, report_id)
         answer = await self.post(client, report, self.token)
         said = answer.json()
         assert (answer.status_code, said.get("error", what)) == (status, what), (said, report, self.model)
         self.answers[what] += 1
         if status == 200:
-            record = report["sightings"][0]["record"]  # type: ignore[index]
+            record = report["sightings"][0]["record"]
             self.model.take(epoch, sequence, report_id, what, record)
 
     async def refused(

@@ -75,7 +75,7 @@ def test_a_database_that_only_reads_turns_writers_away(server: FastAPI, cluster:
         with psycopg.connect(
             cluster.url, autocommit=True, options="-c default_transaction_read_only=off"
         ) as connection:
-            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {how}")  # type: ignore[arg-type]
+            connection.execute(f"ALTER SYSTEM SET default_transaction_read_only = {how}")
             connection.execute("SELECT pg_reload_conf()")
 
     with TestClient(server, base_url="http://wayleave.example", raise_server_exceptions=False) as client:

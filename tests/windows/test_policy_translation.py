@@ -36,7 +36,7 @@ ALL_KINDS = """
     </FilePathRule>
   </RuleCollection>
 </AppLockerPolicy>
-"""  # noqa: E501
+"""  # noqa: E501 - XML as a policy has it, on one line
 
 
 def test_default_rules_become_two_rules_for_an_ordinary_user() -> None:

@@ -71,7 +71,7 @@ def _set_up(
         "account/codes.html",
         status=status,
         # Made here from our own address; nothing of it came from outside but the person's e-mail address, encoded.
-        picture=Markup(picture),  # noqa: S704
+        picture=Markup(picture),  # noqa: S704 - a picture made here, as said above
         secret=" ".join(enrolment.secret[start : start + 4] for start in range(0, len(enrolment.secret), 4)),
         problem=problem,
     )

@@ -104,7 +104,7 @@ def test_killed_anywhere_uv_is_unharmed_and_nothing_stays(workstation: Workstati
     roots = ("--project-root", str(workstation.project))
     counted = workstation.run_agent("probe", *roots, program=(*program, "count"))
     assert counted.returncode == 0, counted.stderr
-    lines = int(re.search(r"lines: (\d+)", counted.stderr)[1])  # type: ignore[index]
+    lines = int(re.search(r"lines: (\d+)", counted.stderr)[1])
     before = settled(workstation)
     files = listing(workstation.home)
     seed = random.randrange(2**32)

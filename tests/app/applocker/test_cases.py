@@ -37,7 +37,7 @@ def test_a_decision_becomes_a_case_that_agrees_and_names_its_doubts() -> None:
     policy = parse_policy(json.loads(OWN.read_text())["cases"][0]["policy_xml"].replace("%OSDRIVE%\\Tools", "C:/Tools"))
     file = File(path="C:\\Tools\\a.exe")
     case = case_of("new", policy, file, STANDARD_USER, None, evaluate(policy, file, STANDARD_USER))
-    assert [doubt["code"] for doubt in case["doubts"]] == ["rule-forward-slash"]  # type: ignore[attr-defined]
+    assert [doubt["code"] for doubt in case["doubts"]] == ["rule-forward-slash"]
     (answer,) = judge_cases(json.dumps({"cases": [case]}))
     assert not answer.differences
 

@@ -162,7 +162,7 @@ def test_what_merged_groupings_allow_each_grouping_allows(one: Policy, other: Po
         )
         file = File(path=text if text[1:2] == ":" else f"C:\\{text}")
         if merged.decide(file, STANDARD_USER, type).verdict is Verdict.ALLOWED:
-            present = [each for each in compiled if each.policy.collection(type) and each.policy.collection(type).rules]  # type: ignore[union-attr]
+            present = [each for each in compiled if each.policy.collection(type) and each.policy.collection(type).rules]
             assert all(each.decide(file, STANDARD_USER, type).verdict is Verdict.ALLOWED for each in present)
 
 

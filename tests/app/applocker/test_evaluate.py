@@ -46,7 +46,7 @@ def path(
 
 
 def signed(publisher: str = VENDOR, id: str = "p", action: Action = Action.ALLOW, **fields: object) -> Rule:
-    return PublisherRule(id=id, name=id, action=action, condition=PublisherCondition(publisher=publisher, **fields))  # type: ignore[arg-type]
+    return PublisherRule(id=id, name=id, action=action, condition=PublisherCondition(publisher=publisher, **fields))
 
 
 def hashed(data: str = HASH, type: str = "SHA256", id: str = "h", action: Action = Action.ALLOW) -> Rule:
@@ -428,7 +428,7 @@ UV = {"publisher": VENDOR, "product": "UV", "binary": "UV.EXE", "version": (0, 9
     ],
 )
 def test_publishers(rule: Rule, file: dict[str, object], verdict: Verdict, confidence: Confidence) -> None:
-    decision = evaluate(policy(rule), File(path="C:\\x.exe", **file), STANDARD_USER)  # type: ignore[arg-type]
+    decision = evaluate(policy(rule), File(path="C:\\x.exe", **file), STANDARD_USER)
     assert (decision.verdict, decision.confidence) == (verdict, confidence)
 
 
@@ -460,7 +460,7 @@ def test_a_renamed_copy_is_still_denied() -> None:
     ],
 )  # fmt: skip
 def test_hashes(type: str, rule: Rule, file: dict[str, object], verdict: Verdict, confidence: Confidence) -> None:
-    subject = File(path="C:\\x.bin", **file)  # type: ignore[arg-type]
+    subject = File(path="C:\\x.bin", **file)
     decision = evaluate(policy(rule, type=type), subject, STANDARD_USER, collection=type)
     assert (decision.verdict, decision.confidence) == (verdict, confidence), decision.doubts
 

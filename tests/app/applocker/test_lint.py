@@ -33,11 +33,11 @@ VENDOR = "O=VENDOR INC., L=OSLO, C=NO"
 
 
 def path(text: str, id: str = "a", **fields: object) -> PathRule:
-    return PathRule(id=id, name=id, condition=PathCondition(path=text), **fields)  # type: ignore[arg-type]
+    return PathRule(id=id, name=id, condition=PathCondition(path=text), **fields)
 
 
 def signer(publisher: str = VENDOR, id: str = "p", **fields: object) -> PublisherRule:
-    return PublisherRule(id=id, name=id, condition=PublisherCondition(publisher=publisher, **fields))  # type: ignore[arg-type]
+    return PublisherRule(id=id, name=id, condition=PublisherCondition(publisher=publisher, **fields))
 
 
 def hashed(*files: FileHash) -> HashRule:

@@ -27,7 +27,7 @@ HASH = "AB" * 32
 
 
 def uv(collection: str = "Exe", **fields: str) -> Suggestion:
-    return path_rule(collection, "%OSDRIVE%\\uv\\*", **{"name": "uv", "risk": "wide", **fields})  # type: ignore[arg-type]
+    return path_rule(collection, "%OSDRIVE%\\uv\\*", **{"name": "uv", "risk": "wide", **fields})
 
 
 def base(mode: Mode = Mode.ENABLED) -> Policy:
@@ -125,7 +125,7 @@ def test_reported_text_never_brings_wildcards(text: str) -> None:
 )  # fmt: skip
 def test_doubtful_publishers_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(AppLockerError):
-        publisher_rule("Exe", **{"publisher": "O=V, C=US", "name": "n", "risk": "r", **fields})  # type: ignore[arg-type]
+        publisher_rule("Exe", **{"publisher": "O=V, C=US", "name": "n", "risk": "r", **fields})
 
 
 def test_publishers_are_written_as_windows_does() -> None:

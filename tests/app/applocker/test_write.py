@@ -38,7 +38,7 @@ def rule(**fields: object) -> PathRule:
         "name": "n",
         "condition": PathCondition(path="*"),
     }
-    return PathRule(**{**values, **fields})  # type: ignore[arg-type]
+    return PathRule(**{**values, **fields})
 
 
 @SETTINGS

@@ -92,13 +92,13 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     server = request.getfixturevalue("postgresql_server")
     name = f"empty_{tmp_path.name.lower()}".replace("-", "_")[:60]
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE IF EXISTS {name}")  # type: ignore[arg-type]
-        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+        connection.execute(f"DROP DATABASE IF EXISTS {name}")
+        connection.execute(f"CREATE DATABASE {name}")
     engine = open_url(f"{server}/{name}".replace("postgresql://", "postgresql+psycopg://"))
     yield engine
     engine.dispose()
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[arg-type]
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def migrate_as_then(engine: Engine, files: dict[str, str], folder: Path) -> None:

@@ -30,11 +30,11 @@ def test_it_commits_before_the_answer(database: Engine) -> None:
                 if message["type"] == "http.response.start":
                     with session_scope(database, writes=False) as session:
                         seen.append(find_setting(session, "colour"))
-                await send(message)  # type: ignore[operator]
+                await send(message)
 
-            await self.inner(scope, receive, look)  # type: ignore[operator]
+            await self.inner(scope, receive, look)
 
-    app.add_middleware(Look)  # type: ignore[arg-type]
+    app.add_middleware(Look)
     with TestClient(app) as client:
         assert client.post("/").status_code == 200
     assert seen == ["green"]

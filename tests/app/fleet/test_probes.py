@@ -18,7 +18,7 @@ def one(pattern: str = "venv-python", **more: object) -> dict[str, object]:
 
 
 def body(*values: dict[str, object], catalogue: str = "c1") -> str:
-    return canonical_json({"catalogue": catalogue, "probes": list(values)})  # type: ignore[dict-item]
+    return canonical_json({"catalogue": catalogue, "probes": list(values)})
 
 
 def read_anew(text: str) -> SetFacts | str:

@@ -143,6 +143,6 @@ def test_usual_roots_are_not() -> None:
 def test_hostile_shapes_are_refused_by_name() -> None:
     for value in ({"csp_sets": [5]}, {"csp_sets": "x"}, {"service_disabled": "yes"}):
         with pytest.raises(ContractError):
-            read_set("policy", canonical_json(value))  # type: ignore[arg-type]
+            read_set("policy", canonical_json(value))
     with pytest.raises(ContractError):
         read_set("environment", canonical_json({"language_mode": "x" * 100}))

@@ -303,7 +303,7 @@ def test_a_set_deleted_while_it_is_looked_up_is_not_pointed_to(database: Engine)
     cache = SetCache()
     with database.connect() as connection, connection.begin():
         cursor = connection.connection.cursor()
-        assert cache.find(rows, cursor, [(1, b"d" * 32)], 0) == {}  # type: ignore[arg-type]
+        assert cache.find(rows, cursor, [(1, b"d" * 32)], 0) == {}
         assert cache.find(rows_postgresql, cursor, [(1, b"d" * 32)], 0) == {}
 
 

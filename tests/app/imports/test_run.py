@@ -87,7 +87,7 @@ def sightings(engine: Engine) -> list[Sighting]:
 
 
 def uv_event(seconds: int = 0, **values: object) -> Event:
-    return applocker_event(UV, at=NOW - timedelta(hours=1, seconds=-seconds), sha256="ab" * 32, **values)  # type: ignore[arg-type]
+    return applocker_event(UV, at=NOW - timedelta(hours=1, seconds=-seconds), sha256="ab" * 32, **values)
 
 
 def test_an_event_log_becomes_the_sightings_that_an_agent_would_tell(
@@ -166,7 +166,7 @@ def test_a_reading_that_was_cut_off_goes_on_and_counts_everything_once(
         steps += 1
         if steps == 2:
             raise MemoryError
-        return store_imported(*arguments)  # type: ignore[arg-type]
+        return store_imported(*arguments)
 
     monkeypatch.setattr("app.imports.run.STORE_ROWS", 100)
     monkeypatch.setattr("app.imports.run.store_imported", store_and_die)

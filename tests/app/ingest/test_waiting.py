@@ -87,12 +87,12 @@ def test_who_has_left_is_dropped_before_the_group_forms(
         return await asyncio.wait_for(submit(report, Gone()), 1)
 
     other = enrolled(workstation.client, server, "PC-2")
-    writer.submit = submit_from_gone  # type: ignore[method-assign]
+    writer.submit = submit_from_gone
     try:
         with pytest.raises(TimeoutError):
             other.send()
     finally:
-        writer.submit = submit  # type: ignore[method-assign]
+        writer.submit = submit
     assert len(seen) == 1
     with session_scope(server.state.engine, writes=False) as session:
         assert session.scalars(select(Pulse.received)).all() == [1], "of the other nothing is recorded"

@@ -27,7 +27,7 @@ ADA = Actor(kind="account", name="ada@example.com")
 
 
 def job(run: object, name: str = "count-sightings") -> Job:
-    return Job(name=name, title="", every=timedelta(hours=1), first_after=timedelta(0), run=run)  # type: ignore[arg-type]
+    return Job(name=name, title="", every=timedelta(hours=1), first_after=timedelta(0), run=run)
 
 
 def test_each_piece_runs_when_it_is_due_and_not_before(database: Engine) -> None:

@@ -45,7 +45,7 @@ def trust() -> Trust:
             "added_at": datetime(2026, 11, 20, tzinfo=UTC),
             "added_by": "ada@example.com",
         }
-        return TrustedFile(**(given | values))  # type: ignore[arg-type]
+        return TrustedFile(**(given | values))
 
     return make
 

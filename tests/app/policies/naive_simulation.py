@@ -181,9 +181,9 @@ def _named(condition: object, path: str) -> File:
         return File(path=path)
     if isinstance(condition, HashCondition):
         return File(path=path, authenticode_sha256=condition.hashes[0].data, flat_sha256=condition.hashes[0].data)
-    any_of = condition.product, condition.binary  # type: ignore[attr-defined]
+    any_of = condition.product, condition.binary
     product, binary = (None if text == "*" else text for text in any_of)
-    publisher, version = condition.publisher, condition.low  # type: ignore[attr-defined]
+    publisher, version = condition.publisher, condition.low
     return File(path=path, publisher=publisher, product=product, binary=binary, version=version)
 
 

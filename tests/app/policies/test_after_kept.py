@@ -33,12 +33,12 @@ from tests.app.policies.conftest import DEVELOPERS, Fleet
 
 PATTERN = "venv-python"
 EXPORT = plan_export([f"{PATTERN}=path"], DEVELOPERS)
-DEFAULT = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501
+DEFAULT = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
 
 
 def policy(export: Export | None = None, **more: object) -> PolicySet:
     rules = tuple(render_rule(one.rule) for one in export.rules if one.collection == "Exe") if export else ()
-    return PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=(DEFAULT, *rules))}, **more)  # type: ignore[arg-type]
+    return PolicySet(collections={"Exe": CollectionInForce(mode="Enabled", rules=(DEFAULT, *rules))}, **more)
 
 
 def probes(outcome: Outcome, engine: Blocker | None = None) -> ProbeSet:

@@ -31,14 +31,14 @@ MEMBERS = {"uv/uv.exe": UV, "uv/lib/uvx.dll": UVX, "uv/activate.ps1": b"exit 0",
 
 
 def made_zip(path: Path, members: dict[str, bytes], **how: int) -> Path:
-    with zipfile.ZipFile(path, "w", **how) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(path, "w", **how) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return path
 
 
 def made_tar(path: Path, members: dict[str, bytes], mode: str = "w:gz") -> Path:
-    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+    with tarfile.open(path, mode) as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -76,7 +76,7 @@ def test_a_program_alone_is_an_archive_of_one(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("make", [made_zip, made_tar])
 def test_a_member_outside_the_archive_refuses_all_of_it(tmp_path: Path, name: str, make: object) -> None:
-    path = make(tmp_path / "a", {"ok.exe": UV, name: UV})  # type: ignore[operator]
+    path = make(tmp_path / "a", {"ok.exe": UV, name: UV})
     with pytest.raises(InvalidError, match="outside"):
         identify_archive(path, "uv.zip")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a"]
@@ -142,7 +142,7 @@ def test_a_header_that_claims_gigabytes_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("limit", ["MAX_MEMBERS", "MAX_FILES", "MAX_MEMBER_BYTES", "MAX_UNPACKED_BYTES"])
 @pytest.mark.parametrize("make", [made_zip, made_tar])
 def test_each_limit_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, make: object) -> None:
-    path = make(tmp_path / "a", {f"{number}.exe": small_program(bytes([number])) for number in range(5)})  # type: ignore[operator]
+    path = make(tmp_path / "a", {f"{number}.exe": small_program(bytes([number])) for number in range(5)})
     assert len(identify_archive(path, "a").files) == 5
     monkeypatch.setattr(archives, limit, 3)
     with pytest.raises(InvalidError, match=r"^a: It") as refused:

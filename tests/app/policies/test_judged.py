@@ -70,7 +70,7 @@ def untried(pattern: str = CACHE, specimen: Specimen = Specimen.CANARY, collecti
 
 
 def policy(*rules: str, mode: str = "Enabled", **more: object) -> PolicySet:
-    return PolicySet(collections={"Exe": CollectionInForce(mode=mode, rules=rules)}, **more)  # type: ignore[arg-type]
+    return PolicySet(collections={"Exe": CollectionInForce(mode=mode, rules=rules)}, **more)
 
 
 def judge(

@@ -44,8 +44,8 @@ ADA = Actor(kind="account", name="ada@example.com")
 BOB = Actor(kind="account", name="bob@example.com")
 DAYS = 90
 LONG_AGO = timedelta(days=200)
-DEFAULT = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501
-WIDE = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca21" Name="All of profiles" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%OSDRIVE%\\Users\\*"/></Conditions></FilePathRule>'  # noqa: E501
+DEFAULT = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
+WIDE = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca21" Name="All of profiles" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%OSDRIVE%\\Users\\*"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from app.policies.tables_rule_sets import RuleSetPackage
 ADA = Actor(kind="account", name="ada@example.com")
 BEN = Actor(kind="account", name="ben@example.com")
 GROUPS = [Group(sid=f"S-1-5-21-1004336348-1177238915-682003330-{number}", name=f"G{number}") for number in range(1, 9)]
-DEFAULT = '<FilePathRule Action="Allow" Description="" Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Programs" UserOrGroupSid="S-1-1-0"><Conditions><FilePathCondition Path="%PROGRAMFILES%\\*"/></Conditions></FilePathRule>'  # noqa: E501
+DEFAULT = '<FilePathRule Action="Allow" Description="" Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Programs" UserOrGroupSid="S-1-1-0"><Conditions><FilePathCondition Path="%PROGRAMFILES%\\*"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
 
 
 def drafted(

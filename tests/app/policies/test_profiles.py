@@ -74,7 +74,7 @@ def test_a_user_without_a_token_is_counted_too(database: Engine, make_fleet: typ
         )
         fleet.add(PolicySet(collections={}), ProbeSet(catalogue=load().etag, probes=()), TokenSet(sids=("S-1-1-0",)))
         session.flush()
-        session.scalars(select(Subject)).first().token_id = None  # type: ignore[union-attr]
+        session.scalars(select(Subject)).first().token_id = None
         session.flush()
         found = read_profiles(session, NAMED)
     assert sum(one.subjects for one in found) == 2

@@ -51,7 +51,7 @@ WAYS: dict[int, dict[str, str | None]] = {
     },
 }
 SEEN = {7: {"newly_builds"}, 8: {"newly_blocked"}}
-RULE = '<FilePathRule Action="{action}" Description="" Id="{id}" Name="{name}" UserOrGroupSid="{sid}"><Conditions><FilePathCondition Path="{path}"/></Conditions></FilePathRule>'  # noqa: E501
+RULE = '<FilePathRule Action="{action}" Description="" Id="{id}" Name="{name}" UserOrGroupSid="{sid}"><Conditions><FilePathCondition Path="{path}"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
 
 
 def load_naive() -> ModuleType:
@@ -112,7 +112,7 @@ def draft_of(
     for pattern, kind in (kinds or {}).items():
         choose_for_item(session, added.rule_set_id, pattern, kind=kind, actor=ADA)
     rule_set = get_rule_set(session, added.rule_set_id)
-    return rule_set, build_draft(rule_set, baseline)  # type: ignore[arg-type]
+    return rule_set, build_draft(rule_set, baseline)
 
 
 def of(found: Simulated, pattern: str) -> PatternOutcome:
@@ -170,7 +170,7 @@ def test_the_whole_is_what_the_naive_way_says_of_each_user(
                 for name in chance.sample(executed, 25)
             }
             fleet.add(policy, probes(**outcomes), who, group=f"group {number % 3}")
-        python = trust(1, "python.exe", version="3.13.2.0")  # type: ignore[operator]
+        python = trust(1, "python.exe", version="3.13.2.0")
         rule_set, draft = draft_of(
             session,
             base_policy,
@@ -201,8 +201,7 @@ def test_a_hash_opens_its_file_wherever_it_stands(
 ) -> None:
     """A launcher is in environments of every kind, and a junction is judged by its target: the reviewer is told."""
     files = tuple(
-        trust(number, name, version="3.13.2.0")  # type: ignore[operator]
-        for number, name in enumerate(("python.exe", "venvlauncher.exe"), 1)
+        trust(number, name, version="3.13.2.0") for number, name in enumerate(("python.exe", "venvlauncher.exe"), 1)
     )
     tried = (BUILD, VENV, "cache-script-env-python", "managed-python-exe", "managed-python-minor-link", "tool-bin-exe")
     with session_scope(database) as session:

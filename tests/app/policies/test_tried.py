@@ -30,7 +30,7 @@ TESTERS = "S-1-5-21-1004336348-1177238915-682003330-7777"
 CACHE = "%OSDRIVE%\\Users\\*\\AppData\\Local\\uv\\cache"
 BUILD = f"{CACHE}\\builds-v0\\.tmpAB12CD\\Scripts\\python.exe"
 ARCHIVE = f"{CACHE}\\archive-v0\\Xq3hTn1J5kkPqL2m\\Scripts\\python.exe"
-RULE = '<FilePathRule Action="{action}" Description="" Id="{id}" Name="{name}" UserOrGroupSid="{sid}"><Conditions><FilePathCondition Path="{path}"/></Conditions></FilePathRule>'  # noqa: E501
+RULE = '<FilePathRule Action="{action}" Description="" Id="{id}" Name="{name}" UserOrGroupSid="{sid}"><Conditions><FilePathCondition Path="{path}"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
 
 
 def in_force(*rules: str) -> PolicySet:

@@ -26,7 +26,7 @@ USERS = "S-1-5-32-545"
 
 
 def plan(**chosen: object) -> RelocationPlan:
-    return plan_relocation(checked_relocation(**chosen), sid=USERS)  # type: ignore[arg-type]
+    return plan_relocation(checked_relocation(**chosen), sid=USERS)
 
 
 def files(of: RelocationPlan) -> dict[str, bytes]:

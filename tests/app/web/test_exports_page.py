@@ -35,8 +35,8 @@ sys.modules[SPEC.name] = small_fleet  # its dataclasses look themselves up
 SPEC.loader.exec_module(small_fleet)
 
 SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
-DEFAULT = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501
-BASE = f'<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">{DEFAULT}</RuleCollection></AppLockerPolicy>'  # noqa: E501
+DEFAULT = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
+BASE = f'<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">{DEFAULT}</RuleCollection></AppLockerPolicy>'  # noqa: E501 - XML as a policy has it, on one line
 
 
 def ruled(name: str, *, rules: tuple[str, ...] = (), blocked: tuple[str, ...] = ()) -> object:

@@ -40,8 +40,8 @@ def host(app: FastAPI, engine: Engine) -> int:
     with engine.begin() as connection:
         host_id, subject_id = connection.execute(
             select(Host.id, Subject.id).join(Subject, Subject.host_id == Host.id).order_by(Host.id)
-        ).first()  # type: ignore[misc]
-        connection.execute(Sighting.__table__.delete())  # type: ignore[attr-defined]
+        ).first()
+        connection.execute(Sighting.__table__.delete())
         at = datetime.now(UTC)
         connection.execute(
             insert(Sighting),

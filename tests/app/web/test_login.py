@@ -51,7 +51,7 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(anonymous: TestCl
 
 
 def test_over_tls_the_cookie_is_bound_to_the_host(app: object, ada: str) -> None:
-    with TestClient(app, base_url="https://wayleave.example", follow_redirects=False) as client:  # type: ignore[arg-type]
+    with TestClient(app, base_url="https://wayleave.example", follow_redirects=False) as client:
         answer = client.post("/login", data={"email": ada, "password": PASSWORD})
         assert answer.headers["set-cookie"].startswith("__Host-wayleave_session=")
         assert "secure" in answer.headers["set-cookie"].lower()

@@ -42,7 +42,7 @@ HOLE = RULE.format(
 )
 
 
-class PolicyMachine(small_fleet.Machine):  # type: ignore[name-defined,misc]
+class PolicyMachine(small_fleet.Machine):
     """A workstation whose Exe collection has the given rules; None: its policy can't be read."""
 
     rules: tuple[str, ...] | None = ()

@@ -35,7 +35,7 @@ sys.modules[SPEC.name] = small_fleet  # its dataclasses look themselves up
 SPEC.loader.exec_module(small_fleet)
 
 SignIn = Callable[[str], TestClient]
-WINDOWS = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501
+WINDOWS = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Windows" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%WINDIR%\\*"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
 
 
 @pytest.fixture

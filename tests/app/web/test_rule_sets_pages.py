@@ -27,8 +27,8 @@ from app.policies.rule_sets import Group, State, add_to_rule_set, choose_for_ite
 
 SID = "S-1-5-21-1004336348-1177238915-682003330-1234"
 PILOT = "S-1-5-21-1004336348-1177238915-682003330-9999"
-RULE = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Programs" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%PROGRAMFILES%\\*"/></Conditions></FilePathRule>'  # noqa: E501
-BASE = f'<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">{RULE}</RuleCollection></AppLockerPolicy>'  # noqa: E501
+RULE = '<FilePathRule Id="921cc481-6e17-4653-8f75-050b80acca20" Name="Programs" Description="" UserOrGroupSid="S-1-1-0" Action="Allow"><Conditions><FilePathCondition Path="%PROGRAMFILES%\\*"/></Conditions></FilePathRule>'  # noqa: E501 - XML as a policy has it, on one line
+BASE = f'<AppLockerPolicy Version="1"><RuleCollection Type="Exe" EnforcementMode="Enabled">{RULE}</RuleCollection></AppLockerPolicy>'  # noqa: E501 - XML as a policy has it, on one line
 ADA = Actor(kind="account", name="ada@example.com")
 SignIn = Callable[[str], TestClient]
 

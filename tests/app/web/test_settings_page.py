@@ -23,13 +23,13 @@ def page(tmp_path: Path) -> str:
         Settings(
             data_dir=tmp_path,
             base_url="http://wayleave.example",
-            server_key=SECRETS[0],  # type: ignore[arg-type]
+            server_key=SECRETS[0],
             oidc_issuer="https://login.example.com",
             oidc_client_id="wayleave",
-            oidc_client_secret=SECRETS[1],  # type: ignore[arg-type]
+            oidc_client_secret=SECRETS[1],
             oidc_roles={"staff": "viewer"},
             audit_webhook=f"https://hooks.example.com/in?key={SECRETS[3]}",
-            audit_webhook_key=SECRETS[2],  # type: ignore[arg-type]
+            audit_webhook_key=SECRETS[2],
         )
     )
     metadata().create_all(app.state.engine)

@@ -52,8 +52,8 @@ def server(folder: Path, issuer: str, secret: str = provider.CLIENT_SECRET) -> F
             base_url=BASE_URL,
             oidc_issuer=issuer,
             oidc_client_id=provider.CLIENT_ID,
-            oidc_client_secret=secret,  # type: ignore[arg-type]
-            oidc_roles=ROLES,  # type: ignore[arg-type]
+            oidc_client_secret=secret,
+            oidc_roles=ROLES,
             oidc_name="Example login",
         )
     )
@@ -344,7 +344,7 @@ def test_a_new_key_of_the_provider_is_fetched(tmp_path: Path, forger: Forger) ->
     for kid in ("one", "two"):
         key = RSAKey.generate_key(2048, {"kid": kid})
         forger.published = [key.as_dict(private=False)]
-        forger.make = lambda claims, key=key, kid=kid: forger.sign(claims, key, kid=kid)  # type: ignore[misc]
+        forger.make = lambda claims, key=key, kid=kid: forger.sign(claims, key, kid=kid)
         client = browser(app)
         asked = parse_qs(urlsplit(client.get("/login/sso").headers["location"]).query)
         forger.nonce = asked["nonce"][0]
