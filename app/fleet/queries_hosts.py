@@ -21,6 +21,7 @@ from app.fleet.host_filter import fitting_hosts
 from app.fleet.host_lines import HostLine as HostLine
 from app.fleet.host_lines import Known, read_lines
 from app.fleet.probes import PatternFact
+from app.fleet.sequence import ReportNumber, list_recent
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NAMES,
@@ -69,6 +70,9 @@ class SubjectDetail:
     """The set in force, as the pages about policies know it."""
     sequence: int
     """The number of the newest report."""
+    last_reports: tuple[ReportNumber, ...]
+    """The newest numbers, at most 16, and which of them arrived. The newest came at `last_seen_at`; when the others
+    came is not kept."""
     timeline: tuple[Change, ...]
 
 
@@ -203,6 +207,7 @@ def _subjects_of(session: Session, host_id: int) -> tuple[tuple[SubjectDetail, .
                 sets=sets,
                 policy_id=subject.policy_id,
                 sequence=pulse.sequence,
+                last_reports=list_recent(pulse.sequence, pulse.recent, pulse.missed),
                 timeline=tuple(_change(row, bodies) for row in history[subject.id]),
             )
         )

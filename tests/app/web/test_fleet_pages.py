@@ -12,12 +12,14 @@ from types import ModuleType
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 from starlette.testclient import TestClient
 
 from agent.catalogue import load
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, put_setting
+from app.fleet.sequence import EMPTY_RECENT, remember
+from app.fleet.tables import Pulse
 
 SPEC = spec_from_file_location("small_fleet", Path(__file__).with_name("small_fleet.py"))
 assert SPEC is not None
@@ -183,6 +185,22 @@ def test_one_host_leads_to_its_policy_and_tells_its_last_report(viewer: TestClie
     assert policy is not None
     assert "This policy is in force for" in viewer.get(policy[1]).text
     assert re.search(r"last report .{3,60}, number \d+; facts changed .{3,60}\. 1 report arrived since", words(page))
+
+
+def test_one_host_tells_which_of_its_last_reports_arrived(viewer: TestClient, app: FastAPI) -> None:
+    assert re.search(r"Last reports Number \d+ arrived\. The newest came", words(viewer.get("/hosts/1").text))
+    recent = EMPTY_RECENT
+    for before, number in ((39, 40), (40, 42), (42, 43), (43, 44)):
+        recent = remember(recent, before, number, b"told tag")
+    with session_scope(app.state.engine) as session:
+        session.execute(update(Pulse).values(sequence=44, recent=recent, missed=1))
+    page = viewer.get("/hosts/1").text
+    assert "Of the last 5 numbers, 4 arrived; 41 did not" in words(page)
+    numbers = re.search(r'<ol class="report-numbers".*?</ol>', page, re.DOTALL)
+    assert numbers is not None
+    assert words(numbers[0]).strip() == "40 arrived 41 missing 42 arrived 43 arrived 44 arrived"
+    told = viewer.get("/api/v1/hosts/1").json()["subjects"][0]["last_reports"]
+    assert [(one["number"], one["arrived"]) for one in told] == [(n, n != 41) for n in range(40, 45)]
 
 
 def test_what_hosts_say_is_text(app: FastAPI, signed_in: Callable[[str], TestClient]) -> None:
