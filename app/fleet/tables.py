@@ -281,34 +281,47 @@ class TallyDelta(Base):
     delta: Mapped[int] = mapped_column(Integer)
 
 
-class Tally(Base):
+class CountOfGroup:
+    """What every count has: the group that it is of."""
+
+    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False, sort_order=-2)
+
+
+class TallyByStanding(CountOfGroup):
+    """What every tally of the folder has: subjects of a group, counted by their standing."""
+
+    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False, sort_order=-1)
+    subjects: Mapped[int] = mapped_column(BigInteger, sort_order=1)
+
+
+class HourlyCount(CountOfGroup):
+    """What every count has that is made once an hour."""
+
+    counted_at: Mapped[datetime] = mapped_column(sort_order=2)
+
+
+class Tally(TallyByStanding, Base):
     """How many subjects of a group and standing have a set (NO_SET: how many there are)."""
 
     __tablename__ = "tally"
     __table_args__ = (Index(None, "set_id"),)
 
-    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     set_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    subjects: Mapped[int] = mapped_column(BigInteger)
 
 
-class PatternTally(Base):
+class PatternTally(TallyByStanding, Base):
     """How many subjects got an outcome at a pattern, from an engine ('' where none acted)."""
 
     __tablename__ = "pattern_tally"
 
-    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     pattern: Mapped[str] = mapped_column(String(80), primary_key=True)
     outcome: Mapped[str] = mapped_column(String(16), primary_key=True)
     engine: Mapped[str] = mapped_column(String(16), primary_key=True)
-    subjects: Mapped[int] = mapped_column(BigInteger)
-    since_at: Mapped[datetime]
+    since_at: Mapped[datetime] = mapped_column(sort_order=2)
     """When the count last rose from nothing."""
 
 
-class WorkflowTally(Base):
+class WorkflowTally(TallyByStanding, Base):
     """How many subjects can (`open`), can't (`blocked`) or may not be able to (`unknown`) run a uv command.
 
     `partly` counts those of the `open` ones once more for whom something is closed that parts of the command need.
@@ -316,23 +329,17 @@ class WorkflowTally(Base):
 
     __tablename__ = "workflow_tally"
 
-    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     workflow: Mapped[str] = mapped_column(String(80), primary_key=True)
     verdict: Mapped[str] = mapped_column(String(16), primary_key=True)
-    subjects: Mapped[int] = mapped_column(BigInteger)
 
 
-class ObstacleTally(Base):
+class ObstacleTally(TallyByStanding, Base):
     """How many subjects have something in the way of a uv command that a rule could change (see `obstacles.py`)."""
 
     __tablename__ = "obstacle_tally"
 
-    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     workflow: Mapped[str] = mapped_column(String(80), primary_key=True)
     word: Mapped[str] = mapped_column(String(40), primary_key=True)
-    subjects: Mapped[int] = mapped_column(BigInteger)
 
 
 class JudgedSet(Base):
@@ -353,15 +360,12 @@ class JudgedSet(Base):
     """Of what came of any pattern: one bit for each outcome, by its rank."""
 
 
-class VersionTally(Base):
+class VersionTally(TallyByStanding, Base):
     """How many subjects have a version of uv as the one they run ('' where none was found)."""
 
     __tablename__ = "version_tally"
 
-    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    standing: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     version: Mapped[str] = mapped_column(String(64), primary_key=True)
-    subjects: Mapped[int] = mapped_column(BigInteger)
 
 
 class Daily(Base):
@@ -380,27 +384,23 @@ class Daily(Base):
     subjects: Mapped[int] = mapped_column(BigInteger)
 
 
-class Absence(Base):
+class Absence(HourlyCount, Base):
     """How many subjects of a group are silent or have gaps in what they sent, counted once an hour."""
 
     __tablename__ = "absence"
 
-    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     what: Mapped[str] = mapped_column(String(10), primary_key=True)
     """`silent` or `gap`."""
     subjects: Mapped[int] = mapped_column(BigInteger)
-    counted_at: Mapped[datetime]
 
 
-class AgentVersionCount(Base):
+class AgentVersionCount(HourlyCount, Base):
     """How many active hosts of a group run a version of the agent, counted once an hour."""
 
     __tablename__ = "agent_version_count"
 
-    group_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     version: Mapped[str] = mapped_column(String(64), primary_key=True)
     hosts: Mapped[int] = mapped_column(BigInteger)
-    counted_at: Mapped[datetime]
 
 
 class Unseen(Base):
