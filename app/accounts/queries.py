@@ -12,7 +12,7 @@ from app.accounts.login import is_locked
 from app.accounts.roles import Role
 from app.accounts.sessions import IDLE_LIMIT
 from app.accounts.tables import Account, Invitation, SecondFactor, WebSession
-from app.db.paging import decode_cursor, encode_cursor
+from app.db.paging import cut_page, decode_cursor, encode_cursor
 
 ACCOUNT_ROWS = 100
 INVITATION_ROWS = 100
@@ -127,7 +127,7 @@ def page_accounts(
     )
     if cursor:
         query = query.where(Account.email > decode_cursor(cursor, (str,))[0])
-    found = session.execute(query).all()
+    found, last = cut_page(session.execute(query).all(), rows)
     return AccountPage(
         accounts=tuple(
             AccountRow(
@@ -141,12 +141,12 @@ def page_accounts(
                 by_sso=row.sso_subject is not None,
                 has_second_factor=confirmed_at is not None,
             )
-            for row, confirmed_at in found[:rows]
+            for row, confirmed_at in found
         ),
         total=total,
         active=total - disabled,
         locked=locked,
-        next_cursor=encode_cursor([found[rows - 1][0].email]) if len(found) > rows else None,
+        next_cursor=encode_cursor([last[0].email]) if last is not None else None,
     )
 
 

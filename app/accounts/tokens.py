@@ -13,6 +13,7 @@ from app.accounts.errors import AccountError
 from app.accounts.roles import PERMISSIONS, Permission, Role
 from app.accounts.tables import ApiToken
 from app.audit.record import COMMAND_LINE, Actor, record
+from app.db.paging import cut_page, newest_first
 
 PREFIX = "wlt_"
 TOUCH_EVERY = timedelta(minutes=5)
@@ -143,10 +144,8 @@ def page_tokens(session: Session, *, before: int | None = None, rows: int = TOKE
     at = datetime.now(UTC)
     works = (ApiToken.revoked_at.is_(None), or_(ApiToken.expires_at.is_(None), ApiToken.expires_at > at))
     total, working = session.execute(select(func.count(), func.count().filter(*works)).select_from(ApiToken)).one()
-    query = select(ApiToken).order_by(ApiToken.id.desc()).limit(rows + 1)
-    if before is not None:
-        query = query.where(ApiToken.id < before)
-    found = session.scalars(query).all()
+    query = newest_first(select(ApiToken), ApiToken.id, before=before, rows=rows)
+    found, last = cut_page(session.scalars(query).all(), rows)
     return TokenPage(
         tokens=tuple(
             TokenRow(
@@ -160,9 +159,9 @@ def page_tokens(session: Session, *, before: int | None = None, rows: int = TOKE
                 last_used_at=row.last_used_at,
                 works=row.revoked_at is None and (row.expires_at is None or row.expires_at > at),
             )
-            for row in found[:rows]
+            for row in found
         ),
         total=total,
         working=working,
-        next_before=found[rows - 1].id if len(found) > rows else None,
+        next_before=last.id if last is not None else None,
     )

@@ -10,6 +10,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.audit.tables import AuditEntry
+from app.db.paging import cut_page, newest_first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +37,7 @@ class EntryPage:
 
 def list_entries(session: Session, *, search: str = "", before: int | None = None, limit: int = 50) -> EntryPage:
     """Entries whose actor, action or target contains `search`, older than entry `before`."""
-    statement = select(AuditEntry).order_by(AuditEntry.id.desc()).limit(limit + 1)
-    if before is not None:
-        statement = statement.where(AuditEntry.id < before)
+    statement = newest_first(select(AuditEntry), AuditEntry.id, before=before, rows=limit)
     if search:
         statement = statement.where(
             or_(
@@ -47,7 +46,7 @@ def list_entries(session: Session, *, search: str = "", before: int | None = Non
                 AuditEntry.target.icontains(search, autoescape=True),
             )
         )
-    rows = session.scalars(statement).all()
+    rows, last = cut_page(session.scalars(statement).all(), limit)
     entries = tuple(
         Entry(
             id=row.id,
@@ -59,6 +58,6 @@ def list_entries(session: Session, *, search: str = "", before: int | None = Non
             target=row.target,
             detail=row.detail,
         )
-        for row in rows[:limit]
+        for row in rows
     )
-    return EntryPage(entries=entries, next_before=entries[-1].id if len(rows) > limit else None)
+    return EntryPage(entries=entries, next_before=last.id if last is not None else None)

@@ -7,11 +7,15 @@ import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from app.errors import InvalidError
 
 Row = TypeVar("Row")
+Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
 CursorValue = str | int
 
 
@@ -21,6 +25,24 @@ class Page(Generic[Row]):
 
     rows: tuple[Row, ...]
     next_cursor: str | None
+
+
+def newest_first(query: Query, ids: InstrumentedAttribute[int], *, before: int | None, rows: int) -> Query:
+    """A query for the newest rows that are older than `before`: one more than a page holds, for `cut_page`."""
+    if before is not None:
+        query = query.where(ids < before)
+    return query.order_by(ids.desc()).limit(rows + 1)
+
+
+def cut_page(found: Sequence[Row], rows: int) -> tuple[Sequence[Row], Row | None]:
+    """The rows of a page, of one more that was asked for; and its last one, if another page follows.
+
+    >>> cut_page("abc", 2)
+    ('ab', 'b')
+    >>> cut_page("ab", 2)
+    ('ab', None)
+    """
+    return found[:rows], found[rows - 1] if len(found) > rows else None
 
 
 def encode_cursor(values: Sequence[CursorValue]) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.db.base import from_ms
-from app.db.paging import Page, decode_cursor, encode_cursor
+from app.db.paging import Page, cut_page, decode_cursor, encode_cursor
 from app.errors import NotFoundError
 from app.fleet.facts import read_set
 from app.fleet.host_filter import HostFilter as HostFilter
@@ -121,9 +121,8 @@ def list_hosts(
     raises: InvalidError for a cursor that is none or a pattern's outcome that there is not.
     """
     after: tuple[Any, ...] | None = tuple(decode_cursor(cursor, (str, int))) if cursor else None
-    found = session.execute(fitting_hosts(session, wanted, limit=rows + 1, after=after)).all()
-    lines = read_lines(session, [row.id for row in found[:rows]], known, with_tags=with_tags)
-    last = found[rows - 1] if len(found) > rows else None
+    found, last = cut_page(session.execute(fitting_hosts(session, wanted, limit=rows + 1, after=after)).all(), rows)
+    lines = read_lines(session, [row.id for row in found], known, with_tags=with_tags)
     return Page(rows=lines, next_cursor=None if last is None else encode_cursor([last.name, last.id]))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from app.db.paging import cut_page, newest_first
 from app.errors import InvalidError, NotFoundError
 from app.notices.record import KINDS
 from app.notices.tables import NoticeRead, NoticeRow, NoticeSend
@@ -77,12 +78,11 @@ def page_notices(
     query = select(NoticeRow).where(*fits)
     if state:
         query = query.where(_is(state))
-    if before is not None:
-        query = query.where(NoticeRow.id < before)
-    found = session.scalars(query.order_by(NoticeRow.id.desc()).limit(rows + 1)).all()
+    newest = newest_first(query, NoticeRow.id, before=before, rows=rows)
+    found, last = cut_page(session.scalars(newest).all(), rows)
     return NoticePage(
-        notices=tuple(_notice(row) for row in found[:rows]),
-        next_before=found[rows - 1].id if len(found) > rows else None,
+        notices=tuple(_notice(row) for row in found),
+        next_before=last.id if last is not None else None,
         states=states,
     )
 

@@ -16,6 +16,7 @@ from app.applocker.compare import Change, compare
 from app.applocker.findings import Finding, Severity
 from app.applocker.lint import lint
 from app.applocker.model import HashCondition, PathCondition, Policy, PublisherCondition, Rule
+from app.db.paging import cut_page
 from app.errors import InvalidError, NotFoundError
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, HostGroup, Tally
@@ -101,12 +102,12 @@ def page_policies(session: Session, *, after: int | None = None, rows: int = MAX
     raises: InvalidError about `after` for a policy that is in force nowhere
     """
     reach = _reach(session)
-    lines = _lines(session, reach, after=after, rows=rows + 1)
+    lines, last = cut_page(_lines(session, reach, after=after, rows=rows + 1), rows)
     return PolicyPage(
-        policies=lines[:rows],
+        policies=tuple(lines),
         total=len(reach),
         subjects=sum(sum(groups.values()) for groups in reach.values()),
-        next_after=lines[rows - 1].id if len(lines) > rows else None,
+        next_after=last.id if last is not None else None,
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlalchemy import exists, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.db.paging import Page, decode_cursor, encode_cursor
+from app.db.paging import Page, cut_page, decode_cursor, encode_cursor
 from app.policies.baselines import TrustedFile, read_trusted
 from app.policies.tables import BaselineFile, VendorArchiveFile
 
@@ -53,10 +52,11 @@ def page_baseline(
         name, file_id = decode_cursor(cursor, (str, int))
         fits.append(tuple_(BaselineFile.name, BaselineFile.id) > tuple_(name, file_id))
     order = (BaselineFile.name, BaselineFile.id)
-    ids: Sequence[Any] = session.execute(select(*order).where(*fits).order_by(*order).limit(rows + 1)).all()
-    files = read_trusted(session, [row.id for row in ids[:rows]])
-    more = encode_cursor([ids[rows - 1].name, ids[rows - 1].id]) if len(ids) > rows else None
-    return Page(rows=tuple(files[row.id] for row in ids[:rows]), next_cursor=more)
+    found = session.execute(select(*order).where(*fits).order_by(*order).limit(rows + 1)).all()
+    ids, last = cut_page(found, rows)
+    files = read_trusted(session, [row.id for row in ids])
+    more = encode_cursor([last.name, last.id]) if last is not None else None
+    return Page(rows=tuple(files[row.id] for row in ids), next_cursor=more)
 
 
 def _fits(wanted: BaselineFilter) -> list[Any]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from app.db.paging import cut_page, newest_first
 from app.errors import NotFoundError
 from app.policies.export import Export
 from app.policies.kept import from_kept
@@ -82,9 +83,8 @@ def page_exports(session: Session, *, search: str = "", before: int | None = Non
         ExportRow.sha256,
         rules,
     ).where(*fits)
-    if before is not None:
-        query = query.where(ExportRow.id < before)
-    rows = session.execute(query.order_by(ExportRow.id.desc()).limit(PAGE_ROWS + 1)).all()
+    newest = newest_first(query, ExportRow.id, before=before, rows=PAGE_ROWS)
+    rows, last = cut_page(session.execute(newest).all(), PAGE_ROWS)
     lines = tuple(
         ExportLine(
             id=export_id,
@@ -98,9 +98,9 @@ def page_exports(session: Session, *, search: str = "", before: int | None = Non
             sha256=sha256,
             rules=count,
         )
-        for export_id, made_at, made_by, sid, opened, used, whole, file_name, sha256, count in rows[:PAGE_ROWS]
+        for export_id, made_at, made_by, sid, opened, used, whole, file_name, sha256, count in rows
     )
-    return ExportPage(lines=lines, next_before=lines[-1].id if len(rows) > PAGE_ROWS else None, total=total)
+    return ExportPage(lines=lines, next_before=last.id if last is not None else None, total=total)
 
 
 def list_exports_since(session: Session, since: datetime, *, most: int = 20) -> tuple[tuple[int, datetime], ...]:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from app.db.paging import cut_page, newest_first
 from app.errors import NotFoundError
 from app.policies.base_policies import BasePolicy, get_base_policy
 from app.policies.kept import planned_rule
@@ -162,10 +163,8 @@ def page_rule_sets(session: Session, *, search: str = "", state: str = "", befor
     if state:
         fits.append(RuleSetRow.state == state)
     patterns = select(func.count()).where(RuleSetItem.rule_set_id == RuleSetRow.id).scalar_subquery()
-    query = select(RuleSetRow, patterns).where(*fits)
-    if before is not None:
-        query = query.where(RuleSetRow.id < before)
-    rows = session.execute(query.order_by(RuleSetRow.id.desc()).limit(PAGE_ROWS + 1)).all()
+    query = newest_first(select(RuleSetRow, patterns).where(*fits), RuleSetRow.id, before=before, rows=PAGE_ROWS)
+    rows, last = cut_page(session.execute(query).all(), PAGE_ROWS)
     lines = tuple(
         RuleSetLine(
             id=row.id,
@@ -178,12 +177,10 @@ def page_rule_sets(session: Session, *, search: str = "", state: str = "", befor
             patterns=count,
             groups=_groups(row.sids),
         )
-        for row, count in rows[:PAGE_ROWS]
+        for row, count in rows
     )
     total = sum(states.values()) if not state else states.get(State(state), 0)
-    return RuleSetPage(
-        lines=lines, next_before=lines[-1].id if len(rows) > PAGE_ROWS else None, total=total, states=states
-    )
+    return RuleSetPage(lines=lines, next_before=last[0].id if last is not None else None, total=total, states=states)
 
 
 def list_open_rule_sets(session: Session, *, limit: int = 50) -> tuple[tuple[int, str], ...]:
