@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -73,6 +73,7 @@ def install_error_pages(app: FastAPI) -> None:
     for kind in DRIVER_ERRORS:
         # Where rows are written in bulk, without SQLAlchemy between.
         app.add_exception_handler(kind, _database_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -147,6 +148,12 @@ def is_passing(error: Exception) -> bool:
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or getattr(error.orig, "sqlstate", None) == READ_ONLY
     return isinstance(error, _DRIVERS_PASSING) or getattr(error, "sqlstate", None) == READ_ONLY
+
+
+def _gone(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the signature of a handler
+    """Somebody stopped sending a file or closed the page: nobody reads this answer, and nothing is wrong here."""
+    logger.info("gone before all was sent: %s %s", request.method, request.url.path)
+    return Response(status_code=400)
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

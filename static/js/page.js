@@ -85,7 +85,9 @@ document.addEventListener("click", (event) => {
 document.addEventListener("submit", (event) => event.defaultPrevented || event.target.method === "dialog" || wait(event.submitter));
 const asksByItself = (element) => /\b(load|every)\b/.test(element.getAttribute("hx-trigger") ?? "");
 document.addEventListener("htmx:configRequest", (event) => { if (asksByItself(event.target)) event.detail.headers["X-Unattended"] = "yes"; });
-document.addEventListener("htmx:beforeRequest", (event) => asksByItself(event.target) || wait(event.detail.target));
+// A file that is being sent tells of itself (upload.js).
+const tellsItself = (element) => asksByItself(element) || element.matches("form[data-upload]");
+document.addEventListener("htmx:beforeRequest", (event) => tellsItself(event.target) || wait(event.detail.target));
 document.addEventListener("htmx:afterRequest", (event) => asksByItself(event.target) || waited());
 
 // A filter that could not be answered: the server's own page says why; without a server, the page says so itself.

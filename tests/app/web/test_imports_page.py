@@ -44,6 +44,15 @@ def send(client: TestClient, content: bytes, name: str = "a.evtx", **fields: str
     return client.post("/imports", data=fields, files={"file": (name, content)})
 
 
+def test_a_page_that_sends_by_itself_gets_what_is_in_its_frame(administrator: TestClient) -> None:
+    headers = {"HX-Request": "true", "HX-Target": "main"}
+    empty = administrator.post("/imports", data={"computer": "PC-1"}, files={"file": ("", b"")}, headers=headers)
+    assert empty.status_code == 422
+    assert "Choose a file first." in empty.text
+    assert "<!doctype" not in empty.text
+    assert 'value="PC-1"' in empty.text
+
+
 def left_behind(app: FastAPI) -> list[str]:
     folder = uploads_dir(app.state.settings.data_dir)
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
