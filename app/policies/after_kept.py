@@ -12,18 +12,17 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, exists, select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from agent.catalogue import load as load_catalogue
 from app.audit.record import Actor
 from app.db.base import now
-from app.db.session import session_scope
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
 from app.policies.after import After, Because, BlockedFor, PatternAfter, Reason, read_after
 from app.work.rows import DONE, INTERRUPTED, Asked, Work, ask_for_work, find_work
-from app.work.run import Do, Keep, Progress
+from app.work.run import Do, Progress, reading
 
 AFTER = "export-after"
 FRESH = timedelta(minutes=10)
@@ -74,30 +73,21 @@ def find_after(session: Session, export_id: int) -> KeptAfter:
 
 def ask_for_after(session: Session, export_id: int, *, actor: Actor) -> Asked:
     """Note that an export's figures are to be worked out; `after_of` does it."""
-    return ask_for_work(
-        session,
-        kind=AFTER,
-        key=str(export_id),
-        title=f"What became of export {export_id}",
-        page=f"/exports/{export_id}/after",
-        actor=actor,
-    )
+    title, page = f"What became of export {export_id}", f"/exports/{export_id}/after"
+    return ask_for_work(session, kind=AFTER, key=str(export_id), title=title, page=page, actor=actor)
 
 
 def after_of(export_id: int) -> Do:
     """The work of finding out what became of an export."""
 
-    def do(engine: Engine, progress: Progress) -> Keep:
-        progress.tell("going over all users")
-        with session_scope(engine, writes=False) as session:
-            as_of = now()
-            # First: a policy that comes while the users are gone over makes these figures old.
-            policies = _digest_of_policies(session)
-            after = read_after(session, export_id)
-        values = {"form": _FORM, "of": policies, "as_of": as_of.isoformat(), "after": to_kept(after)}
-        return lambda _session: values
+    def read(session: Session, _progress: Progress) -> dict[str, Any]:
+        as_of = now()
+        # First: a policy that comes while the users are gone over makes these figures old.
+        policies = _digest_of_policies(session)
+        after = read_after(session, export_id)
+        return {"form": _FORM, "of": policies, "as_of": as_of.isoformat(), "after": to_kept(after)}
 
-    return do
+    return reading("going over all users", read)
 
 
 def to_kept(after: After) -> dict[str, Any]:

@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from agent.catalogue import load as load_catalogue
 from agent.catalogue.changes import compare_versions
 from app.audit.record import Actor
-from app.db.base import now
-from app.db.session import session_scope
 from app.preflight.compare import Break
 from app.preflight.fleet import BrokenGroup, BrokenPattern, BrokenRules, Preflight, as_values, check_upgrade
-from app.work.rows import DONE, Asked, Work, ask_for_work, find_work
-from app.work.run import Do, Keep, Progress
+from app.work.rows import DONE, Asked, Work, ask_for_work, find_fresh_work
+from app.work.run import Do, Progress, reading
 
 PREFLIGHT = "preflight"
 FRESH = timedelta(minutes=10)
@@ -27,10 +24,7 @@ FRESH = timedelta(minutes=10)
 
 def find_check(session: Session, before: str, after: str) -> Work | None:
     """The newest check of an upgrade; None if there is none, or its answer is old."""
-    found = find_work(session, PREFLIGHT, _key(before, after))
-    if found is not None and found.state == DONE and (found.ended_at is None or now() - found.ended_at > FRESH):
-        return None
-    return found
+    return find_fresh_work(session, PREFLIGHT, _key(before, after), within=FRESH)
 
 
 def ask_for_check(session: Session, before: str, after: str, *, page: str, actor: Actor) -> Asked:
@@ -42,16 +36,14 @@ def ask_for_check(session: Session, before: str, after: str, *, page: str, actor
 def check_of(before: str, after: str) -> Do:
     """The work of checking an upgrade."""
 
-    def do(engine: Engine, progress: Progress) -> Keep:
-        progress.tell("reading who runs it")
-        with session_scope(engine, writes=False) as session:
-            found = check_upgrade(
-                session, before, after, tell=lambda done, total: progress.tell("policies judged", done, total)
-            )
+    def read(session: Session, progress: Progress) -> dict[str, Any]:
+        found = check_upgrade(
+            session, before, after, tell=lambda done, total: progress.tell("policies judged", done, total)
+        )
         values: dict[str, Any] = json.loads(json.dumps(as_values(found)))
-        return lambda _session: values
+        return values
 
-    return do
+    return reading("reading who runs it", read)
 
 
 def read_check(work: Work) -> Preflight | None:

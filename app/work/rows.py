@@ -157,6 +157,14 @@ def find_work(session: Session, kind: str, key: str, *, state: str | None = None
     return None if row is None else _read(row, with_result=True)
 
 
+def find_fresh_work(session: Session, kind: str, key: str, *, within: timedelta) -> Work | None:
+    """The newest work of a kind about something; None if there is none, or its answer is older than `within`."""
+    found = find_work(session, kind, key)
+    if found is not None and found.state == DONE and (found.ended_at is None or now() - found.ended_at > within):
+        return None
+    return found
+
+
 def get_work(session: Session, work_id: int) -> Work:
     """Work by its number, with its result. raises: NotFoundError"""
     row = session.get(WorkRow, work_id)

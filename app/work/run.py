@@ -78,6 +78,18 @@ Do = Callable[[Engine, Progress], Keep]
 """A piece of work: works something out, saying how far it is, and returns what keeps it."""
 
 
+def reading(doing: str, read: Callable[[Session, Progress], dict[str, Any]]) -> Do:
+    """Work that only reads, in one session, and whose row keeps what it found. `doing`: what it begins with."""
+
+    def do(engine: Engine, progress: Progress) -> Keep:
+        progress.tell(doing)
+        with session_scope(engine, writes=False) as session:
+            values = read(session, progress)
+        return lambda _session: values
+
+    return do
+
+
 class Workers:
     """The threads that do the work, made when the first is asked for.
 
