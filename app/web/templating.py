@@ -41,6 +41,7 @@ def environment() -> Environment:
         words.listed,
         words.shortened,
         words.ticked,
+        words.breakable,
     ):
         made.filters[spoken.__name__] = spoken
     made.globals |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -119,6 +120,15 @@ def ticked(text: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part) for index, part in enumerate(parts)
     )
+
+
+def breakable(text: str) -> Markup:
+    """Text that has no spaces, as an address or a path in a directory: its lines break after its own marks.
+
+    >>> breakable("ada@example.com"), breakable("OU=Lab,DC=<x>")
+    (Markup('ada@<wbr>example.com'), Markup('OU=Lab,<wbr>DC=&lt;x&gt;'))
+    """
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[@,/\\])(?=\w)", text))
 
 
 _ENGINE_WORDS = {

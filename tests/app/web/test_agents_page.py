@@ -123,3 +123,14 @@ def test_versions_of_the_agent_are_counted_shown_and_filtered(server: FastAPI) -
     assert client.get("/api/v1/hosts", params={"agent": "7.7"}).json()["hosts"] == []
     group = client.get("/api/v1/hosts", params={"agent": "0.10.0"}).json()["hosts"][0]["group_id"]
     assert 1 <= client.get("/api/v1/agents/versions", params={"group": group}).json()["hosts"] < len(ids) - 1
+
+
+def test_before_the_first_agent_the_page_says_how_they_come(admin: TestClient) -> None:
+    page = admin.get("/agents").text
+    assert "Agents appear here when they enrol" in page
+    assert 'href="#create-title"' in page
+    assert 'id="versions"' not in page
+    # Who has just made a secret has the command before them.
+    made = admin.post("/agents/secrets", data={"days": "7"}).text
+    assert "wayleave-agent install" in made
+    assert "Agents appear here" not in made
