@@ -54,7 +54,8 @@ class Reason(StrEnum):
     UNEXPLAINED = "unexplained"
 
 
-_ORDER = {reason: place for place, reason in enumerate(Reason)}
+REASONS_IN_ORDER = tuple(Reason)
+_ORDER = {reason: place for place, reason in enumerate(REASONS_IN_ORDER)}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -123,6 +124,19 @@ class _Policy:
     compiled: CompiledPolicy | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfterMarks:
+    """Numbers of sets of probes: a pattern is open, blocked perhaps by AppLocker, or by another engine (its name)."""
+
+    open: tuple[int, ...]
+    ours: tuple[int, ...]
+    others: tuple[tuple[int, str], ...]
+
+    @property
+    def blocked(self) -> tuple[int, ...]:
+        return (*self.ours, *(number for number, _engine in self.others))
+
+
 class AfterJudge:
     """One export and the fleet's policies, ready to say what became of each pattern for users of one kind."""
 
@@ -156,6 +170,27 @@ class AfterJudge:
         policy = self.policies.get(policy_id or 0)
         return policy is not None and stage_of(self.wanted, policy.rules) == "arrived"
 
+    def early_reason(self, policy_id: int | None, pattern: str) -> Reason | None:
+        """Why a pattern that AppLocker blocks stays so, as far as the policy alone tells; None: the token decides."""
+        policy = self.policies.get(policy_id or 0)
+        if policy is None:
+            return Reason.UNREADABLE
+        if not policy.rules.changed.isdisjoint(self.rules_of[pattern]):
+            return Reason.CHANGED
+        if not self.rules_of[pattern] <= policy.rules.ids:
+            return Reason.NOT_ARRIVED if policy.rules.is_readable else Reason.UNREADABLE
+        return Reason.INTUNE if policy.has_intune else None
+
+    def marks(self, patterns: Iterable[str]) -> AfterMarks:
+        """The numbers by which the database finds the sets of probes that say something of patterns."""
+        chosen = frozenset(patterns)
+        found = [(number, engine) for number, (pattern, engine) in self._meaning.items() if pattern in chosen]
+        return AfterMarks(
+            open=tuple(number for number, engine in found if engine == _OPEN),
+            ours=tuple(number for number, engine in found if engine != _OPEN and engine in OURS),
+            others=tuple((number, engine) for number, engine in found if engine != _OPEN and engine not in OURS),
+        )
+
     def read_probes(self, ids: Iterable[int | None]) -> None:
         """Learns what sets of probes say of the export's patterns, from the numbers that the database keeps."""
         self._found.setdefault(None, ())
@@ -188,13 +223,10 @@ class AfterJudge:
     ) -> Because:
         if engine not in OURS:
             return Because(Reason.OTHER_ENGINE, engine)
-        policy = self.policies.get(policy_id or 0)
-        if policy is None or policy_id is None:
-            return Because(Reason.UNREADABLE)
-        if not policy.rules.changed.isdisjoint(self.rules_of[pattern]):
-            return Because(Reason.CHANGED)
-        if not self.rules_of[pattern] <= policy.rules.ids:
-            return Because(Reason.NOT_ARRIVED if policy.rules.is_readable else Reason.UNREADABLE)
+        reason = self.early_reason(policy_id, pattern)
+        if reason is not None or policy_id is None:
+            return Because(reason or Reason.UNREADABLE)
+        policy = self.policies[policy_id]
         where = self._where(environment_id)
         key = (policy_id, sids, deny_only, pattern, where)
         known = self._why.get(key)
@@ -221,8 +253,6 @@ class AfterJudge:
         self, policy: _Policy, sids: frozenset[str], deny_only: frozenset[str], pattern: str, where: Places
     ) -> Because:
         """Why a pattern is blocked although its rules are there."""
-        if policy.has_intune:
-            return Because(Reason.INTUNE)
         if policy.compiled is None or not self.specimens[pattern]:
             return Because(Reason.UNEXPLAINED)
         token = Token(sids=sids | STANDARD_USER.sids, deny_only=deny_only)

@@ -1,29 +1,39 @@
 """The hosts behind the figures of an export: where its rules are in force, where it is open, where blocked and why.
 
-Hosts are walked in the order of their names and each user is judged as for the figures, so that list and figure agree
-whatever the number of distinct policies. A walk looks at so many users at most; its cursor says where to go on.
+Hosts are walked in the order of their names and each user that may fit is judged as for the figures, so that list and
+figure agree whatever the number of distinct policies. A page looks at so many users at most; its cursor says where to
+go on.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, bindparam, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, Select, and_, or_, select, union_all
+from sqlalchemy.orm import Session
 
 from app.db.paging import Page, decode_cursor, encode_cursor
+from app.db.slices import is_among
 from app.errors import InvalidError
+from app.fleet.host_filter import MAX_GROUPS_WALKED
 from app.fleet.standing import Standing
 from app.fleet.tables import SUBJECT_OF_HOST, FactSet, Host, HostGroup, Subject
 from app.policies.after import AfterJudge, Because, Reason, first_reason, summed
+from app.policies.after_narrow import MayFit, who_may_fit
 from app.policies.arrival import stage_of
-from app.policies.profiles import read_profiles
 
 PAGE_ROWS = 50
-_USERS_AT_ONCE = 1000
-_MOST_ROUNDS = 20
+_WINDOWS = (2_000, 10_000)
+"""So many hosts are walked past first, then so many more."""
+_FEW_USERS = 5_000
+"""So many at most are sorted by the names of their hosts."""
+_USERS_AT_ONCE = 1_000
+_MOST_ROUNDS = 5
+Place = list[str | int]
+"""The name and id of a host."""
 STAGES = ("arrived", "changed", "partly", "missing", "unreadable")
 STATES = ("open", "blocked", "untold")
 
@@ -62,42 +72,68 @@ def list_hosts_after(
     """
     judge = AfterJudge(session, export_id)
     _check(wanted, judge)
-    after = decode_cursor(cursor, (str, int)) if cursor else None
-    among = _conditions(session, judge, wanted)
+    place = decode_cursor(cursor, (str, int)) if cursor else None
     found: dict[int, HostAfter] = {}
-    for _round in range(_MOST_ROUNDS):
-        some = session.execute(_next_users(wanted, among, after)).all()
+    for some, reached in _batches(session, wanted, _may_fit(session, judge, wanted), place):
+        place = reached
         judge.read_probes(row.probes_id for row in some)
         bits = _bits_of_tokens(session, judge, {row.token_id for row in some if row.token_id is not None})
-        # The last host may have users beyond this batch: it is left to the next one.
-        whole = len(some) < _USERS_AT_ONCE
-        last = None if whole else some[-1].id
         for row in some:
-            if row.id == last and row.id != some[0].id:
-                break
             fits, why = _fits(
                 judge, wanted, row.policy_id, row.environment_id, row.probes_id, *bits.get(row.token_id, (0, 0))
             )
-            if fits and row.id not in found:
-                if len(found) == rows:
-                    newest = list(found.values())[-1]
-                    return Page(rows=tuple(found.values()), next_cursor=encode_cursor([newest.name, newest.id]))
-                found[row.id] = HostAfter(
-                    id=row.id, name=row.name, group=row.group, policy_id=row.policy_id, because=why
-                )
-            elif fits:
-                one = found[row.id]
-                found[row.id] = HostAfter(
-                    id=one.id,
-                    name=one.name,
-                    group=one.group,
-                    policy_id=one.policy_id,
-                    because=tuple(sorted({*one.because, *why})),
-                )
-            after = [row.name, row.id]
-        if whole:
-            return Page(rows=tuple(found.values()), next_cursor=None)
-    return Page(rows=tuple(found.values()), next_cursor=encode_cursor(after) if after else None)
+            if not fits:
+                continue
+            one = found.get(row.id)
+            if one is None and len(found) == rows:
+                newest = list(found.values())[-1]
+                return Page(rows=tuple(found.values()), next_cursor=encode_cursor([newest.name, newest.id]))
+            found[row.id] = HostAfter(
+                id=row.id,
+                name=row.name,
+                group=row.group,
+                policy_id=row.policy_id if one is None else one.policy_id,
+                because=why if one is None else tuple(sorted({*one.because, *why})),
+            )
+    return Page(rows=tuple(found.values()), next_cursor=encode_cursor(place) if place else None)
+
+
+def _batches(
+    session: Session, wanted: AfterFilter, may_fit: MayFit, after: Place | None
+) -> Iterator[tuple[Sequence[Any], Place | None]]:
+    """Users that may fit, by name, of whole hosts each time; and the place up to which there are no others, None at
+    the end. So many at most: whoever reads all of them has a place to go on from.
+
+    Few by the tallies are found by what they have. Else hosts are walked by name, in the groups where anybody may fit.
+    """
+    have = {group: count for group, count in may_fit.have.items() if wanted.group_id in (None, group)}
+    if not have:
+        return
+    holds = may_fit.holds
+    if may_fit.among_all is not None and sum(may_fit.have.values()) <= _FEW_USERS:
+        is_one = (Subject.standing == Standing.COUNTED.value, may_fit.among_all)
+        few = list(session.scalars(select(Subject.id).where(*is_one)))
+        holds = is_among(session.connection(), Subject.id, few)
+        for _round in range(_MOST_ROUNDS):
+            rows = session.execute(_users(wanted, after).where(holds).limit(_USERS_AT_ONCE)).all()
+            rows, after = _whole_hosts(rows)
+            yield rows, after
+            if after is None:
+                return
+        return
+    for hosts in _WINDOWS:
+        last = session.execute(_hosts(sorted(have), after, hosts)).one_or_none()
+        query = _users(wanted, after).where(Host.group_id.in_(sorted(have)))
+        if last is not None:
+            query = query.where(Host.name <= last.name, or_(Host.name < last.name, Host.id <= last.id))
+        if holds is not None:
+            query = query.where(holds)
+        rows = session.execute(query.limit(_USERS_AT_ONCE)).all()
+        rows, cut = _whole_hosts(rows)
+        after = cut if cut is not None or last is None else [last.name, last.id]
+        yield rows, after
+        if after is None:
+            return
 
 
 def _check(wanted: AfterFilter, judge: AfterJudge) -> None:
@@ -123,7 +159,7 @@ def _fits(
     sids: int,
     deny_only: int,
 ) -> tuple[bool, tuple[Because, ...]]:
-    if wanted.stage is not None and (policy_id is None or _stage(judge, policy_id) != wanted.stage):
+    if wanted.stage is not None and (policy_id not in judge.policies or _stage(judge, policy_id) != wanted.stage):
         return False, ()
     states = judge.states(policy_id, environment_id, probes_id, sids, deny_only)
     if wanted.pattern is not None:
@@ -139,29 +175,51 @@ def _fits(
     return True, () if first is None else (first,)
 
 
-def _conditions(session: Session, judge: AfterJudge, wanted: AfterFilter) -> list[ColumnElement[bool]]:
-    """What nobody can fit without: so that few are found without walking all."""
-    if wanted.state is None and wanted.reason is None:
-        if wanted.stage is None:
-            return []
-        policies = [number for number in judge.policies if _stage(judge, number) == wanted.stage]
-        return [_is_one_of(session, Subject.policy_id, policies)]
-    profiles = read_profiles(session, judge.named)
-    judge.read_probes(one.probes_id for one in profiles)
-    fitting = [
-        one
-        for one in profiles
-        if _fits(judge, wanted, one.policy_id, one.environment_id, one.probes_id, one.sids, one.deny_only)[0]
-    ]
-    return [
-        _is_one_of(session, Subject.policy_id, {one.policy_id for one in fitting}),
-        _is_one_of(session, Subject.probes_id, {one.probes_id for one in fitting}),
-    ]
+def _may_fit(session: Session, judge: AfterJudge, wanted: AfterFilter) -> MayFit:
+    stage = wanted.stage
+    return who_may_fit(
+        session,
+        judge,
+        policies=None if stage is None else [number for number in judge.policies if _stage(judge, number) == stage],
+        state=wanted.state,
+        reason=wanted.reason,
+        detail=wanted.detail,
+        patterns=judge.patterns if wanted.pattern is None else (wanted.pattern,),
+    )
 
 
-def _next_users(
-    wanted: AfterFilter, among: list[ColumnElement[bool]], after: list[str | int] | None
+def _whole_hosts(rows: Sequence[Any]) -> tuple[Sequence[Any], Place | None]:
+    """Of a batch that was cut off all hosts but the last, which may have users beyond it; unless it is the only one.
+    And the place where it was cut off.
+    """
+    if len(rows) < _USERS_AT_ONCE:
+        return rows, None
+    whole = [row for row in rows if row.id != rows[-1].id] or rows
+    return whole, [whole[-1].name, whole[-1].id]
+
+
+def _hosts(groups: Sequence[int], after: Place | None, count: int) -> Select[str, int]:
+    """The name and id of the so many-th host of some groups after a place; nothing if they are fewer."""
+    query = select(Host.name, Host.id).order_by(Host.name, Host.id).limit(count)
+    if after is not None:
+        query = query.where(_comes_after(after))
+    if len(groups) > MAX_GROUPS_WALKED:
+        return query.limit(1).offset(count - 1)
+    # Each group is in the order of names already: the database takes from each what comes next.
+    parts = [query.where(Host.group_id == group).subquery() for group in groups]
+    every = union_all(*(select(part.c.name, part.c.id) for part in parts)).subquery()
+    return select(every.c.name, every.c.id).order_by(every.c.name, every.c.id).limit(1).offset(count - 1)
+
+
+def _comes_after(place: Place) -> ColumnElement[bool]:
+    name, host_id = place
+    return and_(or_(Host.name > name, and_(Host.name == name, Host.id > host_id)), Host.name >= name)
+
+
+def _users(
+    wanted: AfterFilter, after: Place | None
 ) -> Select[int, str, str, int | None, int | None, int | None, int | None]:
+    """Counted users by the names of their hosts, after a place."""
     query = (
         select(
             Host.id,
@@ -174,29 +232,12 @@ def _next_users(
         )
         .join(Subject, SUBJECT_OF_HOST)
         .join(HostGroup, HostGroup.id == Host.group_id)
-        .where(Subject.standing == Standing.COUNTED.value, *among)
+        .where(Subject.standing == Standing.COUNTED.value)
         .order_by(Host.name, Host.id)
-        .limit(_USERS_AT_ONCE)
     )
     if wanted.group_id is not None:
         query = query.where(Subject.group_id == wanted.group_id)
-    if after is not None:
-        name, host_id = after
-        query = query.where(or_(Host.name > name, (Host.name == name) & (Host.id > host_id)), Host.name >= name)
-    return query
-
-
-def _is_one_of(
-    session: Session, column: InstrumentedAttribute[int | None], numbers: Iterable[int | None]
-) -> ColumnElement[bool]:
-    """One parameter, however many there are."""
-    chosen = set(numbers)
-    known = sorted(number for number in chosen if number is not None)
-    if session.get_bind().dialect.name == "postgresql":
-        found: ColumnElement[bool] = column == any_(bindparam(None, known, type_=ARRAY(BigInteger)))
-    else:
-        found = column.in_(select(func.json_each(json.dumps(known)).table_valued("value").c.value))
-    return or_(found, column.is_(None)) if None in chosen else found
+    return query if after is None else query.where(_comes_after(after))
 
 
 def _bits_of_tokens(session: Session, judge: AfterJudge, ids: Iterable[int]) -> dict[int | None, tuple[int, int]]:

@@ -191,7 +191,7 @@ def because_words(why: Because) -> str:
     """A reason in a few words."""
     match why.reason:
         case Reason.OTHER_ENGINE:
-            words = engine_words([why.detail])
+            words = engine_words([why.detail]) if why.detail else "another engine"
             return f"{words[0].upper()}{words[1:]} blocks it, and hides what AppLocker would say behind it"
         case Reason.DENY_RULE:
             return f"The Deny rule “{why.detail}” wins over every Allow"

@@ -13,7 +13,7 @@ from agent.contract.facts import EnvironmentSet, PolicySet, ProbeSet, TokenSet
 from app.db.base import now
 from app.fleet.facts import read_set
 from app.fleet.standing import HostState, Standing
-from app.fleet.tables import KIND_NUMBERS, FactSet, Host, HostGroup, Subject, Tally
+from app.fleet.tables import KIND_NUMBERS, NO_SET, FactSet, Host, HostGroup, PatternTally, Subject, Tally
 from app.policies.baselines import TrustedFile
 
 DEVELOPERS = "S-1-5-21-1004336348-1177238915-682003330-1234"
@@ -131,12 +131,18 @@ class Fleet:
                 environment_id=self._set("environment", environment) if environment else None,
             )
         )
-        key = (self.groups[group], standing.value, policy_id)
-        tally = self.session.get(Tally, key)
-        if tally is None:
-            tally = Tally(group_id=key[0], standing=key[1], set_id=key[2], subjects=0)
-            self.session.add(tally)
-        tally.subjects += 1
+        for set_id in (policy_id, NO_SET):
+            self._count(Tally, set_id=set_id, group_id=self.groups[group], standing=standing.value)
+        for fact in read_set("probes", probes.body()).patterns if probes else ():
+            where = {"group_id": self.groups[group], "standing": standing.value, "pattern": fact.pattern}
+            self._count(PatternTally, **where, outcome=fact.outcome, engine=fact.engine)
+
+    def _count(self, tally: type[Tally] | type[PatternTally], **key: int | str) -> None:
+        row = self.session.query(tally).filter_by(**key).one_or_none()
+        if row is None:
+            row = tally(**key, subjects=0, **({"since_at": now()} if tally is PatternTally else {}))
+            self.session.add(row)
+        row.subjects += 1
         self.session.flush()
 
     def _set(self, kind: str, body: PolicySet | ProbeSet | TokenSet | EnvironmentSet) -> int:

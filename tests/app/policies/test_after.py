@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, select
 from sqlalchemy.orm import Session
 
 from agent.contract.facts import (
@@ -24,8 +24,9 @@ from agent.contract.facts import Engine as Blocker
 from app.applocker.write import render_rule
 from app.db.session import session_scope
 from app.errors import InvalidError
-from app.policies.after import Because, Reason, read_after
-from app.policies.after_hosts import AfterFilter, list_hosts_after
+from app.fleet.tables import Host, Subject
+from app.policies.after import AfterJudge, Because, Reason, read_after
+from app.policies.after_hosts import STAGES, STATES, AfterFilter, _bits_of_tokens, _fits, list_hosts_after
 from app.policies.export import Export, plan_export
 from app.policies.record_export import record_export
 
@@ -172,6 +173,49 @@ def test_the_list_is_paged(session: Session, told: Any) -> None:
         cursor = page.next_cursor
     assert names == sorted(names)
     assert len(names) == len(set(names)) == 10
+
+
+@pytest.mark.parametrize(("windows", "few"), [((2, 3), 0), ((1, 2), 4), ((2_000, 10_000), 5_000)])
+def test_every_list_is_as_if_each_user_was_asked(
+    session: Session, told: Any, monkeypatch: pytest.MonkeyPatch, windows: tuple[int, ...], few: int
+) -> None:
+    """However hosts are found: by what few have, walked a little or far, all on one page or on many."""
+    monkeypatch.setattr("app.policies.after_hosts._WINDOWS", windows)
+    monkeypatch.setattr("app.policies.after_hosts._FEW_USERS", few)
+    member, opened = TokenSet(sids=("S-1-1-0",)), Outcome.ALLOWED
+    half = ProbeSet(catalogue="x", probes=(probes(opened).probes[0], probes(Outcome.BLOCKED).probes[1]))
+    both = ProbeSet(catalogue="x", probes=(probes(Outcome.BLOCKED, Blocker.WDAC).probes[0], half.probes[1]))
+    for one in (half, both, half, probes(opened)):
+        told.add(PolicySet(collections={}), one, member, group="Laboratory")
+    judge = AfterJudge(session, told.export_id)
+    users = session.execute(select(Host.name, Subject).join(Subject, Subject.host_id == Host.id)).all()
+    judge.read_probes(user.probes_id for _name, user in users)
+    bits = _bits_of_tokens(session, judge, {user.token_id for _name, user in users})
+    patterns, groups = (None, *PATTERNS), (None, *told.groups.values())
+    asked = [AfterFilter(stage=stage, state=state) for stage in (None, *STAGES) for state in (None, *STATES)]
+    asked += [AfterFilter(state=state, pattern=one) for state in STATES for one in PATTERNS]
+    asked += [AfterFilter(reason=reason, pattern=one) for reason in Reason for one in patterns]
+    asked += [AfterFilter(reason=Reason.OTHER_ENGINE, detail=one) for one in ("wdac", "srp")]
+    asked += [AfterFilter(state="blocked", group_id=group) for group in groups]
+    listed = 0
+    for wanted in asked:
+        naive = {
+            name
+            for name, user in users
+            if wanted.group_id in (None, user.group_id)
+            and _fits(judge, wanted, user.policy_id, None, user.probes_id, *bits[user.token_id])[0]
+        }
+        found, cursor = [], None
+        while True:
+            page = list_hosts_after(session, told.export_id, wanted, cursor, rows=2)
+            found += [one.name for one in page.rows]
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        assert sorted(found) == found
+        assert sorted(naive) == found, wanted
+        listed += len(found)
+    assert listed > 100
 
 
 def test_words_that_there_are_not_are_refused(session: Session, told: Any) -> None:

@@ -222,6 +222,7 @@ def test_each_figure_leads_to_its_hosts(
     assert "No host fits" in client.get("/exports/1/hosts?state=untold").text
     assert client.get("/exports/1/hosts?pattern=tool-bin-exe").status_code == 422
     assert client.get("/exports/1/hosts?cursor=x").status_code == 422
+    assert "Another engine blocks it" in client.get("/exports/1/hosts?reason=other-engine").text
     assert client.get("/exports/2/hosts").status_code == 404
 
 
