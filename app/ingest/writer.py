@@ -250,7 +250,10 @@ class Writer:
         self._line = socket.socket(fileno=os.dup(driver.fileno()))
         with self._connection.begin():
             self._connection.exec_driver_sql(
-                f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}"
+                f"SET lock_timeout = {LOCK_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS};"
+                # Each of the writer's statements looks rows up by key. A plan made while tables were small, or their
+                # statistics old, would read them whole, and prepared statements keep their plans.
+                "SET enable_seqscan = off"
             )
 
     def _disconnect(self) -> None:

@@ -238,3 +238,33 @@ def assert_right(app: FastAPI) -> None:
         while fold(connection, ContributionCache()):
             pass
         assert check_tallies(connection) == []
+
+
+@pytest.mark.postgresql
+def test_the_writer_reads_no_table_whole_however_small(settings: Settings, database: Engine) -> None:
+    if database.name != "postgresql":
+        return
+    read_whole: set[str] = set()
+    commits = 0
+
+    def look(connection: Connection) -> None:
+        nonlocal commits
+        if threading.current_thread().name == "report-writer":
+            commits += 1
+            read_whole.update(
+                connection.exec_driver_sql(
+                    "SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0 AND relname <> 'probing_stop'"
+                ).scalars()
+            )
+
+    event.listen(Engine, "commit", look)
+    try:
+        with serving(settings) as (client, app):
+            for station in made(client, app, 3):
+                station.put(probes("blocked"))
+                assert station.send(bodies=True).status_code == 200
+                assert station.send().status_code == 200
+    finally:
+        event.remove(Engine, "commit", look)
+    assert commits >= 9
+    assert read_whole == set()
