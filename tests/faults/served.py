@@ -266,6 +266,15 @@ async def report_while(fleet: Fleet, chance: random.Random, harm: Callable[[], A
     await asyncio.gather(*workers)
 
 
+async def under_load(server: Served, secret: str, chance: random.Random, harm: Callable[[], Awaitable[None]]) -> Fleet:
+    """A fleet that enrolled, and reported on until the harm was done."""
+    fleet = Fleet(server.url, most_wait_s=0.5, tells=OFTEN)
+    await fleet.enrol(secret, STATIONS, connections=8)
+    await report_while(fleet, chance, harm)
+    fleet.close()
+    return fleet
+
+
 def assert_ledger_is_kept(engine: Engine, fleet: Fleet) -> None:
     """Every acknowledged report and what was in it is in the database exactly once, and every count is right."""
     assert fleet.tally.refused == 0

@@ -11,9 +11,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 import pytest
@@ -25,7 +23,7 @@ from app.fleet.sequence import SLOTS
 from app.fleet.tables import Pulse, Sighting, Subject
 from app.ingest.generator import Fleet, Station
 from app.settings import Settings
-from tests.faults.served import KILLS, Served, assert_counts_are_right, change, chosen_seed, made_cluster, prepared
+from tests.faults.served import KILLS, Served, assert_counts_are_right, change, chosen_seed, prepared
 
 SENDERS = 16
 ROUNDS = max(5 * KILLS, 40)
@@ -168,16 +166,6 @@ class Sender:
 
 def _token(station: Station) -> str:
     return station.head.decode().split("Bearer ")[1].split("\r\n")[0]
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    if request.param == "sqlite":
-        yield Settings(data_dir=tmp_path, database_url="")
-        return
-    with made_cluster() as cluster:
-        cluster.start()
-        yield Settings(data_dir=tmp_path, database_url=cluster.url)
 
 
 @pytest.mark.slow

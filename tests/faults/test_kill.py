@@ -8,35 +8,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.db.engine import open_engine
-from app.ingest.generator import Fleet
 from app.settings import Settings
 from tests.faults.served import (
     KILLS,
-    OFTEN,
-    STATIONS,
     Served,
     assert_ledger_is_kept,
     chosen_seed,
     made_cluster,
     prepared,
-    report_while,
+    under_load,
 )
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
-    if request.param == "sqlite":
-        yield Settings(data_dir=tmp_path, database_url="")
-        return
-    with made_cluster() as cluster:
-        cluster.start()
-        yield Settings(data_dir=tmp_path, database_url=cluster.url)
 
 
 @pytest.mark.slow
@@ -45,7 +31,6 @@ def test_what_was_acknowledged_survives_kill_9(settings: Settings) -> None:
     secret = prepared(settings)
     server = Served(settings)
     server.start()
-    fleet = Fleet(server.url, most_wait_s=0.5, tells=OFTEN)
 
     async def kill_often() -> None:
         for _ in range(KILLS):
@@ -54,13 +39,8 @@ def test_what_was_acknowledged_survives_kill_9(settings: Settings) -> None:
             await asyncio.to_thread(server.start)
         await asyncio.sleep(0.3)
 
-    async def run() -> None:
-        await fleet.enrol(secret, STATIONS, connections=8)
-        await report_while(fleet, chance, kill_often)
-        fleet.close()
-
     try:
-        asyncio.run(run())
+        fleet = asyncio.run(under_load(server, secret, chance, kill_often))
     finally:
         server.kill()
     engine = open_engine(settings)
@@ -81,7 +61,6 @@ def test_two_processes_and_their_supervisor_survive_kill_9(tmp_path: Path) -> No
         secret = prepared(settings)
         server = Served(settings, workers=2)
         server.start()
-        fleet = Fleet(server.url, most_wait_s=0.5, tells=OFTEN)
         killed: Counter[str] = Counter()
 
         async def kill_often() -> None:
@@ -97,13 +76,8 @@ def test_two_processes_and_their_supervisor_survive_kill_9(tmp_path: Path) -> No
             await asyncio.to_thread(server.wait_for_workers)
             await asyncio.sleep(1)
 
-        async def run() -> None:
-            await fleet.enrol(secret, STATIONS, connections=8)
-            await report_while(fleet, chance, kill_often)
-            fleet.close()
-
         try:
-            asyncio.run(run())
+            fleet = asyncio.run(under_load(server, secret, chance, kill_often))
         finally:
             server.kill()
         print(f"killed: {dict(killed)}, {fleet.tally.acknowledged} acknowledged, {fleet.tally.lost} connections lost")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,10 +25,10 @@ from tests.faults.served import (
     made_cluster,
     prepared,
     report_while,
+    under_load,
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgresql]
-Harm = Callable[[random.Random], Awaitable[None]]
 
 
 @pytest.fixture
@@ -38,21 +38,14 @@ def cluster() -> Iterator[Cluster]:
         yield made
 
 
-async def under_load(server: Served, secret: str, chance: random.Random, harm: Harm) -> Fleet:
-    fleet = Fleet(server.url, most_wait_s=0.5, tells=OFTEN)
-    await fleet.enrol(secret, STATIONS, connections=8)
-    await report_while(fleet, chance, lambda: harm(chance))
-    fleet.close()
-    return fleet
-
-
 def test_killed_or_away_it_loses_nothing(cluster: Cluster, tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, database_url=cluster.url)
     secret = prepared(settings)
     server = Served(settings)
     server.start()
+    chance = random.Random(chosen_seed())
 
-    async def harm(chance: random.Random) -> None:
+    async def harm() -> None:
         for _ in range(max(KILLS // 5, 2)):
             await asyncio.sleep(chance.uniform(0.3, 0.8))
             await asyncio.to_thread(cluster.kill_backend, chance)
@@ -65,7 +58,7 @@ def test_killed_or_away_it_loses_nothing(cluster: Cluster, tmp_path: Path) -> No
         await asyncio.sleep(1)
 
     try:
-        fleet = asyncio.run(under_load(server, secret, random.Random(chosen_seed()), harm))
+        fleet = asyncio.run(under_load(server, secret, chance, harm))
     finally:
         server.kill()
     print(f"{fleet.tally.acknowledged} reports acknowledged, {fleet.tally.turned_away} times told to come back")
@@ -88,7 +81,7 @@ def test_a_commit_whose_answer_is_lost_counts_once(cluster: Cluster, tmp_path: P
         server = Served(Settings(data_dir=tmp_path, database_url=url))
         await asyncio.to_thread(server.start)
 
-        async def harm(_chance: random.Random) -> None:
+        async def harm() -> None:
             proxy.is_cutting = True
             for _ in range(600):
                 await asyncio.sleep(0.1)
@@ -125,7 +118,7 @@ def test_a_database_that_says_nothing_holds_nobody(cluster: Cluster, tmp_path: P
         await asyncio.to_thread(server.start)
         waited_s: list[float] = []
 
-        async def harm(_chance: random.Random) -> None:
+        async def harm() -> None:
             await asyncio.sleep(1)
             proxy.is_swallowing = True
             for _ in range(3):
@@ -141,7 +134,7 @@ def test_a_database_that_says_nothing_holds_nobody(cluster: Cluster, tmp_path: P
             await fleet.enrol(secret, STATIONS + 1, connections=8)
             # This one speaks only while nobody answers.
             silent = [fleet.stations.pop()]
-            await report_while(fleet, random.Random(2), lambda: harm(random.Random(3)))
+            await report_while(fleet, random.Random(2), harm)
             fleet.close()
             return fleet, waited_s
         finally:
