@@ -124,11 +124,15 @@ class SeenKind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenKinds:
-    """Paths or identities, the most seen first. `looked_at` of `of` sightings, the newest of each pattern."""
+    """Paths or identities, the most seen first. `looked_at` of `of` sightings, the newest of each pattern.
+
+    `kinds_in_all`: how many there are among those that were looked at; at most MOST_KINDS of them are told.
+    """
 
     kinds: tuple[SeenKind, ...]
     looked_at: int
     of: int
+    kinds_in_all: int
 
 
 def read_seen(session: Session, first: date, last: date, *, pattern: str | None = None) -> Seen:
@@ -162,7 +166,7 @@ def read_seen_kinds(
     patterns = [one.pattern for one in seen.patterns[:MOST_PATTERNS]]
     of = seen.blocked + seen.audited
     if not patterns:
-        return SeenKinds(kinds=(), looked_at=0, of=of)
+        return SeenKinds(kinds=(), looked_at=0, of=of, kinds_in_all=0)
     names = ("pattern", "collection", "path") if by == "path" else ("pattern", "collection", "sha256", "fqbn")
     start, end = from_ms(_number(first) * DAY_MS), from_ms((_number(last) + 1) * DAY_MS)
     newest = _newest(session, patterns, start, end, names)
@@ -189,6 +193,7 @@ def read_seen_kinds(
             func.count().label("hosts"),
             last_at.label("last_at"),
             func.sum(times).over().cast(Integer).label("looked_at"),
+            func.count().over().label("kinds_in_all"),
         )
         .group_by(by_host.c.kind)
         .order_by(times.desc(), last_at.desc())
@@ -208,7 +213,13 @@ def read_seen_kinds(
         )
         for row in rows
     )
-    return SeenKinds(kinds=kinds, looked_at=rows[0].looked_at if rows else 0, of=of)
+    first_row = rows[0] if rows else None
+    return SeenKinds(
+        kinds=kinds,
+        looked_at=first_row.looked_at if first_row else 0,
+        of=of,
+        kinds_in_all=first_row.kinds_in_all if first_row else 0,
+    )
 
 
 def _newest(

@@ -14,6 +14,7 @@ from starlette.testclient import TestClient
 
 from agent.pe import identify
 from app.db.session import session_scope
+from app.fleet import queries_sightings
 from app.fleet.queries_sightings import NEWEST_OF_PATTERN
 from app.fleet.sighting_days import count_sightings
 from app.fleet.tables import Sighting
@@ -150,3 +151,18 @@ def test_few_statements_however_many_sightings(seen: TestClient, statements: lis
 
 def test_anonymous_people_sign_in_first(anonymous: TestClient) -> None:
     assert anonymous.get("/sightings").headers["location"].startswith("/login")
+
+
+def test_more_paths_than_are_shown_are_told_by_their_number(
+    engine: Engine, signed_in: Callable[[str], TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries_sightings, "MOST_KINDS", 3)
+    paths = [f"%OSDRIVE%\\src\\{number}\\python.exe" for number in range(5)]
+    see(engine, *({"path": path} for path in paths))
+    client = signed_in("viewer")
+    page = re.sub(r"\s+", " ", client.get("/sightings?by=path").text)
+    assert "Shown are the 3 most seen of 5 paths: a shorter time, or one pattern, tells others." in page
+    told = client.get("/api/v1/sightings/kinds").json()
+    assert (len(told["kinds"]), told["kinds_in_all"]) == (3, 5)
+    monkeypatch.setattr(queries_sightings, "MOST_KINDS", 5)
+    assert "Shown are the" not in client.get("/sightings?by=path").text
