@@ -46,6 +46,12 @@ def read_group(session: Session, number: str, name: str = "") -> int | None:
     return int(number)
 
 
+def find_group_names(session: Session, text: str, *, limit: int) -> tuple[str, ...]:
+    """Names of groups that hold a text, however it is written, in their order."""
+    query = select(HostGroup.name).where(HostGroup.name.icontains(text.strip(), autoescape=True))
+    return tuple(session.scalars(query.order_by(HostGroup.name).limit(limit)))
+
+
 def create_group(session: Session, name: str, *, actor: Actor) -> HostGroup:
     """A new group without hosts. raises: InvalidError, ConflictError about `name`"""
     wanted = _group_name(name)

@@ -174,7 +174,7 @@ document.addEventListener("click", (event) => {
 // A filter form sends itself when a choice changes.
 document.addEventListener("change", (event) => {
   const form = event.target.closest("form[data-autosend]");
-  if (form && event.target.matches("select, input[type=checkbox]")) form.requestSubmit();
+  if (form && event.target.matches("select, input[type=checkbox], input[list]")) form.requestSubmit();
 });
 
 // A link to a folded part opens it.

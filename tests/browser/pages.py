@@ -76,6 +76,7 @@ NO_PAGES = {
     "/login/sso",
     "/login/sso/callback",
     "/notices/count",
+    "/groups/names",
     "/hosts.csv",
     "/hosts.json",
     "/audit.csv",

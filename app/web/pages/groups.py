@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from app.db.session import SessionDep
 from app.errors import AppError, InvalidError
-from app.fleet.groups import create_group, delete_group, read_group, rename_group
+from app.fleet.groups import create_group, delete_group, find_group_names, read_group, rename_group
 from app.fleet.hosts import find_named_hosts, move_hosts
 from app.fleet.queries import list_groups
 from app.fleet.tags import count_tags, drop_tag, list_tags, tag_hosts, untag_hosts
@@ -30,6 +30,7 @@ Search = Annotated[str, Query(max_length=100, pattern=r"^[^\x00]*$")]
 First = Annotated[int, Query(ge=1, le=1_000_000)]
 MOST_UNKNOWN = 20
 SHOWN = 100
+NAMES_OFFERED = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,19 @@ def show_groups(
     first_tag: First = 1,
 ) -> Response:
     return _page(request, session, q=q.strip(), first=first, first_tag=first_tag)
+
+
+@router.get("/groups/names")
+def name_groups(
+    person: ViewFleet,  # noqa: ARG001 - the guard
+    request: Request,
+    session: SessionDep,
+    group_name: Annotated[str, Query(max_length=120, pattern=r"^[^\x00]*$")] = "",
+) -> Response:
+    """What a field for a group's name offers while somebody types; nothing before the first letter."""
+    wanted = group_name.strip()
+    names = find_group_names(session, wanted, limit=NAMES_OFFERED) if wanted else ()
+    return render(request, "groups/_names.html", names=names)
 
 
 @router.post("/groups")

@@ -35,6 +35,8 @@ VERDICT_WORDS = {
 }
 NO_UV = "none"
 """In the form, in the place of a version: hosts without a uv."""
+NO_AGENT = "none"
+"""In the form: hosts that told no version of the agent."""
 
 _Value = TypeVar("_Value")
 
@@ -68,12 +70,14 @@ def read_wanted(
     engine: Annotated[str, Query(max_length=20)] = "",
     policy: Annotated[str, Query(pattern=r"^\d{0,18}$")] = "",
     agent: Annotated[str | None, Query(max_length=64, pattern=r"^[^\x00]*$")] = None,
+    agent_version: Annotated[str, Query(max_length=64, pattern=r"^[^\x00]*$")] = "",
     install: Annotated[str | None, Query(max_length=80)] = None,
 ) -> Wanted:
     """The filter of an address.
 
     `version` empty: hosts without a uv (`uv`: the same from a form, with a word for none); `older`: with an older uv
-    than this; `install`: the pattern of the place that uv runs from, empty: a place that no pattern names.
+    than this; `agent` empty: hosts that told no version of the agent (`agent_version`: the same from a form);
+    `install`: the pattern of the place that uv runs from, empty: a place that no pattern names.
     """
     problems: dict[str, str] = {}
 
@@ -102,6 +106,8 @@ def read_wanted(
         first = last = None
     if uv and version is None:
         version = "" if uv == NO_UV else uv
+    if agent_version and agent is None:
+        agent = "" if agent_version == NO_AGENT else agent_version
     wanted = HostFilter(
         name=q.strip(),
         group_id=int(group) if group else None,

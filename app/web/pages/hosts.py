@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from app.db.session import SessionDep
 from app.fleet.choices import read_choices
 from app.fleet.host_filter import count_or_tally
 from app.fleet.hosts import mark_shared
-from app.fleet.queries import list_groups
+from app.fleet.queries import GroupCount, list_groups
 from app.fleet.queries_hosts import Change, HostDetail, get_host, list_hosts
 from app.fleet.queries_sightings import count_host_sightings, look_at_sightings
 from app.fleet.reported import preferred_version, read_reported, service_words
@@ -26,6 +27,7 @@ from app.web.glossary import STANDING_WORDS
 from app.web.guards import ManageAgents, ViewFleet, ViewSightings
 from app.web.pages.host_filters import (
     ENGINES,
+    NO_AGENT,
     NO_UV,
     OUTCOMES,
     SEEN,
@@ -69,12 +71,16 @@ def show_hosts(
     cursor: Annotated[str, Query(max_length=800)] = "",
     columns: Annotated[str, Query(max_length=200)] = "",
     column: Annotated[list[str] | None, Query(max_length=20)] = None,
+    group_name: Annotated[str, Query(max_length=120, pattern=r"^[^\x00]*$")] = "",
 ) -> Response:
+    """`group_name`: from a form, where there are too many groups for a list of them."""
     catalogue = load_catalogue()
-    # From an address one word with all; from the form one for each box.
+    all_groups = list_groups(session)
+    asked = _with_group(asked, all_groups, group_name.strip())
     wanted = asked.filter
+    # From an address one word with all; from the form one for each box.
     chosen = [one for one in COLUMNS if one in (column or columns.split("."))] or list(USUAL_COLUMNS)
-    groups = {group.id: group.name for group in list_groups(session)}
+    groups = {group.id: group.name for group in all_groups}
     filters = filters_of(wanted)
     count, users = count_or_tally(session, wanted, limit=COUNT_LIMIT)
     view = filters if tuple(chosen) == USUAL_COLUMNS else filters | {"columns": ".".join(chosen)}
@@ -88,6 +94,7 @@ def show_hosts(
         tags=list_tag_names(session),
         choices=read_choices(session),
         no_uv=NO_UV,
+        no_agent=NO_AGENT,
         workflows=catalogue.workflows,
         verdicts=VERDICT_WORDS,
         problems=asked.problems,
@@ -101,7 +108,7 @@ def show_hosts(
         file_rows=users or (count if count < COUNT_LIMIT else None),
         row_bytes=CSV_ROW_BYTES,
         count_limit=COUNT_LIMIT,
-        groups=groups,
+        groups=all_groups,
         patterns=[one for one in catalogue.patterns if one.is_executed],
         outcomes=OUTCOMES,
         standings=STANDING_WORDS,
@@ -184,6 +191,17 @@ def show_tried(
         limit=TRIED_SHOWN,
         patterns={pattern.id: pattern for pattern in load_catalogue().patterns},
     )
+
+
+def _with_group(asked: Wanted, groups: tuple[GroupCount, ...], name: str) -> Wanted:
+    """The filter with the group of a name; how that is written does not matter unless two differ by it alone."""
+    if not name or asked.filter.group_id is not None:
+        return asked
+    alike = [one for one in groups if one.name.casefold() == name.casefold()]
+    found = next((one for one in alike if one.name == name), alike[0] if alike else None)
+    if found is None:
+        return replace(asked, problems={**asked.problems, "group": f"There is no group of the name “{name}”."})
+    return replace(asked, filter=replace(asked.filter, group_id=found.id))
 
 
 def _address(filters: dict[str, str]) -> str:

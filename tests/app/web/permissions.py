@@ -89,6 +89,7 @@ ROUTES: dict[Permission, tuple[str, ...]] = {
         "GET /exports/{export_id}/hosts",
         "GET /exports/{export_id}/what-if",
         "GET /groups",
+        "GET /groups/names",
         "GET /hosts",
         "GET /hosts.csv",
         "GET /hosts.json",

@@ -36,6 +36,13 @@ def create(client: TestClient, **form: str) -> str:
     return secret[1]
 
 
+def words_of(page: str) -> str:
+    """The words of a list of hosts, from its answer on."""
+    return (
+        re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.partition('<div id="answer">')[2])).strip().replace(" .", ".")
+    )
+
+
 def enrol(client: TestClient, secret: str) -> int:
     body = {"contract": 1, "secret": secret, "host": {"name": "PC-1", "os": "Windows 11"}}
     return client.post("/api/v1/enrol", json=body).status_code
@@ -120,6 +127,14 @@ def test_versions_of_the_agent_are_counted_shown_and_filtered(server: FastAPI) -
         assert client.get("/api/v1/hosts/count", params={"agent": version, "state": "active"}).json()["hosts"] == hosts
     shown = client.get("/hosts", params={"agent": "0.10.0"}).text
     assert "agent 0.10.0" in shown
+    assert '<option value="0.10.0" selected>agent 0.10.0</option>' in shown
+    chosen = client.get("/hosts", params={"agent_version": "0.10.0", "uv": "", "group": ""})
+    assert words_of(chosen.text).startswith(f"{counts['0.10.0']} hosts fit the filter. agent 0.10.0")
+    none_told = client.get("/hosts", params={"agent_version": "none"}).text
+    assert "no agent version told" in none_told
+    assert "No host fits" in none_told
+    gone = client.get("/hosts", params={"agent": "7.7"}).text
+    assert '<option value="7.7" selected>agent 7.7</option>' in gone
     assert client.get("/api/v1/hosts", params={"agent": "7.7"}).json()["hosts"] == []
     group = client.get("/api/v1/hosts", params={"agent": "0.10.0"}).json()["hosts"][0]["group_id"]
     assert 1 <= client.get("/api/v1/agents/versions", params={"group": group}).json()["hosts"] < len(ids) - 1

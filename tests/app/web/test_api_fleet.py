@@ -159,7 +159,7 @@ def check_only_the_days_that_were_asked_for(server: FastAPI, fleet: Engine) -> N
     viewer = program(server, "viewer")
     today = datetime.now(UTC).date().isoformat()
     old = viewer.get("/api/v1/sightings/kinds", params={"from": "2020-01-01", "to": "2020-01-02"}).json()
-    assert old == {"kinds": [], "looked_at": 0, "of": 0}
+    assert old == {"kinds": [], "looked_at": 0, "of": 0, "kinds_in_all": 0}
     assert viewer.get("/api/v1/sightings/kinds", params={"from": "2020-01-01", "to": today}).status_code == 422
 
 

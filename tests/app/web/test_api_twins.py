@@ -95,6 +95,7 @@ WITHOUT = {
     "/login/code": "signs a person in",
     "/login/sso": "signs a person in",
     "/login/sso/callback": "signs a person in",
+    "/groups/names": "what a field offers while somebody types: the API tells all groups",
     "/notices/count": "what a person has not read: a token reads nothing",
     "/rule-sets/new": "an empty form",
     "/healthz": "for machines already",

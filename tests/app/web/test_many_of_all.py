@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import re
 from html import unescape
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 from starlette.testclient import TestClient
 
 from agent.contract.facts import CollectionInForce, PolicySet
@@ -145,3 +146,35 @@ def test_groups_tags_and_policies_in_parts(administrator: TestClient, server: Fa
     assert (wrong.status_code, "No policy has a name that begins so" in wrong.text) == (422, True)
     api = administrator.get("/api/v1/policies", params={"rows": 3, "after": 100_500}).json()
     assert [line["id"] for line in api] == [100_501, 100_502, 100_503]
+
+
+def test_hosts_are_filtered_by_a_group_that_is_typed(administrator: TestClient) -> None:
+    page = get(administrator, "/hosts")
+    assert 'name="group_name"' in page
+    assert "Group 00007" not in page
+    offered = administrator.get("/groups/names", params={"group_name": "gROUP 0012"}).text
+    assert re.findall('value="([^"]*)"', offered) == [f"Group {n:05}" for n in range(120, 130)]
+    assert administrator.get("/groups/names", params={"group_name": "group"}).text.count("<option") == 20
+    assert administrator.get("/groups/names", params={"group_name": "%"}).text.count("<option") == 0
+    assert administrator.get("/groups/names").text.count("<option") == 0
+    found = get(administrator, "/hosts?group_name=group+00007&group=")
+    assert "group Group 00007" in found
+    assert 'value="Group 00007"' in found
+    answer = administrator.get("/hosts?group_name=Group+00007", headers={"HX-Request": "true", "HX-Target": "rows"})
+    assert answer.headers["HX-Push-Url"] == "/hosts?group=1007"
+    wrong = administrator.get("/hosts?group_name=No+such")
+    assert (wrong.status_code, "There is no group of the name “No such”." in wrong.text) == (422, True)
+
+
+def test_three_hundred_groups_of_long_names_weigh_little(administrator: TestClient, server: FastAPI) -> None:
+    """As a browser gets the page: compressed."""
+    draw = random.Random(1)
+    with session_scope(server.state.engine) as session:
+        session.execute(delete(HostGroup).where(HostGroup.id >= 1300))
+        for group in session.scalars(select(HostGroup).where(HostGroup.id >= 1000)):
+            group.name = "".join(draw.choices("abcdefghijklmnopqrstuvwxyz ", k=118)).strip() + str(draw.randrange(10))
+    for path in ("/hosts", "/hosts/1", "/agents"):
+        with administrator.stream("GET", path) as answer:
+            assert answer.headers["content-encoding"] in ("gzip", "br", "zstd")
+            weight = sum(len(chunk) for chunk in answer.iter_raw())
+        assert weight < 30_000, f"{path} weighs {weight:,} bytes"
