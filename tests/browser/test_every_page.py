@@ -54,6 +54,25 @@ AXE_COLOURS = {
 }
 
 
+# Words of text, not of code, paths or digests, that stand on two lines.
+BROKEN_WORDS = r"""() => {
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const parent = node.parentElement;
+    if (!parent.checkVisibility() || parent.closest("code, pre, script, option, svg, .visually-hidden")) continue;
+    for (const word of node.data.matchAll(/(?<![\p{L}\p{N}\\%_.])\p{L}{4,18}(?![\p{L}\p{N}\\%_])/gu)) {
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      const lines = new Set([...range.getClientRects()].filter((box) => box.width).map((box) => Math.round(box.top)));
+      if (lines.size > 1) found.push(`${word[0]} in <${parent.tagName.toLowerCase()} class="${parent.className}">`);
+    }
+  }
+  return found;
+}"""
+
+
 def addresses(page: Page) -> dict[str, str]:
     """The pages of somebody who is signed in, with the number that the first policy got."""
     page.goto("/policies")
@@ -63,11 +82,12 @@ def addresses(page: Page) -> dict[str, str]:
 
 
 def problems_of(page: Page, name: str) -> list[str]:
-    """Axe violations, and content wider than the screen; makes a picture to look at."""
+    """Axe violations, content wider than the screen, words cut in two; makes a picture to look at."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
     wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     problems = [f"{name} is {wider} pixels too wide"] if wider > 0 else []
+    problems += [f"{name} breaks a word: {word}" for word in page.evaluate(BROKEN_WORDS)]
     options = AXE_COLOURS if name.endswith("dark") else AXE
     for violation in Axe().run(page, options=options).response["violations"]:
         for node in violation["nodes"]:
