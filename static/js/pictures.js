@@ -43,13 +43,32 @@
     return svg;
   }
 
+  // A bar of parts is coloured by the page, and tells them on hover: the picture says them below.
+  function drawBar(bar) {
+    const [high, line] = [22, 24];
+    const parts = [...bar.querySelectorAll("rect")];
+    const size = { width: bar.clientWidth, height: high + line * parts.length + 12 };
+    const svg = draw("svg", { ...size, viewBox: `0 0 ${size.width} ${size.height}`, "font-family": style(document.body).fontFamily, "font-size": 12 });
+    for (const [row, part] of parts.entries()) {
+      const fill = style(part).fill;
+      const y = high + line * (row + 1);
+      svg.append(
+        draw("rect", { x: part.getAttribute("x"), width: part.getAttribute("width"), height: high, fill }),
+        draw("rect", { x: 2, y: y - 10, width: 12, height: 12, rx: 2, fill }),
+        draw("text", { x: 22, y, fill: style(bar).color }, part.querySelector("title").textContent),
+      );
+    }
+    return svg;
+  }
+
   function pictureOf(place) {
     const drawn = place.querySelector("svg");
     const table = place.querySelector("table");
-    const svg = table ? drawTable(table) : drawn.cloneNode(true);
-    const [width, height] = table ? [svg.getAttribute("width"), svg.getAttribute("height")] : [drawn.clientWidth, drawn.clientHeight];
+    const made = table ? drawTable(table) : drawn.matches(".rollout") ? drawBar(drawn) : null;
+    const svg = made ?? drawn.cloneNode(true);
+    const [width, height] = made ? [svg.getAttribute("width"), svg.getAttribute("height")] : [drawn.clientWidth, drawn.clientHeight];
     for (const [key, value] of Object.entries({ xmlns: SVG, width, height })) svg.setAttribute(key, value);
-    svg.prepend(draw("title", {}, place.getAttribute("aria-label")), draw("rect", { width, height, fill: style(document.documentElement).getPropertyValue("--wl-surface").trim() }));
+    svg.prepend(draw("title", {}, place.getAttribute("aria-label") ?? drawn.getAttribute("aria-label")), draw("rect", { width, height, fill: style(document.documentElement).getPropertyValue("--wl-surface").trim() }));
     return { text: new XMLSerializer().serializeToString(svg), width: Number(width), height: Number(height) };
   }
 

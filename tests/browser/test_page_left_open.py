@@ -150,3 +150,25 @@ def test_pictures_are_kept_as_svg_and_png(
             assert len(content) > 3000
             if kind == "svg":
                 assert b"Self-delete helper" in content or b"works" in content
+
+
+def test_the_bar_of_a_rollout_is_kept_with_its_words_and_colours(
+    fleet_site: object, open_page: Callable[..., tuple[Page, object]], sign_in: Callable[..., None], tmp_path: Path
+) -> None:
+    page, _ = open_page(fleet_site)
+    sign_in(page, fleet_site)
+    page.goto("/exports/1")
+    tools = page.locator("[data-picture=rollout] + .picture-tools")
+    for kind in ("svg", "png"):
+        with page.expect_download() as download:
+            tools.get_by_role("button", name=kind.upper()).click()
+        assert re.fullmatch(rf"wayleave-rollout-[\d-]{{10}}\.{kind}", download.value.suggested_filename)
+        kept = tmp_path / download.value.suggested_filename
+        download.value.save_as(kept)
+        content = kept.read_bytes()
+        assert content.startswith(PNG if kind == "png" else b"<svg")
+        if kind == "svg":
+            words = content.decode()
+            assert re.search(r"<text[^>]*>None of the rules: [\d,]+ of [\d,]+, \d", words), words
+            assert "class=" not in words  # colours that need no style sheet
+            assert len(set(re.findall(r'fill="(rgb[^"]+)"', words))) >= 2
