@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 from ctypes import wintypes
-from typing import Any
 
+from agent._calls_windows import declare
 from agent.judge import SaferAnswer
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which platform's calls these are
@@ -39,17 +39,11 @@ class _SaferCodeProperties(ctypes.Structure):
     )
 
 
-def _declare(library: ctypes.WinDLL, name: str, result: Any, *arguments: Any) -> Any:
-    function = getattr(library, name)
-    function.restype, function.argtypes = result, arguments
-    return function
-
-
-_load_library = _declare(
+_load_library = declare(
     _kernel32, "LoadLibraryExW", wintypes.HMODULE, wintypes.LPCWSTR, wintypes.HANDLE, wintypes.DWORD
 )
-_free_library = _declare(_kernel32, "FreeLibrary", wintypes.BOOL, wintypes.HMODULE)
-_safer_identify = _declare(
+_free_library = declare(_kernel32, "FreeLibrary", wintypes.BOOL, wintypes.HMODULE)
+_safer_identify = declare(
     _advapi32,
     "SaferIdentifyLevel",
     wintypes.BOOL,
@@ -58,7 +52,7 @@ _safer_identify = _declare(
     ctypes.POINTER(wintypes.HANDLE),
     wintypes.LPCWSTR,
 )
-_safer_compute = _declare(
+_safer_compute = declare(
     _advapi32,
     "SaferComputeTokenFromLevel",
     wintypes.BOOL,
@@ -68,9 +62,9 @@ _safer_compute = _declare(
     wintypes.DWORD,
     ctypes.c_void_p,
 )
-_safer_close = _declare(_advapi32, "SaferCloseLevel", wintypes.BOOL, wintypes.HANDLE)
-_close = _declare(_kernel32, "CloseHandle", wintypes.BOOL, wintypes.HANDLE)
-_set_error_mode = _declare(_kernel32, "SetErrorMode", wintypes.UINT, wintypes.UINT)
+_safer_close = declare(_advapi32, "SaferCloseLevel", wintypes.BOOL, wintypes.HANDLE)
+_close = declare(_kernel32, "CloseHandle", wintypes.BOOL, wintypes.HANDLE)
+_set_error_mode = declare(_kernel32, "SetErrorMode", wintypes.UINT, wintypes.UINT)
 
 
 def load_library(path: str) -> int:

@@ -20,7 +20,8 @@ from pathlib import Path
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which platform's calls these are
 
-from agent._security_windows import declare, make_directory, read_handle_owner, set_security
+from agent._calls_windows import declare
+from agent._security_windows import make_directory, read_handle_owner, set_security
 from agent.left import FileFacts, Left
 from agent.rights import inbox_rights
 

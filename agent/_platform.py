@@ -1,4 +1,4 @@
-"""The calls of the platform that the agent runs on: `_windows` or `_posix`, which offer the same functions."""
+"""The calls of the platform that the agent runs on: `_windows` and its neighbours, or `_posix`; the same functions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ if sys.platform == "win32":
     from agent._events_windows import read_channel
     from agent._places_windows import long_name, open_place
     from agent._service_windows import query_service
+    from agent._start_windows import start_suspended
+    from agent._token_windows import read_principal
+    from agent._trust_windows import read_trust
     from agent._windows import (
         CANARY,
         CREATION_FLAGS,
@@ -23,9 +26,6 @@ if sys.platform == "win32":
         read_machine_id,
         read_machine_variables,
         read_policy,
-        read_principal,
-        read_trust,
-        start_suspended,
     )
 else:
     from agent._posix import (

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from ctypes import wintypes
 from pathlib import Path
-from typing import Any
+
+from agent._calls_windows import declare
 
 assert sys.platform == "win32"  # noqa: S101 - tells the type checker which platform's calls these are
 
@@ -34,13 +35,6 @@ class _Privilege(ctypes.Structure):
     """TOKEN_PRIVILEGES with one entry."""
 
     _fields_ = (("count", wintypes.DWORD), ("luid", ctypes.c_uint32 * 2), ("attributes", wintypes.DWORD))
-
-
-def declare(library: ctypes.WinDLL, name: str, result: Any, *arguments: Any) -> Any:
-    """A function of a library with its types."""
-    function = getattr(library, name)
-    function.restype, function.argtypes = result, arguments
-    return function
 
 
 _POINTER = ctypes.POINTER(ctypes.c_void_p)

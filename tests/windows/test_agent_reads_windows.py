@@ -70,7 +70,7 @@ def test_a_channel_that_may_not_be_read_stops_nothing() -> None:
 
 
 def test_signatures_are_judged_by_windows() -> None:
-    code = f"from agent._windows import read_trust; print(read_trust({UV!r}), read_trust({UV_BEFORE_SIGNING!r}))"
+    code = f"from agent._trust_windows import read_trust; print(read_trust({UV!r}), read_trust({UV_BEFORE_SIGNING!r}))"
     finished = run([PYTHON, "-I", "-c", code])
     assert finished.output.split() == ["trusted", "0x800b0100"]
 
