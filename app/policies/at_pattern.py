@@ -19,9 +19,9 @@ from app.applocker.model import STANDARD_USER, Decision, Effect, Token, Verdict
 from app.fleet.tables import FactSet
 from app.policies.in_force import PolicyLine, list_policies
 from app.policies.queries_rule_sets import HoldsPattern, list_rule_sets_for
+from app.policies.reported_policy import reported_policy
 from app.policies.roots import file_at, machine_at
 from app.policies.specimens import covered_patterns, paths_of
-from app.policies.whatif import reported_policy
 
 MOST_POLICIES = 8
 _COMPILED_AT_ONCE = 32

@@ -24,8 +24,8 @@ from app.db.base import from_ms, now, to_ms
 from app.errors import InvalidError, NotFoundError
 from app.fleet.tables import KIND_NUMBERS, FactSet
 from app.policies.export import read_base
+from app.policies.reported_policy import reported_policy
 from app.policies.tables_rule_sets import BasePolicyRow
-from app.policies.whatif import reported_policy
 
 MAX_NAME_LETTERS = 200
 SHOWN_BASES = 200

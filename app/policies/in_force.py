@@ -20,8 +20,8 @@ from app.db.paging import cut_page
 from app.errors import InvalidError, NotFoundError
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, HostGroup, Tally
+from app.policies.reported_policy import reported_policy
 from app.policies.tables import ExportRule
-from app.policies.whatif import reported_policy
 
 MAX_POLICIES = 50
 _SHOWN = (Standing.COUNTED.value, Standing.ADMINISTRATOR.value, Standing.NOT_ENFORCING.value)

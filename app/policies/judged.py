@@ -16,8 +16,8 @@ from agent.contract.canonical import canonical_json
 from app.applocker.evaluate import CompiledPolicy, collection_of, compile_policy
 from app.applocker.model import STANDARD_USER, File, HashCondition, Policy, PublisherCondition, Token, Verdict
 from app.policies.coverage import example_of
+from app.policies.reported_policy import reported_policy
 from app.policies.roots import UNKNOWN_PLACE, file_at, machine_at, on_disk, places_of
-from app.policies.whatif import reported_policy
 
 ADMINISTRATORS = "S-1-5-32-544"
 

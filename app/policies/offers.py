@@ -25,8 +25,8 @@ from app.fleet.tables import KIND_NUMBERS, Daily, FactSet, Tally, VersionTally
 from app.policies.arrival import rules_in_force
 from app.policies.kept import planned_rule
 from app.policies.plan import PlannedRule
+from app.policies.reported_policy import reported_policy
 from app.policies.tables import ExportRow, ExportRule
-from app.policies.whatif import reported_policy
 
 MOST_RULES = 2_000
 MOST_POLICIES = 2_000

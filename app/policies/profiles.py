@@ -37,7 +37,7 @@ from agent.contract.facts import Engine, Outcome
 from app.fleet.marks import mark
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, Subject, Tally
-from app.policies.whatif import reported_policy
+from app.policies.reported_policy import reported_policy
 
 BITS = 60
 """So many SIDs have a bit each in one whole number of either database; more take more numbers."""

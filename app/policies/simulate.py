@@ -33,10 +33,10 @@ from app.policies.profiles import (
     sids_of,
 )
 from app.policies.queries_rule_sets import RuleSet
+from app.policies.reported_policy import reported_policy
 from app.policies.roots import Places, read_places
 from app.policies.specimens import Specimen, covered_patterns, moves_of, specimens_of
 from app.policies.tried import judge_sightings
-from app.policies.whatif import reported_policy
 
 Progress = Callable[[int, int], None]
 

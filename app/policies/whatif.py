@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,23 +21,21 @@ from agent.catalogue.expand import fill
 from app.applocker.evaluate import CompiledPolicy, collection_of, compile_policy
 from app.applocker.model import (
     STANDARD_USER,
-    AppLockerError,
     Collection,
     File,
-    HashCondition,
-    PathCondition,
     Policy,
-    PublisherCondition,
     Token,
     Verdict,
 )
-from app.applocker.read import parse_policy
 from app.fleet.standing import Standing
 from app.fleet.tables import FactSet, Subject
 from app.policies.coverage import example_of, typical_machine
 from app.policies.export import Export
+from app.policies.judgement import with_rules
 from app.policies.plan import PlannedRule
-from app.policies.roots import Places, file_at, machine_at, read_places
+from app.policies.reported_policy import reported_policy
+from app.policies.roots import Places, machine_at, read_places
+from app.policies.specimens import with_identity
 
 _SETS_AT_ONCE = 500
 _ALLOWED = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
@@ -136,7 +134,7 @@ def simulate_export(
                 started[collection] += total
             elif found.is_audited:
                 audited[collection] += total
-        before, after = compile_policy(policy), compile_policy(_with_rules(policy, export.added))
+        before, after = compile_policy(policy), compile_policy(with_rules(policy, export.added))
         names = {rule.sid.upper() for _, rule in after.policy.rules()}
         classes: dict[tuple[frozenset[str], Places], int] = defaultdict(int)
         for token_id, where, subjects in tokens:
@@ -207,7 +205,7 @@ def export_forms(export: Export, catalogue: Catalogue) -> Iterable[ExportForm]:
             forms = forms or [("", r"C:\Users\anyone\Downloads\file.exe")]
             fitting = [one for one in forms if collection_of(example_of(one[1])) == rule.collection] or forms[:1]
             for template, place in fitting:
-                file = _with_identity(rule, example_of(place))
+                file = with_identity(rule, example_of(place))
                 if alone.decide(file, token, rule.collection).verdict is Verdict.ALLOWED:
                     yield ExportForm(name, rule, template, place)
                     break
@@ -219,58 +217,7 @@ def export_specimens_at(forms: Iterable[ExportForm], export: Export, where: Plac
     machine = Machine(env=moved.env, project_roots=typical.project_roots, answers={**moved.answers, **typical.answers})
     for form in forms:
         place = next(iter(fill(form.template, machine)), form.place) if where and form.template else form.place
-        yield ExportSpecimen(form.pattern, form.rule.collection, _with_identity(form.rule, example_of(place)))
-
-
-def _with_identity(rule: PlannedRule, path: str) -> File:
-    match rule.rule.condition:
-        case PathCondition():
-            return file_at(path)
-        case HashCondition(hashes=hashes):
-            return file_at(path, authenticode_sha256=hashes[0].data, flat_sha256=hashes[0].data)
-        case PublisherCondition() as condition:
-            return file_at(
-                path,
-                publisher=condition.publisher,
-                product=None if condition.product == "*" else condition.product,
-                binary=None if condition.binary == "*" else condition.binary,
-                version=condition.low,
-            )
-
-
-def _with_rules(policy: Policy, rules: Sequence[PlannedRule]) -> Policy:
-    """The policy with the rules put in as a merge would, first rules of a collection too."""
-    new: dict[str, list[PlannedRule]] = defaultdict(list)
-    for rule in rules:
-        new[rule.collection].append(rule)
-    collections = {collection.type: collection for collection in policy.collections}
-    for name, some in new.items():
-        found = collections.get(name) or Collection(type=name)
-        collections[name] = replace(found, rules=(*found.rules, *(one.rule for one in some)))
-    return replace(policy, collections=tuple(collections.values()))
-
-
-def reported_policy(body: str | None) -> Policy | None:
-    """The GPO policy of a set's body; None if it, or a policy besides it, could not be read."""
-    value = json.loads(body) if body is not None else {}
-    collections = value.get("gpo")
-    if collections is None or value.get("csp", "none") != "none":
-        return None  # what Intune's policy says is not reported, and a file must be allowed by both
-    parsed: list[Collection] = []
-    for name, collection in collections.items():
-        if not collection.get("rules"):
-            continue
-        mode = collection.get("mode", "")
-        attribute = f' EnforcementMode="{mode}"' if mode in ("NotConfigured", "AuditOnly", "Enabled") else ""
-        if not name.isalpha():
-            return None
-        # One by one: the registry holds each collection by itself, so an id may come again in another.
-        text = f'<RuleCollection Type="{name}"{attribute}>{"".join(collection["rules"])}</RuleCollection>'
-        try:
-            parsed += parse_policy(text).collections
-        except AppLockerError:
-            return None
-    return Policy(collections=tuple(parsed))
+        yield ExportSpecimen(form.pattern, form.rule.collection, with_identity(form.rule, example_of(place)))
 
 
 def _sids(body: str | None) -> frozenset[str]:

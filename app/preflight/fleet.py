@@ -31,8 +31,8 @@ from app.policies.baselines import list_baseline_files
 from app.policies.drafts import build_draft
 from app.policies.queries_exports import list_kept_exports
 from app.policies.queries_rule_sets import get_rule_sets, list_open_rule_sets
+from app.policies.reported_policy import reported_policy
 from app.policies.roots import Places, read_places
-from app.policies.whatif import reported_policy
 from app.preflight.compare import Break, ReleaseFile, files_of_release, find_breaks
 
 MAX_EXPORTS = 30

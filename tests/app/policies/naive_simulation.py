@@ -30,7 +30,7 @@ from app.policies.coverage import TYPICAL_ENVIRONMENT, example_of
 from app.policies.drafts import Draft
 from app.policies.plan import also_stands_at
 from app.policies.queries_rule_sets import RuleSet
-from app.policies.whatif import reported_policy
+from app.policies.reported_policy import reported_policy
 
 ANSWERS = {
     "UV_CACHE_DIR": "cache_dir",
