@@ -42,6 +42,7 @@ def environment() -> Environment:
         words.shortened,
         words.ticked,
         words.breakable,
+        words.size,
     ):
         made.filters[spoken.__name__] = spoken
     made.globals |= {

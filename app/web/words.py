@@ -34,6 +34,17 @@ def percent(part: int, base: int) -> str:
     return f"{share:.0f}\u00a0%"
 
 
+def size(bytes_: int) -> str:
+    """A file's size, with its unit.
+
+    >>> size(182), size(40_000), size(2_345_678), size(8_000_000_000)
+    ('182 bytes', '40 kB', '2.3 MB', '8,000.0 MB')
+    """
+    if bytes_ < 1000:
+        return f"{bytes_} bytes"
+    return f"{round(bytes_ / 1000)} kB" if bytes_ < 100_000 else f"{bytes_ / 1_000_000:,.1f} MB"
+
+
 def heat_step(part: int, base: int) -> int:
     """The step of five of a share in the heat map, 0 when there is none: 1 up to 20 %, 5 above 80 %.
 
