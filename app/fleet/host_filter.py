@@ -7,7 +7,7 @@ in the counts: silent and revoked ones are listed by their standing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -40,7 +40,7 @@ from app.fleet.judged import sets_closed_by, sets_with_outcome
 from app.fleet.marks import RANK
 from app.fleet.probes import mark
 from app.fleet.queries import JUDGED_OUTCOMES
-from app.fleet.seen_filter import count_unseen, has_pulse, is_listed, seen_then, span_of, unseen_hosts
+from app.fleet.seen_filter import Span, count_unseen, has_pulse, is_listed, seen_then, span_of, unseen_hosts
 from app.fleet.standing import HostState, Standing
 from app.fleet.tables import (
     KIND_NUMBERS,
@@ -54,6 +54,7 @@ from app.fleet.tables import (
     Pulse,
     Subject,
     Tally,
+    Unseen,
     VersionTally,
     WorkflowTally,
 )
@@ -136,13 +137,17 @@ def fitting_hosts(
     if wanted.standing is Standing.SILENT and _many_are_silent(session):
         return _ordered(walked, limit)
     have = _have(session, wanted, conditions)
+    is_away = span is not None and _is_in_counts(wanted) and is_listed(session, span)
+    if span is not None and is_away and not _are_few_by_name(wanted) and sum(have.values()) > FEW_SUBJECTS:
+        only = wanted.group_id if wanted.group_id is not None else next(iter(have)) if len(have) == 1 else None
+        return _walk_unseen(session, wanted, span, conditions, only, limit=limit, after=after)
     if _are_few(session, conditions, have, limit):
         among = plain.where(_among_few(wanted, conditions))
         return among.limit(limit) if any_order else _ordered(among, limit)
     groups = sorted(group for group in have if wanted.group_id in (None, group))
     if not groups:
         return _ordered(plain.where(false()), limit)
-    if len(wanted.name) >= FEW_NAMES_FROM or len(groups) > MAX_GROUPS_WALKED:
+    if _are_few_by_name(wanted) or len(groups) > MAX_GROUPS_WALKED:
         return _ordered(walked, limit)
     # Each group is in the order of names already: the database takes from each what comes next.
     parts = [_ordered(walked.where(Host.group_id == group), limit).subquery() for group in groups]
@@ -187,6 +192,41 @@ def _is_only_seen(wanted: HostFilter) -> bool:
     return wanted == HostFilter(seen=wanted.seen, seen_from=wanted.seen_from, seen_to=wanted.seen_to)
 
 
+def _is_in_counts(wanted: HostFilter) -> bool:
+    return wanted.standing is None or wanted.standing.in_tallies
+
+
+def _are_few_by_name(wanted: HostFilter) -> bool:
+    return len(wanted.name) >= FEW_NAMES_FROM
+
+
+def _walk_unseen(
+    session: Session,
+    wanted: HostFilter,
+    span: Span,
+    conditions: list[_Condition],
+    group_id: int | None,
+    *,
+    limit: int,
+    after: tuple[str, int] | None,
+) -> Select[int, str]:
+    """Hosts of the list of who is away, by name: a part of all, in which as many fit. `group_id`: where all that fit
+    are; None: in several.
+    """
+    # The last condition is the span's, which the list asks itself.
+    fits = (_standing(wanted), *(one.holds for one in conditions[:-1]))
+    plain = _plain(session, wanted).with_only_columns(Host.id).where(Host.id == Unseen.host_id).correlate(Unseen)
+    has_more = wanted != replace(
+        wanted, name="", group_id=None, state=None, attested=None, agent_version=None, tag=None
+    )
+    query = unseen_hosts(span, limit=limit, after=after, fits=fits, of_host=plain.exists() if has_more else None)
+    if group_id is None:
+        return query
+    # A group's names often follow each other.
+    names = [select(end(Host.name)).where(Host.group_id == group_id).scalar_subquery() for end in (func.min, func.max)]
+    return query.where(Unseen.name >= names[0], Unseen.name <= names[1])
+
+
 def _ordered(query: Select[int, str], limit: int) -> Select[int, str]:
     return query.order_by(Host.name, Host.id).limit(limit)
 
@@ -196,7 +236,7 @@ def _plain(session: Session, wanted: HostFilter) -> Select[int, str]:
     query = select(Host.id, Host.name)
     if wanted.name:
         begins = _begins_with(wanted.name)
-        few = len(wanted.name) >= FEW_NAMES_FROM
+        few = _are_few_by_name(wanted)
         query = query.where(Host.id.in_(_first(select(Host.id).where(begins), "named")) if few else begins)
         if not few and session.get_bind().dialect.name == "postgresql":
             # However the database sorts letters, no name before this begins so.

@@ -7,11 +7,13 @@ to be away for a day only since is missing until the list is brought up to date.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from time import monotonic
+from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.db.base import now
@@ -23,6 +25,11 @@ from app.fleet.unseen import AFTER, OUTSIDE, read_listed_at
 SPANS = ("day", "week", "older")
 TOO_OLD = timedelta(minutes=20)
 """A list that was not brought up to date for so long is not believed: the pulses are gone over instead."""
+KEPT_S, MOST_KEPT = 300.0, 16
+"""Who was found in the pulses is remembered so long, for so many spans."""
+MOST_OF_DAYS = 20_000
+"""Of days that are over so many at most; of more, hosts are walked."""
+LATE = timedelta(minutes=5)
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -33,8 +40,25 @@ class Span:
     start: datetime
     end: datetime
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it ended with a day some minutes ago: reports that came in then are recorded by now."""
+        return (self.start.time(), self.end.time()) == (time(), time()) and self.end < now() - LATE
+
     def has(self, column: InstrumentedAttribute[datetime]) -> ColumnElement[bool]:
         return and_(column >= self.start, column < self.end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """Who was last seen in a span, with their groups (None: many), and by the clock of this process when."""
+
+    at_s: float
+    subjects: list[tuple[int, int]] | None
+
+
+_KEPT: WeakKeyDictionary[Engine, dict[tuple[int, int], _Found]] = WeakKeyDictionary()
+"""By database: days that are over."""
 
 
 def span_of(seen: str | None, first: date | None, last: date | None) -> Span | None:
@@ -75,14 +99,15 @@ def seen_then(
         rows = _first(session, span, few)
         ids = [subject for subject, _group in rows]
         return and_(is_among(session.connection(), Subject.id, ids), holds), Counter(group for _, group in rows)
-    if narrow:
+    if narrow and not (in_counts and span.is_over):
         # Few as a rule: to look at all subjects of a group once is quicker than to ask host by host.
         return holds, {group: min(count, few // len(sizes)) for group, count in sizes.items()}
-    found = _from_pulses(session, span, few)
+    found = _from_pulses(session, span, MOST_OF_DAYS if span.is_over else few)
     if found is None:
         return holds, dict(sizes)
-    ids = [subject for subject, _group in found]
-    return is_among(session.connection(), Subject.id, ids), Counter(group for _, group in found)
+    among = is_among(session.connection(), Subject.id, [subject for subject, _group in found])
+    among = and_(among, holds) if span.is_over else among
+    return among, Counter(group for _, group in found)
 
 
 def count_unseen(session: Session, span: Span, limit: int) -> int:
@@ -93,17 +118,29 @@ def count_unseen(session: Session, span: Span, limit: int) -> int:
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 
-def unseen_hosts(span: Span, *, limit: int, after: tuple[str, int] | None) -> Select[int, str]:
-    """The ids and names of the first hosts in the list, by name."""
+def unseen_hosts(
+    span: Span,
+    *,
+    limit: int,
+    after: tuple[str, int] | None,
+    fits: Iterable[ColumnElement[bool]] = (),
+    of_host: ColumnElement[bool] | None = None,
+) -> Select[int, str]:
+    """The ids and names of the first hosts in the list, by name. `fits`: what the subject must have besides; `of_host`:
+    what is asked of the list's line, as of the host that it names.
+    """
     still = (
         select(func.count())
         .select_from(Subject)
         .join(Pulse, PULSE_OF_SUBJECT)
         .where(Subject.id == Unseen.subject_id, Subject.standing.not_in(OUTSIDE), span.has(Pulse.last_seen_at))
+        .where(*fits)
         .correlate(Unseen)
         .scalar_subquery()
     )
     query = select(Unseen.host_id.label("id"), Unseen.name).where(span.has(Unseen.last_seen_at), still > 0)
+    if of_host is not None:
+        query = query.where(of_host)
     if after is not None:
         name, host_id = after
         query = query.where(
@@ -114,7 +151,8 @@ def unseen_hosts(span: Span, *, limit: int, after: tuple[str, int] | None) -> Se
 
 def has_pulse(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """Whether a subject's pulse is so."""
-    return exists(select(1).select_from(Pulse).where(PULSE_OF_SUBJECT, Pulse.received > 0, condition))
+    found = select(1).select_from(Pulse).where(PULSE_OF_SUBJECT, Pulse.received > 0, condition)
+    return exists(found.correlate(Subject))
 
 
 def is_listed(session: Session, span: Span) -> bool:
@@ -140,14 +178,22 @@ def _first(session: Session, span: Span, limit: int) -> list[tuple[int, int]]:
 
 
 def _from_pulses(session: Session, span: Span, few: int) -> list[tuple[int, int]] | None:
-    """The subjects, with their groups, who were last seen then; None if they are many. Looked for once in a session.
+    """The subjects, with their groups, who were last seen then, or were some minutes ago; None if they are many.
 
-    The pulses are gone over once, without anything that is joined to them.
+    The pulses are gone over once, without anything that is joined to them. Nobody comes to be last seen on a day that
+    is over: whoever asks each pulse of those who were found again, misses nobody.
     """
-    known: dict[tuple[int, int], list[tuple[int, int]] | None] = session.info.setdefault("few_seen", {})
+    if span.is_over:
+        kept = _KEPT.setdefault(session.get_bind().engine, {})
+    else:
+        kept = session.info.setdefault("few_seen", {})
     # Two questions of one page are some milliseconds apart.
     key = (int(span.start.timestamp()) // 60, int(span.end.timestamp()) // 60)
-    if key not in known:
+    at_s = monotonic()
+    for old in [one for one, found in kept.items() if at_s - found.at_s > KEPT_S] or list(kept)[: 1 - MOST_KEPT]:
+        kept.pop(old, None)
+    found = kept.get(key)
+    if found is None:
         pulses = select(Pulse.subject_id).where(Pulse.received > 0, span.has(Pulse.last_seen_at))
         chosen = pulses.cte("seen_then").prefix_with("MATERIALIZED", dialect="postgresql")
         rows = session.execute(
@@ -156,5 +202,6 @@ def _from_pulses(session: Session, span: Span, few: int) -> list[tuple[int, int]
             .where(Subject.standing.not_in(OUTSIDE))
             .limit(few + 1)
         ).all()
-        known[key] = None if len(rows) > few else [(row[0], row[1]) for row in rows]
-    return known[key]
+        subjects = None if len(rows) > few else [(row[0], row[1]) for row in rows]
+        found = kept[key] = _Found(at_s=at_s, subjects=subjects)
+    return found.subjects

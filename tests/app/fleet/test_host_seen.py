@@ -66,3 +66,28 @@ def test_a_list_and_its_count_look_at_all_pulses_once(database: Engine, long_ago
         assert len(list_hosts(session, HostFilter(seen="older")).rows) == len(long_ago)
         assert count_fitting(session, HostFilter(seen="older")) == len(long_ago)
     assert len(statements) == 1
+
+
+def test_a_day_that_is_over_is_looked_for_once_and_asked_again(database: Engine, long_ago: list[str]) -> None:
+    """Who was found is remembered between requests; who was seen since is not listed."""
+    day = (now() - timedelta(days=8)).date()
+    wanted = HostFilter(seen_from=day, seen_to=day)
+    scans: list[str] = []
+    event.listen(
+        database, "before_cursor_execute", lambda *args: scans.append(args[2]) if "seen_then AS" in args[2] else None
+    )
+
+    def names() -> list[str]:
+        with session_scope(database, writes=False) as session:
+            found = [line.name for line in list_hosts(session, wanted).rows]
+            assert count_fitting(session, wanted) == len(found)
+            return found
+
+    assert names() == long_ago
+    assert names() == long_ago
+    assert len(scans) == 1
+    with database.begin() as connection:
+        back = select(Subject.id).join(Host, Host.id == Subject.host_id).where(Host.name == long_ago[0])
+        connection.execute(update(Pulse).where(Pulse.subject_id.in_(back)).values(last_seen_at=now()))
+    assert names() == long_ago[1:]
+    assert len(scans) == 1

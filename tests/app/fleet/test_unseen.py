@@ -17,7 +17,7 @@ from app.fleet.host_filter import HostFilter, count_or_tally
 from app.fleet.make import make_fleet
 from app.fleet.queries_hosts import list_hosts
 from app.fleet.standing import Standing
-from app.fleet.tables import Host, Pulse, Subject, Unseen
+from app.fleet.tables import Host, Pulse, Subject, Unseen, VersionTally
 from app.fleet.unseen import list_unseen, read_listed_at
 
 AWAY = {0: 3, 1: 3, 2: 3, 3: 3, 4: 9, 5: 9, 6: 9}
@@ -77,6 +77,18 @@ def test_who_is_away_is_listed_without_a_look_at_all_pulses(
     assert set(names[7:]) <= set(listed(database, seen_from=day + timedelta(days=1)))
     assert not set(names[:7]) & set(listed(database, seen_from=day + timedelta(days=1)))
     assert listed(database, seen="older", name=names[4]) == names[4:5]
+    # With what else is asked for: the same user has to fit both.
+    assert listed(database, seen="week", standing=Standing.COUNTED) == names[:4]
+    assert listed(database, seen="week", standing=Standing.ADMINISTRATOR) == []
+    with database.connect() as connection:
+        groups = dict(connection.execute(select(Host.name, Host.group_id)).all())
+        versions = set(connection.scalars(select(VersionTally.version)))
+    for group in set(groups.values()):
+        assert listed(database, seen="week", group_id=group) == [one for one in names[:4] if groups[one] == group]
+    by_version = [listed(database, seen="week", version=one) for one in versions]
+    assert sorted(name for some in by_version for name in some) == names[:4]
+    outcomes = [set(listed(database, seen="week", pattern="venv-python", outcome=one)) for one in ("tried", "untried")]
+    assert set.union(*outcomes) == set(names[:4])
     with session_scope(database, writes=False) as session:
         assert count_or_tally(session, HostFilter(seen="week"), 100) == (4, None)
         assert count_or_tally(session, HostFilter(seen="week"), 3)[0] == 3
