@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request
@@ -50,6 +50,16 @@ class ShownAfter:
     as_of: datetime | None = None
     is_of_other_policies: bool = False
     work: Work | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AfterAnswer:
+    """What programs are told. `as_of` null: as it is now; `after` null: that is being worked out by `work`."""
+
+    after: After | None
+    as_of: datetime | None = None
+    is_of_other_policies: bool = False
+    work: dict[str, Any] | None = None
 
 
 @router.get("/exports/{export_id}/after")
@@ -146,16 +156,27 @@ def get_arrival(
 
 @api_router.get("/exports/{export_id}/after")
 def get_after(
-    caller: ApiViewFleet,  # noqa: ARG001 - the guard
-    session: SessionDep,
+    caller: ApiViewFleet,
+    request: Request,
     export_id: ExportId,
     group: GroupId = None,
-) -> After:
-    """For how many users an export's patterns are open, for how many still blocked, and why: as it is now.
+    again: Annotated[bool, Query()] = False,
+) -> AfterAnswer:
+    """For how many users an export's patterns are open, for how many still blocked, and why.
 
-    All users are gone over at each call, which takes seconds in a large fleet.
+    In a large fleet these are the figures that are kept, with their time, and null while there are none: ask again, or
+    follow `work`. Those of one group are always of now, which takes seconds there.
     """
-    return read_after(session, export_id, group_id=group)
+    if group is not None:
+        with session_scope(request.app.state.engine, writes=False) as session:
+            return AfterAnswer(after=read_after(session, export_id, group_id=group))
+    shown = _look_or_begin(request, export_id, again=again, actor=caller.actor)
+    return AfterAnswer(
+        after=shown.after,
+        as_of=shown.as_of,
+        is_of_other_policies=shown.is_of_other_policies,
+        work=None if shown.work is None else asdict(replace(shown.work, result=None)),
+    )
 
 
 @api_router.get("/exports/{export_id}/hosts")

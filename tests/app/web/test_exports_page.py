@@ -236,7 +236,10 @@ def test_what_became_of_it_is_a_page_a_fragment_and_an_answer_to_programs(
     part = client.get("/exports/1/after", headers={"HX-Request": "true"})
     assert part.text.lstrip().startswith('<div id="after">')
     assert "not verified on Windows" in part.text
-    after = client.get("/api/v1/exports/1/after").json()
+    answer = client.get("/api/v1/exports/1/after").json()
+    after = answer["after"]
+    assert (answer["as_of"], answer["work"]) == (None, None)
+    assert client.get("/api/v1/exports/1/after?group=999").json()["after"]["base"] == 0
     assert (after["base"], after["open"], after["blocked"], after["arrived"]) == (2, 1, 1, 1)
     assert after["reasons"][0]["because"] == {"reason": "not-in-group", "detail": SID}
     arrival = client.get("/api/v1/exports/1/arrival").json()
@@ -283,6 +286,8 @@ def test_a_large_fleet_sees_figures_with_their_time_and_never_waits(
     statements.clear()
     assert "You may leave this page" in client.get("/exports/1/after").text
     assert len(statements) <= 8
+    told = client.get("/api/v1/exports/1/after").json()
+    assert (told["after"], told["as_of"], told["work"]["state"]) == (None, None, "waiting")
     with session_scope(app.state.engine) as session:
         assert ask_for_after(session, 1, actor=SYSTEM).claim is None, "it is under way already"
         cancel_work(session, 1, actor=SYSTEM)
@@ -298,6 +303,10 @@ def test_a_large_fleet_sees_figures_with_their_time_and_never_waits(
     assert "hx-trigger" not in text
     assert "Other policies are in force" not in text
     assert text[text.index("<h3") :] == live[live.index("<h3") :]
+    told = client.get("/api/v1/exports/1/after").json()
+    assert told["after"]["base"] == 2
+    assert told["as_of"] is not None
+    assert told["work"]["state"] == "done"
     report(app, [ruled("C", rules=(render_rule(made.rules[0].rule),))])
     statements.clear()
     text = client.get("/exports/1/after").text
