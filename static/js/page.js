@@ -171,9 +171,9 @@ document.addEventListener("click", (event) => {
   if (opener) document.getElementById(opener.dataset.open).showModal();
 });
 
-// A filter form sends itself when a choice changes.
+// A filter sends itself when a choice changes. What changes anything waits for its button: an arrow key is a choice, too.
 document.addEventListener("change", (event) => {
-  const form = event.target.closest("form[data-autosend]");
+  const form = event.target.closest("form[method=get][data-autosend]");
   if (form && event.target.matches("select, input[type=checkbox], input[list]")) form.requestSubmit();
 });
 

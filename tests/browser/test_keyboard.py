@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
 
 from app.accounts.create import count_accounts, create_account
+from app.accounts.tables import Account
 from app.db.session import session_scope
 
 EMAIL, PASSWORD = "ada@example.com", "correct horse battery"
@@ -125,3 +127,36 @@ def test_arrows_in_a_choice_keep_the_focus(
     expect(page).to_have_title("uv versions · Wayleave")
     page.locator("[data-chart=stack] svg").wait_for()
     assert [one for one in watch.requests if ".js" in one] == []
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_arrows_change_no_role_until_the_button_is_pressed(
+    javascript: bool,
+    fleet_site: object,
+    open_page: Callable[..., tuple[Page, object]],
+    sign_in: Callable[..., None],
+) -> None:
+    bob = f"bob-{javascript}@example.com".lower()
+    page, watch = open_page(fleet_site, javascript=javascript)
+    sign_in(page, fleet_site)
+    with session_scope(fleet_site.app.state.engine) as session:
+        create_account(session, bob, PASSWORD, "viewer")
+    page.goto("/accounts")
+    role = page.get_by_label(f"Role of {bob}", exact=True)
+    role.focus()
+    watch.requests.clear()
+    for key in ("ArrowDown", "End", "Home", "ArrowDown"):
+        page.keyboard.press(key)
+    expect(role).to_have_value("analyst")
+    page.wait_for_timeout(300)
+    assert watch.requests == []
+    with session_scope(fleet_site.app.state.engine, writes=False) as session:
+        assert session.scalars(select(Account.role).where(Account.email == bob)).one() == "viewer"
+
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").filter(has_text=bob)).to_contain_text("is analyst now")
+    expect(page.get_by_label(f"Role of {bob}", exact=True)).to_have_value("analyst")
+    expect(page.get_by_label(f"Role of {bob}", exact=True)).to_be_focused()
+    with session_scope(fleet_site.app.state.engine, writes=False) as session:
+        assert session.scalars(select(Account.role).where(Account.email == bob)).one() == "analyst"

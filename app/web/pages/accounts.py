@@ -30,8 +30,10 @@ def show_accounts(
     session: SessionDep,
     q: Annotated[str, Query(max_length=254, pattern=r"^[^\x00]*$")] = "",
     cursor: Annotated[str, Query(max_length=800)] = "",
+    changed: Annotated[str, Query(pattern=r"^\d{0,9}$")] = "",
 ) -> Response:
-    return _page(request, session, q=q.strip(), cursor=cursor)
+    """`changed`: the account whose role was just changed, which the page says and where the focus stays."""
+    return _page(request, session, q=q.strip(), cursor=cursor, changed=int(changed) if changed else None)
 
 
 @router.post("/accounts/invitations")
@@ -54,13 +56,20 @@ def withdraw(person: ManageAccounts, session: SessionDep, invitation_id: RowId) 
 
 @router.post("/accounts/{account_id}/role")
 def change_role(
-    person: ManageAccounts, request: Request, session: SessionDep, account_id: RowId, role: Text = ""
+    person: ManageAccounts,
+    request: Request,
+    session: SessionDep,
+    account_id: RowId,
+    role: Text = "",
+    q: Text = "",
+    cursor: Text = "",
 ) -> Response:
+    """`q`, `cursor`: the page of accounts that the form stands on, to which it goes back."""
     try:
         set_role(session, account_id, role, actor=person.actor)
     except AccountError as error:
-        return _page(request, session, problem=error, status=422)
-    return RedirectResponse("/accounts", status_code=303)
+        return _page(request, session, q=q, cursor=cursor, problem=error, status=422)
+    return RedirectResponse(address("/accounts", q=q, cursor=cursor, changed=str(account_id)), status_code=303)
 
 
 @router.post("/accounts/{account_id}/disable")
@@ -96,6 +105,7 @@ def _page(
     *,
     q: str = "",
     cursor: str = "",
+    changed: int | None = None,
     email: str = "",
     role: str = Role.VIEWER.value,
     link: str | None = None,
@@ -110,6 +120,7 @@ def _page(
         found=page_accounts(session, search=q, cursor=cursor or None),
         q=q,
         cursor=cursor,
+        changed=changed,
         first_page=address("/accounts", q=q),
         next_page=lambda next_cursor: address("/accounts", q=q, cursor=next_cursor),
         invited_page=list_invitations(session),

@@ -81,8 +81,14 @@ def test_a_role_changes_at_once(signed_in: Callable[[str], TestClient], engine: 
     admin, viewer = signed_in("administrator"), signed_in("viewer")
     assert viewer.get("/export").status_code == 403
     number = account_id(engine, "viewer@example.com")
-    assert admin.post(f"/accounts/{number}/role", data={"role": "analyst"}).status_code == 303
+    answer = admin.post(f"/accounts/{number}/role", data={"role": "analyst", "q": "viewer"})
+    assert answer.status_code == 303
     assert viewer.get("/export").status_code == 200
+    assert answer.headers["location"] == f"/accounts?q=viewer&changed={number}"
+    page = admin.get(answer.headers["location"]).text
+    assert "The role of viewer@example.com is analyst now" in page
+    assert page.count(" autofocus") == 1
+    assert "is analyst now" not in admin.get("/accounts").text
     assert actions(engine)[-1] == "account.role_changed"
 
 
@@ -150,7 +156,7 @@ def test_many_accounts_come_in_pages_with_a_true_count(signed_in: Callable[[str]
     address: str | None = "/accounts"
     while address is not None:
         page = client.get(address).text
-        seen += re.findall(r'<span class="wrap">(p\d{4}@example\.com)</span>', page)
+        seen += re.findall(r'<span class="wrap">(p\d{4}@example\.com)</span>', page.replace("<wbr>", ""))
         more = re.search(r'<a class="btn" href="([^"]+)" rel="next">', page)
         address = unescape(more[1]) if more else None
     assert seen == [f"p{n:04}@example.com" for n in range(230)]
