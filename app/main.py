@@ -24,7 +24,7 @@ from app.db.engine import open_engine
 from app.db.session import session_scope
 from app.errors import AppError, BusyError, InvalidError
 from app.fleet.groups import make_standard_groups
-from app.fleet.record import Limits
+from app.fleet.incoming import Limits
 from app.imports.uploads import UploadReader
 from app.ingest.catalogue import sign_catalogue
 from app.ingest.gate import AdmissionGate

@@ -14,7 +14,7 @@ from app.db.base import now
 from app.errors import ConflictError, InvalidError, NotFoundError
 from app.fleet import rows_postgresql, rows_sqlite
 from app.fleet.buckets import are_in, bucket_of, parts_of
-from app.fleet.record import count_move
+from app.fleet.moves import count_move
 from app.fleet.rows import DeltaRow
 from app.fleet.standing import HostState, Standing
 from app.fleet.sweep import set_standing

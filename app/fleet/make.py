@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, islice
 
@@ -26,9 +26,10 @@ from app.fleet.buckets import bucket_of, take_host_ids
 from app.fleet.facts import HostColumns
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import get_or_make_group, make_standard_groups
+from app.fleet.incoming import Incoming, Limits
 from app.fleet.made_sets import environment_set, policy_set, probe_set, token_set, uv_set
 from app.fleet.made_uses import COUNTING, write_made_uses
-from app.fleet.record import Incoming, Limits, record_reports
+from app.fleet.record import record_reports
 from app.fleet.retention import DAY_MS, write_daily
 from app.fleet.rows import NewSet, SightingRow
 from app.fleet.sets import SetCache
@@ -40,11 +41,23 @@ from app.fleet.tables import Host
 PROFILES = ("uniform", "diverse", "hostile")
 GROUP_REPORTS = 1000
 SILENT_AFTER_DAYS = 14
+UV_OF_MACHINES = ((0, 0.55), (10, 0.3), (11, 0.15))
+"""Where engineers have uv in a story, by share: from the software distribution, winget or pip, for the whole machine."""
+UV_OF_USERS = ((1, 0.34), (7, 0.24), (3, 0.18), (0, 0.14), (6, 0.06), (2, 0.04))
+"""Where the others have it: by the installer script, pip, winget, and few other ways, most in their own folders."""
 NEWEST, OLDER = "0.13.8", "0.12.4"
 """The release of uv that came during the story, and what hosts had before it."""
 
 _UNLIMITED = Limits(new_sets=10**9, subjects=10**9, new_sets_multi=10**9, subjects_multi=10**9)
 _EVENT = "Microsoft-Windows-AppLocker/EXE and DLL"
+_PSF = "O=PYTHON SOFTWARE FOUNDATION, L=BEAVERTON, S=OREGON, C=US"
+_PYTHONS = (
+    ("made cpython-3.13.1 of uv", None),
+    ("made python-3.13.1", f"{_PSF}\\PYTHON 3.13.1\\PYTHON.EXE\\3.13.1150.1013"),
+    ("made cpython-3.12.8 of uv", None),
+    ("made python-3.11.9", f"{_PSF}\\PYTHON 3.11.9\\PYTHON.EXE\\3.11.9150.1013"),
+)
+"""Files that events of a made fleet name, each with its publisher: uv's own builds of Python are not signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +122,8 @@ class MadeHost:
     place: int = 0
     groups: tuple[str, ...] = ()
     transient: int = 0
+    uv_at: int | None = None
+    """Which of UV_PLACES uv lies at, where there is a story; else it lies at `place`."""
 
     @property
     def name(self) -> str:
@@ -148,15 +163,34 @@ def plan_hosts(count: int, *, seed: int, profile: str) -> Iterator[MadeHost]:
         )
 
 
-def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uniform", story: bool = False) -> Made:
-    """Makes a fleet of `count` workstations and folds its counts. A `story` has a month behind it, else two weeks."""
+def plan_story_hosts(count: int, *, seed: int, profile: str = "uniform") -> Iterator[MadeHost]:
+    """The same hosts where there is a story: people installed uv in several ways."""
+    chance = random.Random(seed + 3)  # noqa: S311 - not a secret
+    for host in plan_hosts(count, seed=seed, profile=profile):
+        places = UV_OF_MACHINES if host.department.code == "ENG" else UV_OF_USERS
+        yield replace(host, uv_at=chance.choices([at for at, _ in places], [share for _, share in places])[0])
+
+
+def make_fleet(
+    engine: Engine,
+    count: int,
+    *,
+    seed: int = 1,
+    profile: str = "uniform",
+    story: bool = False,
+    each_day: Callable[[Connection, datetime], object] | None = None,
+) -> Made:
+    """Makes a fleet of `count` workstations and folds its counts. A `story` has a month behind it, else two weeks.
+
+    `each_day` is called at the end of each day of it and once for today, when its counts are there; it may commit.
+    """
     began_at = now()
     with session_scope(engine) as session:
         _default, linux_group = make_standard_groups(session)
         groups = {one.name: get_or_make_group(session, one.name).id for one in DEPARTMENTS}
         put_setting(session, FLEET_ORIGIN, f"made: {count} workstations, profile {profile}, seed {seed}")
     hosts: list[tuple[int, MadeHost]] = []
-    planned = plan_hosts(count, seed=seed, profile=profile)
+    planned = (plan_story_hosts if story else plan_hosts)(count, seed=seed, profile=profile)
     while chunk := list(islice(planned, 5000)):
         hosts += zip(_insert_hosts(engine, chunk, groups, began_at), chunk, strict=True)
     sets = SetCache()
@@ -166,7 +200,7 @@ def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uni
     with engine.connect() as connection:
         for at, group in _history(hosts, began_at, seed, story=story):
             if last_at is not None:
-                _close_days(connection, cache, last_at, at)
+                _close_days(connection, cache, last_at, at, each_day)
             last_at = at
             outcomes = record_reports(
                 connection, group, now_ms=to_ms(at), sets=sets, linux_group=linux_group, limits=_UNLIMITED
@@ -179,6 +213,8 @@ def make_fleet(engine: Engine, count: int, *, seed: int = 1, profile: str = "uni
         while fold(connection, cache):
             pass
         write_daily(connection, began_at)
+        if each_day is not None:
+            each_day(connection, began_at)
         count_absent(connection, began_at)
         count_sightings(connection, began_at, settles=timedelta(0))
         if story:
@@ -194,12 +230,21 @@ def _is_opened(host: MadeHost) -> bool:
     return host.department.code == "ENG" and host.policy == "defaults" and not host.silent
 
 
-def _close_days(connection: Connection, cache: ContributionCache, last_at: datetime, at: datetime) -> None:
+def _close_days(
+    connection: Connection,
+    cache: ContributionCache,
+    last_at: datetime,
+    at: datetime,
+    each_day: Callable[[Connection, datetime], object] | None,
+) -> None:
     """Writes the counts at the end of each day between two groups of reports, as a server that ran then would have."""
     for day in range(to_ms(last_at) // DAY_MS, to_ms(at) // DAY_MS):
         while fold(connection, cache):
             pass
-        write_daily(connection, from_ms((day + 1) * DAY_MS - 1))
+        end_of_day = from_ms((day + 1) * DAY_MS - 1)
+        write_daily(connection, end_of_day)
+        if each_day is not None:
+            each_day(connection, end_of_day)
 
 
 def _insert_hosts(engine: Engine, chunk: Sequence[MadeHost], groups: dict[str, int], began_at: datetime) -> list[int]:
@@ -316,9 +361,16 @@ def make_report(
 
     `sids`: groups that the user is in besides; `instead`: sets that take the place of those of their kinds.
     """
+    uv_version = host.version if version == "" else version
     sets: tuple[NewSet, ...] = (
-        probe_set(probes or policy, host.administrator, host.has_projects, host.transient),
-        uv_set(host.version if version == "" else version, host.place),
+        probe_set(
+            probes or policy,
+            host.administrator,
+            host.has_projects,
+            host.transient,
+            uv_at=None if host.uv_at is None else host.uv_at if uv_version else -1,
+        ),
+        uv_set(uv_version, host.place if host.uv_at is None else host.uv_at),
         environment_set(host.place),
         policy_set(policy),
         token_set(host.administrator, (*sids, *host.groups)),
@@ -366,6 +418,7 @@ def make_report(
 
 def _sighting(host: MadeHost, until: datetime, chance: random.Random) -> SightingRow:
     at = to_ms(until - timedelta(hours=chance.uniform(1, 40)))
+    seen, publisher = chance.choices(_PYTHONS, (5, 3, 2, 1))[0]
     return SightingRow(
         host_id=0,
         at=at,
@@ -380,6 +433,6 @@ def _sighting(host: MadeHost, until: datetime, chance: random.Random) -> Sightin
         else "%LOCALAPPDATA%\\uv\\cache\\builds-v0\\.tmp*\\Scripts\\python.exe",
         collection="Exe",
         rule_id=None,
-        sha256=None,
-        fqbn=None,
+        sha256=hashlib.sha256(seen.encode()).hexdigest(),
+        fqbn=publisher,
     )

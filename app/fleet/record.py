@@ -16,8 +16,23 @@ from typing import Any
 from sqlalchemy import Connection
 
 from app.fleet import rows_postgresql, rows_sqlite
+from app.fleet.admission import DAY_MS, lacks_sets, missing_bodies, over_sets, over_sightings, over_subjects
 from app.fleet.buckets import bucket_of
 from app.fleet.facts import Flag, HostColumns
+from app.fleet.incoming import (
+    RECORDED,
+    REPLAYED,
+    REVOKED_HOST,
+    SEQUENCE_REUSED,
+    SEQUENCE_TOO_OLD,
+    STOPPED,
+    TRY_AGAIN,
+    UNKNOWN_HOST,
+    Incoming,
+    Limits,
+    Outcome,
+)
+from app.fleet.moves import count_move
 from app.fleet.rows import (
     DeltaRow,
     HostKey,
@@ -37,95 +52,9 @@ from app.fleet.rule_uses import UseRow, write_uses
 from app.fleet.sequence import EMPTY_RECENT, Place, place, remember
 from app.fleet.sets import SetCache
 from app.fleet.standing import HostState, Standing, judge_standing
-from app.fleet.tables import NO_SET
-
-DAY_MS = 86_400_000
-RETRY_SOON_S = 5
 
 _Rows = Any
 """One of the two modules of statements, or those of one bucket: `rows_postgresql.OneBucket`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What became of one report: 200 recorded (or a replay), else the refusal's status, code and field.
-
-    `probing`: False where an administrator has stopped it for the host's group.
-    """
-
-    status: int
-    error: str = ""
-    message: str = ""
-    field: str | None = None
-    missing: tuple[str, ...] = ()
-    retry_after_s: int | None = None
-    probing: bool = True
-
-
-RECORDED = Outcome(status=200)
-REPLAYED = Outcome(status=200)
-STOPPED = Outcome(status=200, probing=False)
-UNKNOWN_HOST = Outcome(status=401, error="unknown", message="This token is not known here; enrol again.")
-REVOKED_HOST = Outcome(status=403, error="revoked", message="This host was revoked.")
-SEQUENCE_REUSED = Outcome(
-    status=409,
-    error="sequence_reused",
-    message="Another report came under this sequence: start a new epoch.",
-    field="sequence",
-)
-SEQUENCE_TOO_OLD = Outcome(
-    status=409,
-    error="sequence_too_old",
-    message="Newer reports are known: start a new epoch.",
-    field="sequence",
-)
-TRY_AGAIN = Outcome(status=503, error="busy", message="Try again.", retry_after_s=RETRY_SOON_S)
-
-
-@dataclass(slots=True, kw_only=True)
-class Incoming:
-    """One report, decoded and checked. `digests`: of the shared kinds in the order of KIND_NUMBERS.
-
-    `said` is a hash over all digests; `offered` and `host` are the bodies that came with it; the host and subject of
-    `sightings` are filled in when they are stored; `left_out`: sightings that were not kept.
-    """
-
-    host_id: int
-    secret_hash: bytes
-    subject: bytes
-    report_id: str
-    tag: bytes
-    epoch: int
-    sequence: int
-    said: bytes
-    digests: tuple[bytes | None, ...]
-    host_digest: bytes | None = None
-    offered: dict[tuple[int, bytes], NewSet] = field(default_factory=dict)
-    host: HostColumns | None = None
-    sightings: tuple[SightingRow, ...] = ()
-    left_out: int = 0
-    rule_uses: tuple[UseRow, ...] = ()
-
-    @property
-    def tells(self) -> int:
-        """So many sightings came with it."""
-        return len(self.sightings) + self.left_out
-
-    @property
-    def key(self) -> HostKey:
-        return (self.host_id, self.subject)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How many new sets, subjects and sightings a host may bring in a day; more where many users share a machine."""
-
-    new_sets: int = 24
-    subjects: int = 32
-    sightings: int = 5000
-    new_sets_multi: int = 500
-    subjects_multi: int = 1000
-    sightings_multi: int = 50_000
 
 
 @dataclass(slots=True)
@@ -153,6 +82,10 @@ class _Work:
     deltas: defaultdict[tuple[int, int, int], int] = field(default_factory=lambda: defaultdict(int))
     sets: dict[tuple[int, bytes], tuple[int, int]] = field(default_factory=dict)
     unprepared: list[int] = field(default_factory=list)
+
+    def count_told(self, host_id: int) -> int:
+        """So many sightings the reports before told of this host."""
+        return self.told[host_id][0] if host_id in self.told else 0
 
 
 def record_reports(
@@ -287,12 +220,10 @@ def _admit_subject(report: Incoming, work: _Work, now_ms: int, limits: Limits, *
         return REVOKED_HOST
     if is_last:
         return TRY_AGAIN
-    known = host.subjects_today if host.quota_day == now_ms // DAY_MS else 0
-    allowed = limits.subjects_multi if host.multi_session else limits.subjects
-    if known >= allowed:
-        return _over_quota("subject", f"more than {allowed} new users of this host today", now_ms)
-    over = _over_sightings(report, work, now_ms, limits) if report.tells else None
-    return over or _missing_bodies(report, host, work) or _over_sets(report, host, work, now_ms, limits)
+    over = over_subjects(host, now_ms, limits)
+    if over is None and report.tells:
+        over = over_sightings(report, host, work.count_told(host.id), now_ms, limits)
+    return over or missing_bodies(report, host, work.sets) or over_sets(report, host, work.sets, now_ms, limits)
 
 
 def _record_one(
@@ -314,18 +245,19 @@ def _record_one(
     if where is Place.TOO_OLD:
         return SEQUENCE_TOO_OLD
     if report.tells:
-        refused = _over_sightings(report, work, now_ms, limits)
+        host = work.hosts[report.host_id]
+        refused = over_sightings(report, host, work.count_told(host.id), now_ms, limits)
         if refused is not None:
             return refused
     said = row.said
     seen_at = max(now_ms, row.last_seen_at + 1)
     if where is Place.NEW and report.said != said:
         host = work.hosts[report.host_id]
-        refused = _missing_bodies(report, host, work)
+        refused = missing_bodies(report, host, work.sets)
         if refused is not None:
             return refused
-        if _unmade(report, work):
-            return TRY_AGAIN if is_last else _over_sets(report, host, work, now_ms, limits)
+        if lacks_sets(report, work.sets):
+            return TRY_AGAIN if is_last else over_sets(report, host, work.sets, now_ms, limits)
         _move(report, live, host, work, seen_at, linux_group)
         said = report.said
     epoch, sequence, recent, missed = row.epoch, row.sequence, row.recent, row.missed
@@ -366,59 +298,6 @@ def _record_one(
     return RECORDED
 
 
-def _missing_bodies(report: Incoming, host: HostRow, work: _Work) -> Outcome | None:
-    """409 with every digest whose body the server lacks and the report does not bring."""
-    missing = [
-        digest
-        for number, digest in enumerate(report.digests, 1)
-        if digest is not None and (number, digest) not in work.sets and (number, digest) not in report.offered
-    ]
-    if report.host_digest is not None and report.host_digest != host.facts_digest and report.host is None:
-        missing.append(report.host_digest)
-    if not missing:
-        return None
-    return Outcome(
-        status=409,
-        error="missing",
-        message="Send the same report again with the bodies of these digests.",
-        field="bodies",
-        missing=tuple(f"sha256:{digest.hex()}" for digest in missing),
-    )
-
-
-def _unmade(report: Incoming, work: _Work) -> bool:
-    """Whether a set of the report has no row yet."""
-    return any(
-        digest is not None and (number, digest) not in work.sets for number, digest in enumerate(report.digests, 1)
-    )
-
-
-def _over_sets(report: Incoming, host: HostRow, work: _Work, now_ms: int, limits: Limits) -> Outcome | None:
-    """429 when the report's new sets exceed the host's day, else None."""
-    brought = sum(1 for key in report.offered if key not in work.sets)
-    known = host.new_sets_today if host.quota_day == now_ms // DAY_MS else 0
-    allowed = limits.new_sets_multi if host.multi_session else limits.new_sets
-    if brought and known + brought > allowed:
-        return _over_quota("bodies", f"more than {allowed} new fact sets from this host today", now_ms)
-    return None
-
-
-def _over_sightings(report: Incoming, work: _Work, now_ms: int, limits: Limits) -> Outcome | None:
-    """429 when the report's sightings exceed the host's day, else None."""
-    host = work.hosts[report.host_id]
-    known = host.sightings_today if host.quota_day == now_ms // DAY_MS else 0
-    known += work.told[host.id][0] if host.id in work.told else 0
-    allowed = limits.sightings_multi if host.multi_session else limits.sightings
-    if known + report.tells > allowed:
-        return _over_quota("sightings", f"more than {allowed} events of this host today", now_ms)
-    return None
-
-
-def _over_quota(place_of_fault: str, message: str, now_ms: int) -> Outcome:
-    left_s = (DAY_MS - now_ms % DAY_MS) // 1000 + 1
-    return Outcome(status=429, error="quota", message=message, field=place_of_fault, retry_after_s=left_s)
-
-
 def _move(report: Incoming, live: _Live, host: HostRow, work: _Work, at: int, linux_group: int) -> None:
     """Points the subject to its new sets; notes the transitions and what the counts gain and lose."""
     old = live.pointers
@@ -453,18 +332,6 @@ def _move(report: Incoming, live: _Live, host: HostRow, work: _Work, at: int, li
                 work.transitions.append(TransitionRow(old.id, bucket_of(host.id), at, number, old_id, new_id))
     live.pointers = new
     live.pointed = True
-
-
-def count_move(old: PointerRow, new: PointerRow, deltas: defaultdict[tuple[int, int, int], int]) -> None:
-    """Adds to `deltas` what the tallies lose and gain when a subject's row changes."""
-    for pointers, by in ((old, -1), (new, 1)):
-        group_id, standing = pointers.group_id, pointers.standing
-        if not Standing(standing).in_tallies:
-            continue
-        deltas[group_id, standing, NO_SET] += by
-        for set_id in pointers[3:]:
-            if set_id is not None:
-                deltas[group_id, standing, set_id] += by
 
 
 def _host_update(host: HostRow, digest: bytes, columns: HostColumns) -> HostUpdate:

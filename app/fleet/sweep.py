@@ -11,7 +11,7 @@ from app.db.base import from_ms, to_ms
 from app.db.slices import slice_of, walk
 from app.fleet import rows_postgresql, rows_sqlite
 from app.fleet.buckets import are_in, parts_of
-from app.fleet.record import count_move
+from app.fleet.moves import count_move
 from app.fleet.rows import DeltaRow, SubjectUpdate
 from app.fleet.standing import Standing
 from app.fleet.tables import PULSE_OF_SUBJECT, SUBJECT_OF_HOST, Host, Pulse, Subject

@@ -19,7 +19,7 @@ from agent.contract.messages import MAX_BODY_BYTES
 from app.db.base import to_ms
 from app.errors import InvalidError, MalformedError, TooLargeError, UnauthenticatedError
 from app.fleet.facts import HostColumns, read_host, read_set
-from app.fleet.record import Incoming
+from app.fleet.incoming import Incoming
 from app.fleet.rows import NewSet, SightingRow
 from app.fleet.rule_uses import DAY_MS, TOLD_DAYS, UseRow
 from app.fleet.sighting_events import SIGHTING_EVENTS

@@ -21,7 +21,7 @@ from agent.contract.messages import CATALOGUE_PATH, ENROL_PATH, MAX_BODY_BYTES, 
 from app.db.engine import DRIVER_ERRORS
 from app.db.session import session_scope
 from app.errors import AppError, BusyError, MalformedError, TooLargeError
-from app.fleet.record import Outcome
+from app.fleet.incoming import Outcome
 from app.ingest.catalogue import SIGNATURE_HEADER, SignedCatalogue
 from app.ingest.checked import CheckedBodies
 from app.ingest.connections import TRANSPORT

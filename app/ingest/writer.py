@@ -22,8 +22,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.db.engine import DATA_ERRORS, DRIVER_ERRORS
 from app.fleet.buckets import bucket_of
+from app.fleet.incoming import TRY_AGAIN, Incoming, Limits, Outcome
 from app.fleet.probing import read_stopped
-from app.fleet.record import TRY_AGAIN, Incoming, Limits, Outcome, record_reports
+from app.fleet.record import record_reports
 from app.fleet.sets import SetCache
 
 log = logging.getLogger("wayleave.ingest")

@@ -26,7 +26,7 @@ from app.db.slices import is_among, slice_of
 from app.fleet import rows_postgresql, rows_sqlite
 from app.fleet.buckets import are_in, parts_of
 from app.fleet.facts import read_set
-from app.fleet.record import count_move
+from app.fleet.moves import count_move
 from app.fleet.rows import DeltaRow, NewSet, PointerRow, SubjectUpdate
 from app.fleet.tables import KIND_NUMBERS, PULSE_OF_SUBJECT, FactSet, Pulse, Subject, Transition
 from app.policies.judged import judge_probes

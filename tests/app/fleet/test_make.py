@@ -21,6 +21,7 @@ from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold, rebuild_derived
 from app.fleet.groups import make_standard_groups
 from app.fleet.hosts import move_host, revoke_host
+from app.fleet.incoming import RECORDED
 from app.fleet.installs import read_installs
 from app.fleet.made_sets import token_set
 from app.fleet.make import PROFILES, make_fleet, plan_hosts
@@ -28,7 +29,7 @@ from app.fleet.make_bulk import make_fleet_in_bulk
 from app.fleet.make_rows import Voices, host_body, is_opened, reported_sets, user_sid
 from app.fleet.queries import list_groups, read_overview
 from app.fleet.queries_hosts import HostFilter, get_host, list_hosts
-from app.fleet.record import RECORDED, record_reports
+from app.fleet.record import record_reports
 from app.fleet.retention import drop_old, retire_sets, write_daily
 from app.fleet.sets import SetCache
 from app.fleet.standing import Standing

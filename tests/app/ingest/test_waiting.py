@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from app.db.engine import open_url
 from app.db.session import session_scope
-from app.fleet.record import Incoming
+from app.fleet.incoming import Incoming
 from app.fleet.tables import Host, Pulse, Sighting
 from app.ingest.writer import Writer
 from app.main import create_app
