@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -17,6 +19,7 @@ from app.fleet.make_bulk import make_fleet_in_bulk
 from app.fleet.queries import count_hosts
 from app.ingest.generator import Fleet, change_some
 from app.ingest.ledger import compare, read_lines, write_lines
+from app.notices.made import watch_days
 
 BULK_FROM = 20_000
 """From so many hosts on, PostgreSQL gets the rows copied in."""
@@ -58,7 +61,7 @@ def make(hosts: int, seed: int, profile: str, force: bool) -> None:
         if in_bulk:
             made = make_fleet_in_bulk(engine, hosts, seed=seed, profile=profile)
         else:
-            made = make_fleet(engine, hosts, seed=seed, profile=profile, story=True)
+            made = make_fleet(engine, hosts, seed=seed, profile=profile, story=True, each_day=watch_days())
     click.echo(f"Made {made.hosts} workstations with {made.reports} reports in {time.monotonic() - began:.1f} s.")
 
 
@@ -93,8 +96,8 @@ def send(
 ) -> None:
     """Enrol made workstations at a running server and let them report, as agents do.
 
-    Each line of the ledger has a host, and how many of its reports were acknowledged. It is written also when the
-    command is interrupted; `wayleave fleet compare` holds it against the database.
+    Each line of the ledger has a host, how many of its reports were acknowledged, and what the last one said. It is
+    written also when the command is interrupted or ended; `wayleave fleet compare` holds it against the database.
     """
     try:
         sent = Fleet(url, new_connection=new_connection)
@@ -102,6 +105,8 @@ def send(
         raise click.ClickException(str(error)) from error
     try:
         asyncio.run(_send(sent, hosts, rate, duration_s, secret, connections, changed))
+    except asyncio.CancelledError:
+        raise click.Abort from None
     except (OSError, ValueError, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
     finally:
@@ -125,6 +130,10 @@ async def _send(
     connections: int,
     changed: float,
 ) -> None:
+    own = asyncio.current_task()
+    if own is not None:
+        with suppress(NotImplementedError):  # on Windows: there it ends at once, without a ledger
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, own.cancel)
     await sent.enrol(secret, hosts, connections=min(connections, 64))
     click.echo(f"{hosts} workstations enrolled.")
     change = change_some(changed, random.Random()) if changed else None  # noqa: S311 - not a secret
@@ -140,11 +149,17 @@ async def _send(
 @command.command("compare")
 @click.argument("ledger", type=click.File())
 def compare_command(ledger: TextIO) -> None:
-    """Hold a LEDGER of `fleet send` against the database. Exit code 1: a report was lost, or counted twice."""
+    """Hold a LEDGER of `fleet send` against the database.
+
+    Exit code 1: a report was lost or counted twice, or a host's state is not the one it was last acknowledged.
+    """
     with opened_database(read_settings()) as engine, session_scope(engine, writes=False) as session:
         lines = list(read_lines(ledger))
         wrong = list(compare(session, lines))
     for one in wrong[:SHOWN]:
+        if one.kinds:
+            click.echo(f"host {one.host_id}, {one.what}: not as last acknowledged: {', '.join(one.kinds)}")
+            continue
         became = "lost" if one.is_loss else "counted twice"
         click.echo(
             f"host {one.host_id}, {one.what}: {one.acknowledged} acknowledged, {one.received} in the database: {became}"

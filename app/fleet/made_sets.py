@@ -167,8 +167,10 @@ UV_PLACES = (
     ("%LOCALAPPDATA%\\Programs\\Python\\Python313\\Scripts\\uv.exe", "uv-exe-python-scripts"),
     ("%OSDRIVE%\\Tools\\uv\\uv.exe", "uv-exe-custom-dir"),
     ("%OSDRIVE%\\dev\\bin\\uv.exe", "uv-exe-custom-dir"),
+    ("%ProgramFiles%\\WinGet\\Links\\uv.exe", "uv-exe-winget"),
+    ("%ProgramFiles%\\Python313\\Scripts\\uv.exe", "uv-exe-python-scripts"),
 )
-"""Where uv lies in a diverse fleet, by the ways in which people install it."""
+"""Where uv lies in a diverse fleet, by the ways in which people install it; the last two: for all users."""
 
 
 @cache
@@ -191,11 +193,17 @@ def uv_set(version: str | None, place: int = 0) -> NewSet:
 
 @cache
 def probe_set(
-    policy: str, administrator: bool, has_projects: bool, transient: int = 0, opened: frozenset[str] = frozenset()
+    policy: str,
+    administrator: bool,
+    has_projects: bool,
+    transient: int = 0,
+    opened: frozenset[str] = frozenset(),
+    uv_at: int | None = None,
 ) -> NewSet:
     """What probes find. `transient`: which pattern, counted from 1, could not be tried (0: none such).
 
-    `opened`: patterns that rules besides the policy's own open.
+    `opened`: patterns that rules besides the policy's own open. `uv_at`: at which of UV_PLACES uv itself was tried, -1
+    at none; None: the place of the installer script alone, whether or not uv lies there.
     """
     probes = []
     for number, pattern in enumerate(_probed(), 1):
@@ -205,6 +213,8 @@ def probe_set(
             probes.append(_probe(pattern, Outcome.ERROR, error=32))
         elif pattern.id in opened:
             probes.append(_probe(pattern, Outcome.ALLOWED, why=Why.RULE, error=0))
+        elif uv_at is not None and pattern.group == "uv-binary":
+            probes.append(_judged_uv(pattern, policy, administrator, uv_at))
         else:
             probes.append(_judged(pattern, policy, administrator))
     return stored(ProbeSet(catalogue=catalogue.load().etag, probes=tuple(probes)))
@@ -249,6 +259,17 @@ def _judged(pattern: Pattern, policy: str, administrator: bool) -> Probe:
         return _probe(pattern, Outcome.ALLOWED, why=Why.RULE, error=0)
     if pattern.group == "uv-binary" and pattern.id != "uv-exe-standalone":
         return _probe(pattern, Outcome.ABSENT)
+    return _probe(pattern, Outcome.BLOCKED, engine=Engine.APPLOCKER, error=1260)
+
+
+def _judged_uv(pattern: Pattern, policy: str, administrator: bool, uv_at: int) -> Probe:
+    path, kind = UV_PLACES[uv_at] if uv_at >= 0 else ("", "")
+    if kind != pattern.id:
+        return _probe(pattern, Outcome.ABSENT)
+    if path.startswith("%ProgramFiles%"):
+        return _probe(pattern, Outcome.ALLOWED, why=Why.RULE, error=0)
+    if administrator or policy == "audit":
+        return _probe(pattern, Outcome.ALLOWED, why=Why.ADMINISTRATOR if administrator else Why.AUDIT_MODE, error=0)
     return _probe(pattern, Outcome.BLOCKED, engine=Engine.APPLOCKER, error=1260)
 
 

@@ -42,7 +42,7 @@ PROFILES = ("uniform", "diverse", "hostile")
 GROUP_REPORTS = 1000
 SILENT_AFTER_DAYS = 14
 UV_OF_MACHINES = ((0, 0.55), (10, 0.3), (11, 0.15))
-"""Where engineers have uv in a story, by share: from the software distribution, winget or pip, for the whole machine."""
+"""Where engineers have uv in a story, by share: distributed, by winget or by pip, for all users of a machine."""
 UV_OF_USERS = ((1, 0.34), (7, 0.24), (3, 0.18), (0, 0.14), (6, 0.06), (2, 0.04))
 """Where the others have it: by the installer script, pip, winget, and few other ways, most in their own folders."""
 NEWEST, OLDER = "0.13.8", "0.12.4"

@@ -17,16 +17,16 @@ from sqlalchemy import Connection, delete, insert, select, tuple_
 from sqlalchemy.orm import Session
 
 from agent.catalogue import load as load_catalogue
+from app.fleet.groups import read_group_names
 from app.fleet.sharing import find_sharing
-from app.fleet.tables import HostGroup
 from app.notices.changes import Evidence, look_closer
 from app.notices.counts import Count, Key, Remembered, policy_users, read_counts
 from app.notices.record import Found, end_notice, open_notice
 from app.notices.tables import NoticeRow, Watched
 from app.policies.tables import ExportRule
 
-MOST_LOOKS = 30
-"""So many suspicions are looked at closer in one run, the largest first."""
+MOST_LOOKS = 60
+"""So many suspicions are looked at closer in one run, the largest first: one release may close forty things at once."""
 MOST_NEW = 10
 """So many notices one run opens."""
 MOST_GROUPS = 50
@@ -181,7 +181,7 @@ def _tell_new(
         evidence = look_closer(session, one.key, one.since, remembered)
         if evidence.hosts >= thresholds.hosts:
             certain.append((one, evidence))
-    groups = {row.id: row.name for row in session.execute(select(HostGroup.id, HostGroup.name))} if certain else {}
+    groups = read_group_names(session) if certain else {}
     opened, told = 0, set[Key]()
     left_out = max(0, len(fallen) - MOST_LOOKS)
     for found, keys in _gathered(session, certain, groups, remembered):
@@ -219,10 +219,10 @@ def _open(session: Session, found: Found, at: datetime, ways: Collection[str]) -
         # Measured from where it was before it fell the first time.
         old = before.get(tuple(one[:3]))
         before[tuple(one[:3])] = one if old is None else [*old[:5], old[5] + one[5]]
-    by_group = {group["id"]: group for group in row.detail.get("groups", ())}
-    for group in found.detail.get("groups", ()):
-        users = by_group[group["id"]]["users"] if group["id"] in by_group else 0
-        by_group[group["id"]] = {**group, "users": group["users"] + users}
+    by_group = {group["id"]: group for group in (*row.detail.get("groups", ()), *found.detail.get("groups", ()))}
+    # Of what was not told before all users are counted, also those whom something else that closed was told for.
+    for group_id, group in by_group.items():
+        by_group[group_id] = {**group, "users": max(one[5] for one in before.values() if one[0] == group_id)}
     lists = {
         name: sorted({*row.detail.get(name, ()), *found.detail[name]})[:MOST_NAMES]
         for name in ("workflows", "patterns", "rules")

@@ -28,6 +28,7 @@ from app.fleet.make import make_fleet
 from app.imports.model import Given
 from app.imports.uploads import accept_upload, uploads_dir
 from app.main import create_app
+from app.notices.made import watch_days
 from app.notices.record import Found, open_notice
 from app.policies.base_policies import add_base_policy
 from app.policies.export import plan_export
@@ -211,7 +212,7 @@ def fleet_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory, flee
 def made_site(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A server with the made fleet of `make demo`."""
     with running_site(tmp_path_factory.mktemp("made")) as site:
-        make_fleet(site.app.state.engine, 2000, seed=1, story=True)
+        make_fleet(site.app.state.engine, 2000, seed=1, story=True, each_day=watch_days())
         yield site
 
 
