@@ -46,6 +46,11 @@ def read_group(session: Session, number: str, name: str = "") -> int | None:
     return int(number)
 
 
+def read_group_names(session: Session) -> dict[int, str]:
+    """The names of all groups by their ids."""
+    return {row.id: row.name for row in session.execute(select(HostGroup.id, HostGroup.name))}
+
+
 def find_group_names(session: Session, text: str, *, limit: int) -> tuple[str, ...]:
     """Names of groups that hold a text, however it is written, in their order."""
     query = select(HostGroup.name).where(HostGroup.name.icontains(text.strip(), autoescape=True))
