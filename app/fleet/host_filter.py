@@ -222,9 +222,11 @@ def _walk_unseen(
     query = unseen_hosts(span, limit=limit, after=after, fits=fits, of_host=plain.exists() if has_more else None)
     if group_id is None:
         return query
-    # A group's names often follow each other.
-    names = [select(end(Host.name)).where(Host.group_id == group_id).scalar_subquery() for end in (func.min, func.max)]
-    return query.where(Unseen.name >= names[0], Unseen.name <= names[1])
+    # A group's names often follow each other. Read first: the database plans by them.
+    first, last = session.execute(
+        select(func.min(Host.name), func.max(Host.name)).where(Host.group_id == group_id)
+    ).one()
+    return query.where(Unseen.name >= first, Unseen.name <= last) if first is not None else query
 
 
 def _ordered(query: Select[int, str], limit: int) -> Select[int, str]:
