@@ -68,6 +68,7 @@ BEYOND = (
     "/hosts?workflow=sync-build&verdict=unknown",
     "/hosts?seen=older",
     "/hosts?seen=week",
+    "/hosts?seen=week&standing=counted",
     "/hosts?tag=pilot",
     "/hosts?engine=applocker",
     "/hosts?gap=yes",
@@ -202,6 +203,8 @@ def find_pages(app: FastAPI, named: Mapping[str, str]) -> Iterator[str]:
         except KeyError as error:
             raise SystemExit(f"{path}: parts/content.py names no {error}") from error
     yield "/api/v1/heat-map"
+    for more in ("state=blocked", "state=open", "stage=missing&state=blocked", "reason=not-arrived"):
+        yield f"/exports/{named['package_id']}/hosts?{more}"
     yield from BEYOND
 
 
