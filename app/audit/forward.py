@@ -1,17 +1,24 @@
 """Copies audit entries to where an organisation keeps its logs, each at least once and in order, from now on.
 
-Each destination has a mark of its own: how far it came. What was not taken is sent again at the next run.
+Each destination has a mark of its own: the number of the last entry that it took. What was not taken is sent again at
+the next run.
+
+PostgreSQL gives an entry its number when it is written, not when it is committed: a later number may be seen first, and
+a number may never be seen. So the mark passes a missing number only when nobody can commit it any more. Whoever takes
+one has locked the table before, and holds that lock until what it wrote is seen or gone. Once all have ended who held
+it when a later number was seen, the numbers below are whole. No clock is asked: those of two servers differ, and no
+time is too long for a transaction. SQLite has one writer: there the numbers are in the order of the commits.
 """
 
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, text, update
 
 from app.audit.deliver import DeliveryError, post_signed, send_syslog, syslog_message
 from app.audit.tables import AuditEntry
@@ -20,8 +27,15 @@ from app.db.tables import Setting
 
 AT_ONCE = 100
 MOST_ROUNDS = 20
-SETTLES = timedelta(seconds=5)
-"""A transaction that began earlier may end later: what is younger is left for the next run."""
+WAITS_S = 1.0
+"""So long a run waits for the transactions that may hold a missing number; the next run looks again."""
+LOOKS_EVERY_S = 0.05
+
+_WRITERS = text(
+    "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted"
+    " AND relation = CAST('audit_entry' AS regclass)"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +47,16 @@ class Destinations:
     webhook_key: str = ""
 
 
-def forward_entries(connection: Connection, to: Destinations, at: datetime, *, settles: timedelta = SETTLES) -> int:
-    """Sends what is new to each destination; how many entries arrived. Commits.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarded:
+    """How many entries arrived; `waits`: later ones wait for a transaction that may yet write one before them."""
+
+    sent: int
+    waits: bool
+
+
+def forward_entries(connection: Connection, to: Destinations) -> Forwarded:
+    """Sends what is new to each destination. Commits.
 
     raises: DeliveryError after all destinations were tried, for the first that took nothing.
     """
@@ -54,46 +76,75 @@ def forward_entries(connection: Connection, to: Destinations, at: datetime, *, s
                 lambda entries: post_signed(to.webhook, to.webhook_key, {"entries": list(entries)}),
             )
         )
-    sent = 0
+    arrived: list[Forwarded] = []
     problems: list[DeliveryError] = []
     for mark, send in ways:
         try:
-            sent += _forward(connection, mark, send, at - settles)
+            arrived.append(_forward(connection, mark, send))
         except DeliveryError as error:
             problems.append(error)
     if problems:
         raise problems[0]
-    return sent
+    return Forwarded(sent=sum(one.sent for one in arrived), waits=any(one.waits for one in arrived))
 
 
-def _forward(
-    connection: Connection, mark: str, send: Callable[[Sequence[dict[str, Any]]], None], until: datetime
-) -> int:
+def _forward(connection: Connection, mark: str, send: Callable[[Sequence[dict[str, Any]]], None]) -> Forwarded:
     with connection.begin():
         value = connection.scalar(select(Setting.value).where(Setting.name == mark))
         if value is None:
-            # The first run with this destination: its log begins now.
-            newest = connection.scalar(select(func.max(AuditEntry.id)).where(AuditEntry.at <= until)) or 0
+            # The first run with this destination: its log begins now, with the numbers that are yet to be given.
+            newest = connection.scalar(select(func.max(AuditEntry.id))) or 0
             connection.execute(insert(Setting).values(name=mark, value=str(newest), updated_at=now()))
-            return 0
+            return Forwarded(sent=0, waits=False)
+        newest = connection.scalar(select(func.max(AuditEntry.id))) or 0
     last = int(value)
     sent = 0
+    is_whole = connection.dialect.name != "postgresql"
     for _round in range(MOST_ROUNDS):
-        with connection.begin():
-            rows = connection.execute(
-                select(AuditEntry.__table__)
-                .where(AuditEntry.id > last, AuditEntry.at <= until)
-                .order_by(AuditEntry.id)
-                .limit(AT_ONCE)
-            ).all()
-        if not rows:
-            break
-        send([_said(row) for row in rows])
-        last = rows[-1].id
-        sent += len(rows)
-        with connection.begin():
-            connection.execute(update(Setting).where(Setting.name == mark).values(value=str(last), updated_at=now()))
-    return sent
+        rows = _read(connection, last, newest)
+        waits = False
+        if rows and not is_whole and rows[-1].id != last + len(rows):
+            # Once is enough for the run: it goes no further than to what was seen before it waited.
+            is_whole = _have_writers_ended(connection)
+            waits = not is_whole
+            rows = _read(connection, last, newest) if is_whole else _until_one_is_missing(rows, last)
+        if rows:
+            send([_said(row) for row in rows])
+            last = rows[-1].id
+            sent += len(rows)
+            with connection.begin():
+                changed = {"value": str(last), "updated_at": now()}
+                connection.execute(update(Setting).where(Setting.name == mark).values(**changed))
+        if waits or not rows:
+            return Forwarded(sent=sent, waits=waits)
+    return Forwarded(sent=sent, waits=False)
+
+
+def _read(connection: Connection, last: int, newest: int) -> list[Row[Any]]:
+    query = select(AuditEntry.__table__).where(AuditEntry.id > last, AuditEntry.id <= newest)
+    with connection.begin():
+        return list(connection.execute(query.order_by(AuditEntry.id).limit(AT_ONCE)))
+
+
+def _until_one_is_missing(rows: Sequence[Row[Any]], last: int) -> list[Row[Any]]:
+    return [row for place, row in enumerate(rows, last + 1) if row.id == place]
+
+
+def _have_writers_ended(connection: Connection) -> bool:
+    """Whether all have ended who were writing entries when this was called. Those who came later took later numbers."""
+    give_up = time.monotonic() + WAITS_S
+    writers = _find_writers(connection)
+    while writers:
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(LOOKS_EVERY_S)
+        writers &= _find_writers(connection)
+    return True
+
+
+def _find_writers(connection: Connection) -> set[str]:
+    with connection.begin():
+        return set(connection.scalars(_WRITERS))
 
 
 def _said(row: Any) -> dict[str, Any]:

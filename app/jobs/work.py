@@ -105,10 +105,12 @@ def _forget_requests(connection: Connection, at: datetime, keeping: Keeping) -> 
     return "who asked longer than 90 days ago is forgotten"
 
 
-def _forward_audit(connection: Connection, at: datetime, keeping: Keeping) -> str:
+def _forward_audit(connection: Connection, at: datetime, keeping: Keeping) -> str:  # noqa: ARG001 - as all work
     if not keeping.audit_to.syslog and not keeping.audit_to.webhook:
         return "no syslog and no webhook are set"
-    return f"{forward_entries(connection, keeping.audit_to, at)} entries sent"
+    forwarded = forward_entries(connection, keeping.audit_to)
+    more = "; later ones wait for a transaction that is open" if forwarded.waits else ""
+    return f"{forwarded.sent} entries sent{more}"
 
 
 def _watch_fleet(connection: Connection, at: datetime, keeping: Keeping) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import itertools
 import json
 import re
 import socket
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, func, select, update
+from sqlalchemy.orm import Session
 
 from app.audit.deliver import SIGNATURE_HEADER, DeliveryError, send_syslog, syslog_message
-from app.audit.forward import Destinations, forward_entries
+from app.audit.forward import Destinations, Forwarded, forward_entries
 from app.audit.record import Actor, record
+from app.audit.tables import AuditEntry
 from app.db.base import now
 from app.db.session import session_scope
 
@@ -41,7 +44,7 @@ def note(engine: Engine, *actions: str, **detail: Any) -> None:
 
 def forward(engine: Engine, to: Destinations) -> int:
     with engine.connect() as connection:
-        return forward_entries(connection, to, now(), settles=timedelta(0))
+        return forward_entries(connection, to).sent
 
 
 def bodies(messages: list[bytes]) -> list[dict[str, Any]]:
@@ -229,13 +232,94 @@ def test_one_that_is_away_does_not_hold_up_the_other(database: Engine, hook: tup
     assert [entry["action"] for entry in bodies(messages)] == ["host.moved"]
 
 
-def test_the_young_are_left_for_the_next_run(database: Engine, hook: tuple[str, Hook]) -> None:
+def arrived(hook: Hook) -> list[int]:
+    return [entry["id"] for _signature, body in hook.received for entry in json.loads(body)["entries"]]
+
+
+def ids_of(engine: Engine) -> list[int]:
+    with session_scope(engine, writes=False) as session:
+        return list(session.scalars(select(AuditEntry.id).order_by(AuditEntry.id)))
+
+
+def test_no_clock_decides_what_is_sent(database: Engine, hook: tuple[str, Hook]) -> None:
+    to = Destinations(webhook=hook[0], webhook_key=KEY)
+    forward(database, to)
+    hour = timedelta(hours=1)
+    for later in (hour, -hour, timedelta(0)):
+        note(database, "host.moved")
+        with session_scope(database) as session:
+            newest = session.scalar(select(func.max(AuditEntry.id)))
+            session.execute(update(AuditEntry).where(AuditEntry.id == newest).values(at=now() + later))
+    assert forward(database, to) == 3, "another server's clock may be before or behind ours"
+    assert arrived(hook[1]) == ids_of(database)
+
+
+def test_a_number_that_was_rolled_back_holds_nothing_up(database: Engine, hook: tuple[str, Hook]) -> None:
     to = Destinations(webhook=hook[0], webhook_key=KEY)
     forward(database, to)
     note(database, "host.moved")
-    with database.connect() as connection:
-        assert forward_entries(connection, to, now()) == 0
-        assert forward_entries(connection, to, now() + timedelta(seconds=6)) == 1
+    with Session(database) as session:
+        record(session, ADA, "host.revoked")
+        session.flush()
+        session.rollback()
+    note(database, "host.moved", "host.moved")
+    assert forward(database, to) == 3
+    assert arrived(hook[1]) == ids_of(database)
+    if database.name == "postgresql":
+        assert ids_of(database)[-1] == 4, "a number is missing"
+
+
+@pytest.mark.postgresql
+def test_what_is_committed_late_is_sent_in_its_place(
+    database: Engine, hook: tuple[str, Hook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.name != "postgresql":
+        return  # there whoever writes holds up all others
+    monkeypatch.setattr("app.audit.forward.WAITS_S", 0.2)
+    to = Destinations(webhook=hook[0], webhook_key=KEY)
+    forward(database, to)
+    note(database, "host.moved", "host.moved")
+    with Session(database) as late, database.connect() as connection:
+        record(late, ADA, "host.revoked")
+        late.flush()
+        note(database, *["host.moved"] * 250)
+        for expected in (2, 0):
+            forwarded = forward_entries(connection, to)
+            assert forwarded.sent == expected, "all before the missing number, and none behind it"
+            assert forwarded.waits
+        late.commit()
+        assert forward_entries(connection, to) == Forwarded(sent=251, waits=False)
+    assert arrived(hook[1]) == ids_of(database) == list(range(1, 254))
+
+
+@pytest.mark.postgresql
+def test_those_who_write_without_a_pause_hold_nothing_up(database: Engine, hook: tuple[str, Hook]) -> None:
+    if database.name != "postgresql":
+        return
+    to = Destinations(webhook=hook[0], webhook_key=KEY)
+    forward(database, to)
+    ends = threading.Event()
+    turns = itertools.count()
+
+    def write() -> None:
+        while not ends.is_set():
+            with Session(database) as session:
+                record(session, ADA, "host.moved")
+                session.flush()
+                ends.wait(0.2)
+                (session.rollback if next(turns) % 3 == 0 else session.commit)()
+
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for place, writer in enumerate(writers):
+        writer.start()
+        ends.wait(0.04 * place)
+    sent = [forward(database, to) for _ in range(3)]
+    ends.set()
+    for writer in writers:
+        writer.join(10)
+    assert all(sent), "there is always one who writes, but never the same for long"
+    forward(database, to)
+    assert arrived(hook[1]) == ids_of(database)
 
 
 def test_long_entries_are_cut_not_refused() -> None:
