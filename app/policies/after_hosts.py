@@ -18,9 +18,10 @@ from sqlalchemy.orm import Session
 from app.db.paging import Page, decode_cursor, encode_cursor
 from app.db.slices import is_among
 from app.errors import InvalidError
+from app.fleet.bodies import iterate_bodies
 from app.fleet.host_filter import MAX_GROUPS_WALKED
 from app.fleet.standing import Standing
-from app.fleet.tables import SUBJECT_OF_HOST, FactSet, Host, HostGroup, Subject
+from app.fleet.tables import SUBJECT_OF_HOST, Host, HostGroup, Subject
 from app.policies.after import AfterJudge, Because, Reason, first_reason, summed
 from app.policies.after_narrow import MayFit, who_may_fit
 from app.policies.arrival import stage_of
@@ -245,12 +246,9 @@ def _bits_of_tokens(session: Session, judge: AfterJudge, ids: Iterable[int]) -> 
     found: dict[int | None, tuple[int, int]] = {}
     if not judge.named:
         return found
-    ordered = sorted(ids)
-    for begin in range(0, len(ordered), 500):
-        some = ordered[begin : begin + 500]
-        for number, body in session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some))):
-            value = json.loads(body)
-            found[number] = (_bits(judge.named, value.get("sids")), _bits(judge.named, value.get("deny_only")))
+    for number, body in iterate_bodies(session, ids):
+        value = json.loads(body)
+        found[number] = (_bits(judge.named, value.get("sids")), _bits(judge.named, value.get("deny_only")))
     return found
 
 

@@ -22,6 +22,7 @@ from app.applocker.identify import rule_id as id_of_content
 from app.applocker.model import AppLockerError
 from app.applocker.read import parse_policy
 from app.errors import NotFoundError
+from app.fleet.bodies import iterate_bodies
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
 from app.policies.tables import ExportRow, ExportRule
@@ -29,7 +30,6 @@ from app.policies.tables import ExportRow, ExportRule
 # Of the fifth version, as derived ids are: what Windows and other tools make is of the fourth, and need not be read.
 _DERIVED_ID = re.compile(r"Id=\"\{?[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-5[0-9a-fA-F]{3}-")
 _MOST_REMEMBERED_LETTERS = 8192
-_SETS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +113,8 @@ def _policy_subjects(session: Session, group_id: int | None) -> dict[int, int]:
 
 def _policies(session: Session, subjects_of: Mapping[int, int]) -> Iterable[tuple[int, RulesInForce]]:
     """Per policy set: the rules in it."""
-    for some in _in_parts(sorted(subjects_of)):
-        for set_id, body in session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some))):
-            yield set_id, rules_in_force(body)
+    for set_id, body in iterate_bodies(session, subjects_of):
+        yield set_id, rules_in_force(body)
 
 
 class RulesInForce(NamedTuple):
@@ -179,8 +178,3 @@ def _ids_of(collection: str, text: str) -> tuple[tuple[str, str], ...]:
 
 # The same rules stand in thousands of policies.
 _ids_remembered = lru_cache(maxsize=4096)(_ids_of)
-
-
-def _in_parts(ids: list[int]) -> Iterable[list[int]]:
-    for begin in range(0, len(ids), _SETS_AT_ONCE):
-        yield ids[begin : begin + _SETS_AT_ONCE]

@@ -18,8 +18,9 @@ from app.applocker.lint import lint
 from app.applocker.model import HashCondition, PathCondition, Policy, PublisherCondition, Rule
 from app.db.paging import cut_page
 from app.errors import InvalidError, NotFoundError
+from app.fleet.groups import read_group_names
 from app.fleet.standing import Standing
-from app.fleet.tables import KIND_NUMBERS, FactSet, HostGroup, Tally
+from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
 from app.policies.reported_policy import reported_policy
 from app.policies.tables import ExportRule
 
@@ -153,7 +154,7 @@ def _lines(
             raise InvalidError("No host reports this policy any more: begin with the first page.", field="after")
         order = order[order.index(after) + 1 :]
     most = order[:rows]
-    names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416 - Rows
+    names = read_group_names(session)
     ours = _our_rules(session)
     sets = {row.id: row for row in session.scalars(select(FactSet).where(FactSet.id.in_(most)))}
     return tuple(

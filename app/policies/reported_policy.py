@@ -1,10 +1,10 @@
-"""A host's policy read back from what it reported: group policy's, where nothing besides it decides."""
+"""What decides on a host, read back from what it reported: group policy's rules, and the SIDs of a user's token."""
 
 from __future__ import annotations
 
 import json
 
-from app.applocker.model import AppLockerError, Collection, Policy
+from app.applocker.model import STANDARD_USER, AppLockerError, Collection, Policy
 from app.applocker.read import parse_policy
 
 
@@ -29,3 +29,10 @@ def reported_policy(body: str | None) -> Policy | None:
         except AppLockerError:
             return None
     return Policy(collections=tuple(parsed))
+
+
+def sids_of_token(body: str | None) -> frozenset[str]:
+    """The SIDs of a token set; where none was told, those that every user has."""
+    if body is None:
+        return STANDARD_USER.sids
+    return frozenset(sid.upper() for sid in json.loads(body).get("sids", ())) | STANDARD_USER.sids

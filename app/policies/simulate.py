@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from agent.catalogue import Catalogue
 from agent.catalogue import load as load_catalogue
 from app.applocker.model import STANDARD_USER, File, Policy
-from app.fleet.tables import FactSet, HostGroup
+from app.fleet.groups import read_group_names
+from app.fleet.tables import FactSet
 from app.policies.drafts import Draft
 from app.policies.judgement import Judge, Masks, layers_for
 from app.policies.modes import changes_in_layers
@@ -183,7 +184,7 @@ def simulate(
         count.add(one, told.get(one.probes_id, NOTHING_TOLD), simulator.places.get(one.environment_id, ()))
     asked = _asked(simulator)
     sightings, counts = judge_sightings(session, simulator, asked) if with_sightings else ((), SightingCounts())
-    return count.result(len(profiles), _group_names(session), asked, sightings, counts)
+    return count.result(len(profiles), read_group_names(session), asked, sightings, counts)
 
 
 def _asked(simulator: Simulator) -> frozenset[str]:
@@ -396,10 +397,6 @@ def _content_of(rule_set: RuleSet) -> frozenset[str]:
     if rule_set.base is None:
         return frozenset()
     return frozenset(rule.id.lower() for _, rule in rule_set.base.policy.rules())
-
-
-def _group_names(session: Session) -> dict[int, str]:
-    return {number: name for number, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416 - Rows
 
 
 def _places(mask: int) -> Sequence[int]:

@@ -7,7 +7,6 @@ once. Nothing here becomes part of a rule: reports are only counted.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -27,17 +26,17 @@ from app.applocker.model import (
     Token,
     Verdict,
 )
+from app.fleet.bodies import iterate_bodies
 from app.fleet.standing import Standing
-from app.fleet.tables import FactSet, Subject
+from app.fleet.tables import Subject
 from app.policies.coverage import example_of, typical_machine
 from app.policies.export import Export
 from app.policies.judgement import with_rules
 from app.policies.plan import PlannedRule
-from app.policies.reported_policy import reported_policy
+from app.policies.reported_policy import reported_policy, sids_of_token
 from app.policies.roots import Places, machine_at, read_places
 from app.policies.specimens import with_identity
 
-_SETS_AT_ONCE = 500
 _ALLOWED = (Verdict.ALLOWED, Verdict.ALLOWED_BY_DEFAULT)
 
 
@@ -114,7 +113,7 @@ def simulate_export(
     audited: dict[str, int] = defaultdict(int)
     base = unreadable = judgements = judged_policies = 0
     subjects_of = _subjects(session, group_id)
-    bodies = _bodies(session, {key for three in subjects_of for key in three[:2] if key is not None})
+    bodies: dict[int | None, str] = dict(iterate_bodies(session, (key for three in subjects_of for key in three[:2])))
     by_policy: dict[int | None, list[tuple[int | None, Places, int]]] = defaultdict(list)
     for (policy_id, token_id, environment_id), subjects in subjects_of.items():
         by_policy[policy_id].append((token_id, places.get(environment_id, ()), subjects))
@@ -139,7 +138,7 @@ def simulate_export(
         classes: dict[tuple[frozenset[str], Places], int] = defaultdict(int)
         for token_id, where, subjects in tokens:
             # Tokens that differ only in SIDs no rule names are judged once.
-            classes[(_sids(bodies.get(token_id)) | set(export.sids)) & names, where] += subjects
+            classes[(sids_of_token(bodies.get(token_id)) | set(export.sids)) & names, where] += subjects
         for (sids, where), subjects in classes.items():
             token = Token(sids=sids)
             specimens = specimens_at.get(where)
@@ -220,29 +219,12 @@ def export_specimens_at(forms: Iterable[ExportForm], export: Export, where: Plac
         yield ExportSpecimen(form.pattern, form.rule.collection, with_identity(form.rule, example_of(place)))
 
 
-def _sids(body: str | None) -> frozenset[str]:
-    """The SIDs of a token set; where none was told, those that every user has."""
-    if body is None:
-        return STANDARD_USER.sids
-    return frozenset(sid.upper() for sid in json.loads(body).get("sids", ())) | STANDARD_USER.sids
-
-
 def _subjects(session: Session, group_id: int | None) -> dict[tuple[int | None, int | None, int | None], int]:
     columns = (Subject.policy_id, Subject.token_id, Subject.environment_id)
     query = select(*columns, func.count()).where(Subject.standing == Standing.COUNTED.value).group_by(*columns)
     if group_id is not None:
         query = query.where(Subject.group_id == group_id)
     return {(row[0], row[1], row[2]): row[3] for row in session.execute(query)}
-
-
-def _bodies(session: Session, ids: Iterable[int]) -> dict[int | None, str]:
-    found: dict[int | None, str] = {}
-    ordered = sorted(ids)
-    for begin in range(0, len(ordered), _SETS_AT_ONCE):
-        some = ordered[begin : begin + _SETS_AT_ONCE]
-        rows = session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some)))
-        found.update({set_id: body for set_id, body in rows})  # noqa: C416 - a Row is no pair to the type checker
-    return found
 
 
 def _most_first(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

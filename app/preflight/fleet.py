@@ -6,7 +6,6 @@ Users are grouped by what they report: each distinct policy and token class is j
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -24,14 +23,16 @@ from agent.catalogue.changes import Changes, compare_versions, read_version
 from app.applocker.evaluate import compile_policy
 from app.applocker.model import STANDARD_USER, Policy, Token
 from app.errors import InvalidError
+from app.fleet.bodies import iterate_bodies
 from app.fleet.facts import version_mark
+from app.fleet.groups import read_group_names
 from app.fleet.standing import Standing
-from app.fleet.tables import KIND_NUMBERS, FactSet, HostGroup, Subject, VersionTally
+from app.fleet.tables import KIND_NUMBERS, FactSet, Subject, VersionTally
 from app.policies.baselines import list_baseline_files
 from app.policies.drafts import build_draft
 from app.policies.queries_exports import list_kept_exports
 from app.policies.queries_rule_sets import get_rule_sets, list_open_rule_sets
-from app.policies.reported_policy import reported_policy
+from app.policies.reported_policy import reported_policy, sids_of_token
 from app.policies.roots import Places, read_places
 from app.preflight.compare import Break, ReleaseFile, files_of_release, find_breaks
 
@@ -40,7 +41,6 @@ MAX_RULE_SETS = 30
 MAX_PLACES = 100
 """So many ways in which folders lie elsewhere are judged, those of most users; others as on most machines."""
 
-_SETS_AT_ONCE = 500
 _UV_FILE = re.compile(r"(?i)uv[xw]?\.exe")
 
 
@@ -155,10 +155,8 @@ def check_upgrade(
     check_versions(before, after)
     changes = compare_versions(catalogue, before, after)
     by_policy = _profiles(session, before)
-    bodies = _bodies(
-        session,
-        {one for policy, classes in by_policy.items() for one in (policy, *(token for token, *_ in classes))},
-    )
+    ids = {one for policy, classes in by_policy.items() for one in (policy, *(token for token, *_ in classes))}
+    bodies: dict[int | None, str] = dict(iterate_bodies(session, ids))
     releases: dict[Places, tuple[Mapping[tuple[str, str], ReleaseFile], Mapping[tuple[str, str], ReleaseFile]]] = {}
     patterns: defaultdict[tuple[str, str, str], int] = defaultdict(int)
     groups: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0])
@@ -177,7 +175,7 @@ def check_upgrade(
             if compiled is None:
                 unreadable += subjects
                 continue
-            sids = _sids(bodies.get(token_id)) & (named | STANDARD_USER.sids)
+            sids = sids_of_token(bodies.get(token_id)) & (named | STANDARD_USER.sids)
             if (sids, where) not in known:
                 if where not in releases:
                     releases[where] = (
@@ -193,7 +191,7 @@ def check_upgrade(
                 broken += subjects
                 groups[group_id][1] += subjects
     exports, rule_sets, rules = _rules(session, catalogue, before, after)
-    names = {group_id: name for group_id, name in session.execute(select(HostGroup.id, HostGroup.name))}  # noqa: C416 - a Row is no pair to the type checker
+    names = read_group_names(session)
     return Preflight(
         before=before,
         after=after,
@@ -301,19 +299,3 @@ def _has_mark(session: Session, number: int) -> ColumnElement[bool]:
         return FactSet.facts.bool_op("&&")(cast([number], ARRAY(Integer)))
     each = func.json_each(FactSet.facts).table_valued("value")
     return exists(select(1).select_from(each).where(each.c.value == number))
-
-
-def _bodies(session: Session, ids: Iterable[int | None]) -> Mapping[int | None, str]:
-    found: dict[int | None, str] = {}
-    ordered = sorted(one for one in ids if one is not None)
-    for begin in range(0, len(ordered), _SETS_AT_ONCE):
-        some = ordered[begin : begin + _SETS_AT_ONCE]
-        rows = session.execute(select(FactSet.id, FactSet.body).where(FactSet.id.in_(some)))
-        found.update({set_id: body for set_id, body in rows})  # noqa: C416 - a Row is no pair to the type checker
-    return found
-
-
-def _sids(body: str | None) -> frozenset[str]:
-    """The SIDs of a token set; where none was told, those that every user has."""
-    told = json.loads(body).get("sids", ()) if body is not None else ()
-    return frozenset(sid.upper() for sid in told) | STANDARD_USER.sids
