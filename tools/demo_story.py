@@ -16,16 +16,18 @@ from sqlalchemy import Engine, select
 
 from app.accounts.create import create_account
 from app.applocker.write import render_policy, render_rule
-from app.audit.record import Actor
+from app.audit.record import COMMAND_LINE, Actor
 from app.cli.database import opened_database, read_settings
 from app.db.base import now, to_ms
 from app.db.session import session_scope
 from app.fleet.groups import make_standard_groups
+from app.fleet.hosts import find_named_hosts
 from app.fleet.made_sets import policy_set, policy_set_with, probe_set
-from app.fleet.make import make_report, plan_hosts
+from app.fleet.make import MadeHost, make_report, plan_story_hosts
 from app.fleet.record import record_reports
 from app.fleet.sets import SetCache
 from app.fleet.tables import Host
+from app.fleet.tags import tag_hosts
 from app.imports.model import Given
 from app.imports.uploads import accept_upload, uploads_dir
 from app.policies.base_policies import add_base_policy
@@ -73,6 +75,7 @@ def main(emails: list[str]) -> int:
                 create_account(session, email, password, role)
         ask_for_access(engine)
         roll_out(engine, add_approved_rule_set(engine, analyst, approver))
+        tag_some(engine, COMMAND_LINE)
         add_draft(engine, analyst)
         import_events(engine, settings, analyst)
     return 0
@@ -132,25 +135,40 @@ def roll_out(engine: Engine, export_id: int) -> None:
         rules = get_kept_export(session, export_id).export.rules
         ids = {name: number for number, name in session.execute(select(Host.id, Host.name))}
         _default, linux_group = make_standard_groups(session)
+    pilots = list(islice((host for host in plan_story_hosts(len(ids), seed=1) if is_pilot(host)), PILOTS))
     added: dict[str, list[str]] = defaultdict(list)
     for one in rules:
         added[one.collection].append(render_rule(one.rule))
     opened = frozenset(pattern for one in rules for pattern in one.patterns)
-    members = (
-        host
-        for host in plan_hosts(len(ids), seed=1, profile="uniform")
-        if host.department.sid == RESEARCH.sid and host.policy == "defaults" and not (host.administrator or host.silent)
-    )
     epoch = to_ms(now())
     reports = []
-    for place, host in enumerate(islice(members, PILOTS)):
+    for place, host in enumerate(pilots):
         arrived = place % 6 != 5
-        probes = probe_set("defaults", False, host.has_projects, opened=opened)
+        uv_at = host.uv_at if host.version else -1
+        probes = probe_set("defaults", False, host.has_projects, opened=opened, uv_at=uv_at)
         instead = [policy_set_with(added), probes] if arrived else []
         sids = (RESEARCH.sid, PILOT.sid)
         reports.append(make_report(ids[host.name], host, "defaults", 1, epoch, sids=sids, instead=instead))
     with engine.connect() as connection:
         record_reports(connection, reports, now_ms=epoch, sets=SetCache(), linux_group=linux_group)
+
+
+def is_pilot(host: MadeHost) -> bool:
+    """Whether a host may take part in the pilot."""
+    return host.department.sid == RESEARCH.sid and host.policy == "defaults" and not (host.administrator or host.silent)
+
+
+def tag_some(engine: Engine, actor: Actor) -> None:
+    """Words that administrators find hosts by: the pilot's, those that go from desk to desk, the build machines."""
+    with session_scope(engine) as session:
+        hosts = list(plan_story_hosts(len(session.scalars(select(Host.id)).all()), seed=1))
+        for tag, some in (
+            ("pilot uv", list(islice(filter(is_pilot, hosts), PILOTS))),
+            ("loaner", [host for host in hosts if host.number % 41 == 0]),
+            ("build machine", [host for host in hosts if host.department.code == "ENG" and host.number % 29 == 0]),
+        ):
+            if some:
+                tag_hosts(session, tag, find_named_hosts(session, (host.name for host in some)), actor=actor)
 
 
 def add_draft(engine: Engine, analyst: Actor) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from agent import catalogue
+from agent.catalogue.changes import read_version
 from app.db.base import to_ms
 from app.fleet.queries import Overview
 from app.fleet.retention import DAY_MS
@@ -19,6 +20,7 @@ from app.fleet.tables import KIND_NUMBERS, Daily, FactSet, Tally
 
 What = Literal["pattern", "workflow", "version", "subjects"]
 MOST_POLICIES = 5
+MOST_VERSIONS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,15 @@ class NewPolicy:
 
     set_id: int
     first_at: datetime
+    subjects: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """A uv that is newer than all before it, the day (UTC) at whose end users first had it, and how many in the end."""
+
+    version: str
+    day: date
     subjects: int
 
 
@@ -138,6 +149,43 @@ def list_new_policies(session: Session, since: datetime) -> tuple[NewPolicy, ...
     )
     found = [NewPolicy(set_id=set_id, first_at=at, subjects=int(count)) for set_id, at, count in rows]
     return tuple(sorted(found, key=lambda one: one.first_at, reverse=True))
+
+
+def list_new_versions(
+    session: Session, *, days: int, until: datetime, group_id: int | None = None
+) -> tuple[NewVersion, ...]:
+    """The uv versions newer than all that were there before in these days, the newest first.
+
+    What was there on the first of the days is not new, nor is an old version that came with users who did.
+    """
+    last = day_number(until)
+    rows = session.execute(
+        select(Daily.name, Daily.day, func.sum(Daily.subjects))
+        .where(Daily.day.between(last - days + 1, last), Daily.what == "version", *_in_group(group_id))
+        .group_by(Daily.name, Daily.day)
+    )
+    by_day: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for name, day, subjects in rows:
+        by_day[day][name] = int(subjects)
+    found: list[NewVersion] = []
+    newest: tuple[int, int, int] | None = None
+    for day, counts in sorted(by_day.items()):
+        known = sorted((number, name) for name in counts if (number := _numbers(name)) is not None)
+        if newest is not None:
+            found += [
+                NewVersion(version=name, day=date_of(day), subjects=by_day[max(by_day)].get(name, 0))
+                for number, name in known
+                if number > newest
+            ]
+        newest = max([*([] if newest is None else [newest]), *(number for number, _ in known)], default=None)
+    return tuple(reversed(found[-MOST_VERSIONS:]))
+
+
+def _numbers(version: str) -> tuple[int, int, int] | None:
+    try:
+        return read_version(version)
+    except ValueError:
+        return None  # none at all, or one that a host reported in words of its own
 
 
 def read_shifts(session: Session, overview: Overview, until: datetime) -> Shifts:

@@ -26,7 +26,7 @@ from app.fleet.queries_absence import AbsenceCount, read_absence
 from app.fleet.queries_hosts import HostFilter, get_host
 from app.fleet.queries_mismatch import Mismatches, read_mismatches
 from app.fleet.queries_sightings import SeenKinds, SeenPath, read_seen, read_seen_kinds, summarise_sightings
-from app.fleet.queries_trend import NewPolicy, Shifts, list_new_policies
+from app.fleet.queries_trend import NewPolicy, NewVersion, Shifts, list_new_policies, list_new_versions
 from app.fleet.reported import preferred_version
 from app.fleet.tags import tags_of
 from app.fleet.versions import version_key
@@ -56,10 +56,11 @@ class ExportMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
-    """What changed since the day before, and what happened in the days asked for: new policies, exports."""
+    """What changed since the day before, and what is new in the days asked for: policies, uv versions, exports."""
 
     since_yesterday: Shifts
     policies: tuple[NewPolicy, ...]
+    versions: tuple[NewVersion, ...]
     exports: tuple[ExportMark, ...]
 
 
@@ -131,12 +132,13 @@ def get_changes(
     days: Annotated[int, Query(ge=1, le=3650)] = 30,
     group: GroupNumber = None,
 ) -> Happened:
-    """What changed since yesterday, and the policies and exports that are new in the last days."""
+    """What changed since yesterday, and the policies, uv versions and exports that are new in the last days."""
     until = datetime.now(UTC)
     since = until - timedelta(days=days)
     return Happened(
         since_yesterday=read_shown_shifts(session, read_overview(session, group), until),
         policies=list_new_policies(session, since),
+        versions=list_new_versions(session, days=days, until=until, group_id=group),
         exports=tuple(ExportMark(id=number, made_at=at) for number, at in list_exports_since(session, since)),
     )
 

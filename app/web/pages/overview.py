@@ -27,7 +27,16 @@ from app.fleet.queries import (
     read_overview,
 )
 from app.fleet.queries_absence import read_absence
-from app.fleet.queries_trend import NewPolicy, Shifts, TrendDay, list_new_policies, read_shifts, read_trend
+from app.fleet.queries_trend import (
+    NewPolicy,
+    NewVersion,
+    Shifts,
+    TrendDay,
+    list_new_policies,
+    list_new_versions,
+    read_shifts,
+    read_trend,
+)
 from app.fleet.sharing import find_sharing
 from app.fleet.standing import Standing
 from app.policies.queries_exports import list_exports_since
@@ -69,12 +78,14 @@ class Trend:
     days: int
     points: tuple[TrendDay, ...]
     policies: tuple[NewPolicy, ...]
+    versions: tuple[NewVersion, ...]
     exports: tuple[tuple[int, datetime], ...]
 
     @property
     def data(self) -> dict[str, Any]:
         """What the chart draws: days as ISO dates, three series, and marks."""
         marks = [{"day": one.first_at.date().isoformat(), "text": "new policy"} for one in self.policies]
+        marks += [{"day": one.day.isoformat(), "text": f"uv {one.version}"} for one in self.versions]
         marks += [{"day": at.date().isoformat(), "text": f"export {number}"} for number, at in self.exports]
         shown = {one.day.isoformat() for one in self.points}
         return {
@@ -150,6 +161,7 @@ def read_shown_trend(
     workflow = command if command in tried else told or min(tried)
     chosen = days if days in TREND_DAYS else TREND_DAYS[0]
     since = until - timedelta(days=chosen)
+    group_id = None if overview.group is None else overview.group.id
     return Trend(
         workflow=workflow,
         days=chosen,
@@ -158,9 +170,10 @@ def read_shown_trend(
             workflow,
             days=chosen,
             until=until,
-            group_id=None if overview.group is None else overview.group.id,
+            group_id=group_id,
         ),
         policies=list_new_policies(session, since),
+        versions=list_new_versions(session, days=chosen, until=until, group_id=group_id),
         exports=list_exports_since(session, since),
     )
 

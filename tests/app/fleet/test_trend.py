@@ -15,6 +15,7 @@ from app.fleet.queries_trend import (
     date_of,
     day_number,
     list_new_policies,
+    list_new_versions,
     read_shifts,
     read_trend,
     read_version_trend,
@@ -92,6 +93,29 @@ def test_policies_of_the_time_shown(made: Engine) -> None:
     assert len(recent) == 1
     assert recent[0].subjects > 0
     assert {one.set_id for one in older} > {recent[0].set_id}
+
+
+def test_releases_of_uv_in_the_time_shown(made: Engine) -> None:
+    until = now()
+    with session_scope(made, writes=False) as session:
+        found = list_new_versions(session, days=30, until=until)
+        after = list_new_versions(session, days=9, until=until)
+        finance = next(group for group in list_groups(session) if group.name == "Finance")
+        of_group = list_new_versions(session, days=30, until=until, group_id=finance.id)
+        shown = {one.version: one.subjects for one in read_overview(session).versions}
+    # The older versions that came with users who enrolled later are no releases.
+    assert [(one.version, one.subjects) for one in found] == [("0.13.8", shown["0.13.8"])]
+    assert (until.date() - found[0].day).days in (11, 12)
+    assert after == (), "it was there on the first of these days"
+    assert [one.version for one in of_group] == ["0.13.8"]
+    assert 0 < of_group[0].subjects < found[0].subjects
+    with session_scope(made) as session:
+        day = day_number(until)
+        row = Daily(day=day, group_id=finance.id, what="version", name="0.14.0", value="", subjects=3)
+        session.add_all([row, Daily(day=day, group_id=finance.id, what="version", name="own", value="", subjects=9)])
+    with session_scope(made, writes=False) as session:
+        found = list_new_versions(session, days=30, until=until)
+    assert [(one.version, one.subjects) for one in found][:1] == [("0.14.0", 3)]
 
 
 def test_a_fleet_of_today_has_no_day_before(database: Engine) -> None:

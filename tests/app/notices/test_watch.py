@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Engine, event, select
 
+from agent.catalogue import load
 from agent.contract.facts import FoundUv, PolicySet, UvSet
 from app.applocker.write import render_rule
 from app.audit.tables import AuditEntry
@@ -92,6 +93,22 @@ def test_it_is_told_once_follows_and_ends(world: Any) -> None:
             select(NoticeSend.event).where(NoticeSend.notice_id == notice.id).order_by(NoticeSend.event)
         )
         assert list(events.scalars()) == ["ended", "opened"]
+
+
+def test_users_are_not_counted_again_for_what_was_not_told_before(world: Any) -> None:
+    ids = world.add(60)
+    world.watch()
+    many = tuple(pattern.id for pattern in load().patterns if pattern.is_executed)
+    world.turn(ids[:20], world.probes(*many[:1]), world.uv("0.14.0"))
+    world.watch()
+    world.turn(ids[:40], world.probes(*many), world.uv("0.14.0"))
+    world.watch()
+    world.turn(ids[40:55], world.probes(*many), world.uv("0.14.0"))
+    world.watch()
+    regressions = [one for one in world.notices() if one.kind == "regression"]
+    assert [one.users for one in regressions] == [55], "of 60 users 55 lost something, some more than once"
+    assert "55 users" in regressions[0].title
+    assert [group["users"] for group in regressions[0].detail["groups"]] == [55]
 
 
 def test_few_users_new_users_and_few_hosts_are_none(world: Any) -> None:
