@@ -46,12 +46,8 @@ MAX_LATER_BYTES = 30_000
 MAX_REQUESTS = 14
 # Pages that load more once they are there: a chart's library, or what takes longer to find out.
 ASKS_FOR_MORE = {"overview", "sightings", "versions", "rule-set-plan", "kept-export", "preflight"}
-# A theme changes colours alone, so in the dark only what judges colours is asked anew.
+# All rules in every look, also where a theme should have changed colours alone.
 AXE = {"resultTypes": ["violations"], "rules": {"target-size": {"enabled": True}}}
-AXE_COLOURS = {
-    "resultTypes": ["violations"],
-    "runOnly": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]},
-}
 
 
 # Words of text, not of code, paths or digests, that stand on two lines.
@@ -88,8 +84,7 @@ def problems_of(page: Page, name: str) -> list[str]:
     wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     problems = [f"{name} is {wider} pixels too wide"] if wider > 0 else []
     problems += [f"{name} breaks a word: {word}" for word in page.evaluate(BROKEN_WORDS)]
-    options = AXE_COLOURS if name.endswith("dark") else AXE
-    for violation in Axe().run(page, options=options).response["violations"]:
+    for violation in Axe().run(page, options=AXE).response["violations"]:
         for node in violation["nodes"]:
             problems.append(f"{name}: {violation['id']}: {node['target']} {node['failureSummary']}")
     return problems
