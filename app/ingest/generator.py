@@ -1,7 +1,8 @@
 """Many made workstations on one machine: real enrolment, real reports, over as many connections as wanted.
 
 It speaks HTTP by hand on asyncio, so that it costs far less than what it measures, and keeps a ledger of every report
-that was acknowledged, with the sightings and the uses of rules that were in it.
+that was acknowledged, with the sightings and the uses of rules that were in it, and of the state that the last one
+brought.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ class Station:
     """One made workstation: its identity, what it last said, and what was acknowledged.
 
     `sighted`: sightings, `uses`: of a day and rule how many. `unheard`: sightings in reports without an answer.
+    `kept`: the digests of the last acknowledged report, as `said`; empty as long as a later one may have arrived too.
     """
 
     number: int
@@ -127,6 +129,7 @@ class Station:
     host_digest: str = ""
     host_body: str = ""
     said: bytes = b""
+    kept: bytes = b""
     told: bytes = NOTHING_TOLD
     record: int = RECORDS_FROM
     sighted: int = 0
@@ -161,10 +164,12 @@ class Station:
         """Notes what became of the report."""
         if acknowledged:
             self.acknowledged += 1
+            self.kept = self.said
             self.sighted += self._telling
             self.uses |= self._counting
         else:
             self.unanswered += 1
+            self.kept = b""
             self.unheard += self._telling
 
     def say(self) -> None:
@@ -296,6 +301,26 @@ class Fleet:
         digests = [f"sha256:{station.sets[kind].digest.hex()}" for kind in kinds] or None
         request = station.request(report_id, station.bodies(digests) if bodies else b"{}")
         began_s = time.perf_counter() if due_s is None else due_s
+        try:
+            answer = await self._deliver(station, report_id, request, began_s)
+        except BaseException:
+            # Whoever is interrupted with a report in flight never learns what became of it.
+            station.hear(acknowledged=False)
+            raise
+        if answer is None or answer.status >= 500:
+            station.hear(acknowledged=False)
+        if answer is None:
+            return False
+        if answer.status != 200:
+            self.tally.refused += 1
+            return False
+        station.hear(acknowledged=True)
+        self.tally.acknowledged += 1
+        self.tally.latencies_s.append(time.perf_counter() - began_s)
+        return True
+
+    async def _deliver(self, station: Station, report_id: bytes, request: bytes, began_s: float) -> Answer | None:
+        """The answer that is final; None when it was given up."""
         while time.perf_counter() - began_s < GIVE_UP_S:
             try:
                 answer = await self._ask(request)
@@ -303,11 +328,6 @@ class Fleet:
                 self.tally.lost += 1
                 await asyncio.sleep(random.uniform(*self._lost_wait_s))  # noqa: S311 - not a secret
                 continue
-            if answer.status == 200:
-                station.hear(acknowledged=True)
-                self.tally.acknowledged += 1
-                self.tally.latencies_s.append(time.perf_counter() - began_s)
-                return True
             if answer.status == 409 and b'"missing"' in answer.body:
                 self.tally.missing += 1
                 request = station.request(report_id, station.bodies(json.loads(answer.body)["missing"]))
@@ -322,10 +342,8 @@ class Fleet:
                 wait_s = min(max(answer.retry_after_s, 1), self._most_wait_s)
                 await asyncio.sleep(random.uniform(0.2, 1.0) * wait_s)  # noqa: S311 - not a secret
             else:
-                self.tally.refused += 1
-                return False
-        station.hear(acknowledged=False)
-        return False
+                return answer
+        return None
 
     async def saturate(
         self,

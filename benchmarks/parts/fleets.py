@@ -34,7 +34,7 @@ from app.fleet.sweep import mark_silent
 from app.fleet.tables import KIND_NAMES, Host
 from app.ingest.generator import Fleet, Station
 from app.ingest.keys import ServerKeys
-from app.ingest.ledger import find_untold, find_wrong_days
+from app.ingest.ledger import find_untold, find_wrong_days, find_wrong_states, line_of
 
 KEY = bytes(range(32))
 MADE_WITHIN_S = 90.0
@@ -161,10 +161,16 @@ def fold_all(engine: Engine) -> None:
 
 
 def hold_tellings(name: str, engine: Engine, stations: list[Station]) -> None:
-    """Prints of how many hosts a sighting or use of a rule is lost or doubled, and how many were told at all."""
+    """Prints of how many hosts a sighting or use of a rule is lost or doubled, and how many were told at all.
+
+    And of how many another state is recorded than their last acknowledged report brought.
+    """
     fold_all(engine)
     with session_scope(engine, writes=False) as session:
         wrong = len(find_untold(session, stations)) + len(find_wrong_days(session))
+        wrong_states = sum(1 for _ in find_wrong_states(session, map(line_of, stations)))
+    kept = sum(1 for one in stations if one.kept)
+    emit_held(f"{name}_wrong_state", wrong_states, "hosts", most=0, hosts=kept)
     emit_held(f"{name}_told_wrongly", wrong, "hosts and days", most=0)
     emit_held(f"{name}_sightings", sum(one.sighted for one in stations), "recorded once each", least=1)
     emit_held(f"{name}_uses", sum(len(one.uses) for one in stations), "rules and days of a host", least=1)

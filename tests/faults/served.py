@@ -30,7 +30,7 @@ from app.fleet.rule_uses import fold_uses
 from app.fleet.tables import Pulse, Subject
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.generator import Fleet, Station
-from app.ingest.ledger import find_untold, find_wrong_days
+from app.ingest.ledger import find_untold, find_wrong_days, find_wrong_states, line_of
 from app.settings import Settings
 
 KILLS = int(os.environ.get("WAYLEAVE_KILLS", "10"))
@@ -276,7 +276,7 @@ async def under_load(server: Served, secret: str, chance: random.Random, harm: C
 
 
 def assert_ledger_is_kept(engine: Engine, fleet: Fleet) -> None:
-    """Every acknowledged report and what was in it is in the database exactly once, and every count is right."""
+    """Every acknowledged report and what was in it is in the database exactly once; every state and count is right."""
     assert fleet.tally.refused == 0
     with session_scope(engine, writes=False) as session:
         rows = session.execute(
@@ -300,6 +300,9 @@ def assert_ledger_is_kept(engine: Engine, fleet: Fleet) -> None:
     with session_scope(engine, writes=False) as session:
         assert find_untold(session, fleet.stations) == []
         assert find_wrong_days(session) == []
+        lines = [line_of(station) for station in fleet.stations]
+        assert all(line.state is not None for line in lines)
+        assert list(find_wrong_states(session, lines)) == []
 
 
 def assert_counts_are_right(engine: Engine) -> None:

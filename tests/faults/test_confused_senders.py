@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ from app.db.session import session_scope
 from app.fleet.sequence import SLOTS
 from app.fleet.tables import Pulse, Sighting, Subject
 from app.ingest.generator import Fleet, Station
+from app.ingest.ledger import find_wrong_states, line_of
 from app.settings import Settings
 from tests.faults.served import KILLS, Served, assert_counts_are_right, change, chosen_seed, prepared
 
@@ -32,13 +34,17 @@ DAY_MS = 86_400_000
 
 @dataclass(slots=True)
 class Model:
-    """What the server must know of one subject: every report of the newest epoch, and how many were recorded."""
+    """What the server must know of one subject: every report of the newest epoch, and how many were recorded.
+
+    `said`: the digests of the newest one.
+    """
 
     epoch: int = 0
     highest: int = -1
     known: dict[int, str] = field(default_factory=dict)
     received: int = 0
     sightings: set[int] = field(default_factory=set)
+    said: bytes = b""
 
     def expect(self, epoch: int, sequence: int, report_id: str) -> tuple[int, str]:
         """The answer due to a report."""
@@ -50,16 +56,19 @@ class Model:
             return 200, "late"
         return (200, "replay") if self.known[sequence] == report_id else (409, "sequence_reused")
 
-    def take(self, epoch: int, sequence: int, report_id: str, what: str, record: int) -> None:
+    def take(self, report: dict[str, Any], what: str) -> None:
         """What is to be remembered of a report that was answered 200."""
         if what == "replay":
             return
+        epoch, sequence = report["epoch"], report["sequence"]
+        if what == "new":
+            self.said = json.dumps(report["sets"]).encode()
         if epoch > self.epoch:
             self.epoch, self.highest, self.known = epoch, sequence, {}
         self.highest = max(self.highest, sequence)
-        self.known[sequence] = report_id
+        self.known[sequence] = report["report_id"]
         self.received += 1
-        self.sightings.add(record)
+        self.sightings.add(report["sightings"][0]["record"])
 
 
 class Sender:
@@ -150,8 +159,7 @@ class Sender:
         assert (answer.status_code, said.get("error", what)) == (status, what), (said, report, self.model)
         self.answers[what] += 1
         if status == 200:
-            record = report["sightings"][0]["record"]
-            self.model.take(epoch, sequence, report_id, what, record)
+            self.model.take(report, what)
 
     async def refused(
         self, client: httpx.AsyncClient, report: dict[str, object], token: str, status: int, error: str
@@ -212,6 +220,9 @@ def test_each_is_told_the_truth_and_nothing_counts_twice(settings: Settings) -> 
         seen: dict[int, list[int]] = {}
         for host_id, record in session.execute(select(Sighting.host_id, Sighting.record)):
             seen.setdefault(host_id, []).append(record)
+        for sender in senders:
+            sender.station.kept = sender.model.said
+        assert list(find_wrong_states(session, [line_of(sender.station) for sender in senders])) == []
     assert len(rows) == SENDERS
     kept = {row.host_id: row for row in rows}
     for sender in senders:
