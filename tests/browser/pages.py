@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+SCREENSHOTS = Path(__file__).parents[2] / "artefacts" / "screenshots"
+"""Where pictures of pages lie after the tests."""
 PAGES = {
     "overview": "/",
     "patterns": "/patterns",

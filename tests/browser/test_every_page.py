@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -19,11 +18,10 @@ from starlette.routing import Match
 from app.accounts.create import create_account
 from app.db.session import session_scope
 from tests.app.web.test_guards import walk
-from tests.browser.pages import NO_PAGES, PAGES, SIGNED_OUT
+from tests.browser.pages import NO_PAGES, PAGES, SCREENSHOTS, SIGNED_OUT
 
 pytestmark = pytest.mark.browser
 
-SCREENSHOTS = Path(__file__).parents[2] / "artefacts" / "screenshots"
 DESKTOP = {"width": 1280, "height": 860}
 PHONE = {"width": 390, "height": 844}
 SID = "S-1-5-21-1004336348-1177238915-682003330-1234"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -19,6 +17,7 @@ from app.policies import plans
 from app.policies.rule_sets import add_to_rule_set
 from app.web.pages import rule_sets_plan
 from app.work.run import Keep, Progress
+from tests.browser.pages import SCREENSHOTS
 
 PASSWORD = "correct horse battery"
 ADA = Actor(kind="account", name="analyst@example.com")
@@ -72,12 +71,12 @@ def test_a_long_plan(
     slow.done = 40
     look(page, javascript)
     expect(page.locator("#answer [role=status]")).to_contain_text("Patterns ranked: 40 of 50.")
-    keep_picture(page, f"plan-{javascript}")
+    keep_picture(page, "plan" if javascript else "plan-without-scripts")
 
     page.goto("/work")  # left, and found again
     expect(heading).to_have_text("1 piece of work is under way.")
     expect(page.get_by_role("row", name="Plans for “Large”")).to_contain_text("80")
-    keep_picture(page, f"work-{javascript}")
+    keep_picture(page, "work" if javascript else "work-without-scripts")
     page.get_by_role("link", name="Plans for “Large”").click()
     page.get_by_role("button", name="Cancel").click()
     expect(heading).to_have_text("There are no plans.")
@@ -91,7 +90,7 @@ def test_a_long_plan(
     page.goto("/work")
     expect(page.locator("main")).to_contain_text("Nothing is being worked out at the moment.")
     expect(page.locator("main")).to_contain_text("cancelled")
-    keep_picture(page, f"work-over-{javascript}")
+    keep_picture(page, "work-over" if javascript else "work-over-without-scripts")
     assert watch.console == []
     assert watch.foreign == []
 
@@ -108,5 +107,8 @@ def look(page: Page, javascript: bool, until: str = "") -> None:
 
 
 def keep_picture(page: Page, name: str) -> None:
-    if folder := os.environ.get("WAYLEAVE_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"long-{name}.png", full_page=True)
+    """To look at, in both themes; without scripts the theme that the page came with stays."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for theme in ("light",) if name.endswith("without-scripts") else ("dark", "light"):
+        page.emulate_media(color_scheme=theme)
+        page.screenshot(path=SCREENSHOTS / f"long-{name}-{theme}.png", full_page=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +10,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.imports.uploads import uploads_dir
+from tests.browser.pages import SCREENSHOTS
 
 pytestmark = pytest.mark.browser
 
-BYTES_A_SECOND = 1_500_000
+BYTES_A_SECOND = 300_000
 
 
 @pytest.fixture
@@ -47,8 +47,10 @@ def test_a_file_on_its_way(
     bar = page.get_by_role("progressbar", name="Sending")
     expect(bar).to_be_visible()
     assert 0 < bar.evaluate("bar => bar.value") < 100
-    if folder := os.environ.get("WAYLEAVE_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / "upload.png", full_page=True)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    for theme in ("dark", "light"):
+        page.emulate_media(color_scheme=theme)
+        page.screenshot(path=SCREENSHOTS / f"upload-{theme}.png", full_page=True)
     page.get_by_role("button", name="Cancel").click()
     expect(words).to_have_text("Cancelled. The server keeps nothing of this file.")
     expect(bar).to_be_hidden()
@@ -60,6 +62,7 @@ def test_a_file_on_its_way(
     assert all(re.match(r"error: htmx:(sendAbort|afterRequest)", line) for line in watch.console)
     watch.console.clear()
 
+    line.send("Network.emulateNetworkConditions", {**slow, "uploadThroughput": -1})
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("events.csv", timeout=15_000)
     expect(page).to_have_url(re.compile(r"/imports/1$"))
