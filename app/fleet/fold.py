@@ -227,6 +227,9 @@ def rebuild_if_catalogue_changed(connection: Connection, cache: ContributionCach
         take_fold_lock(connection, wait=True)
         if _derived_from(connection) == own:
             return False
+        if connection.dialect.name == "postgresql":
+            # As folding does by writing tallies: `check_tallies` counts in a snapshot and then writes the derived ones.
+            connection.execute(text("LOCK TABLE tally IN ROW EXCLUSIVE MODE"))
         rebuild_derived(connection, cache)
         connection.execute(delete(Setting).where(Setting.name == DERIVED_FROM))
         connection.execute(insert(Setting).values(name=DERIVED_FROM, value=own, updated_at=now()))

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from agent import catalogue
@@ -169,3 +170,18 @@ def wait_for(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < until_s
         time.sleep(0.05)
+
+
+def test_counts_are_not_made_anew_while_they_are_checked(database: Engine) -> None:
+    """The check writes in a snapshot: on PostgreSQL what somebody else writes meanwhile would end it."""
+    if database.name != "postgresql":
+        return
+    with database.connect() as checking, database.connect() as starting:
+        checking.execute(text("LOCK TABLE tally IN SHARE ROW EXCLUSIVE MODE"))
+        starting.execute(text("SET lock_timeout = '200ms'"))
+        starting.commit()
+        with pytest.raises(OperationalError, match="lock timeout"):
+            rebuild_if_catalogue_changed(starting, ContributionCache())
+        starting.rollback()
+        checking.rollback()
+        assert rebuild_if_catalogue_changed(starting, ContributionCache())
