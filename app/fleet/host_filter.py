@@ -68,8 +68,12 @@ FEW_SUBJECTS = 4000
 """So many subjects at most are looked up one by one."""
 MAX_SETS_LISTED = 5000
 """So many sets at most are named to the database."""
-OUTCOME_GROUPS = {"tried": JUDGED_OUTCOMES, "untried": ("absent", "unknown", "error")}
-"""Outcomes that are listed together: what a share at a pattern is of, and what it leaves out."""
+OUTCOME_GROUPS = {
+    "tried": JUDGED_OUTCOMES,
+    "untried": ("absent", "unknown", "error"),
+    "closed": tuple(sorted(CLOSED_OUTCOMES)),
+}
+"""Outcomes that are listed together: what a share at a pattern is of, what it leaves out, what stops a command."""
 MAX_GROUPS_WALKED = 40
 """So many groups at most are walked side by side; of more, all hosts are walked."""
 _OUTSIDE = [one.value for one in Standing if not one.in_tallies]

@@ -11,6 +11,7 @@ from app.applocker.compare import Change
 from app.db.base import now
 from app.db.session import SessionDep
 from app.errors import InvalidError
+from app.fleet.groups import read_group_names
 from app.fleet.rule_uses import KEPT_DAYS, read_rule_uses
 from app.policies.in_force import compare_policies, find_policy, get_policy, list_policies, page_policies
 from app.policies.rule_counts import COUNTS_KEPT_DAYS
@@ -37,7 +38,23 @@ def show_policies(
     session: SessionDep,
     after: Annotated[int | None, Query(ge=1, le=2**62)] = None,
 ) -> Response:
-    return render(request, "policies/list.html", found=page_policies(session, after=after), after=after)
+    group_ids = {name: group_id for group_id, name in read_group_names(session).items()}
+    return render(
+        request,
+        "policies/list.html",
+        found=page_policies(session, after=after),
+        after=after,
+        users_at=lambda policy_id, name="": users_at(policy_id, group_ids.get(name)),
+    )
+
+
+def users_at(policy_id: int, group_id: int | None = None) -> str:
+    """The hosts of the users that a policy is in force for: those in quarantine are not counted here.
+
+    >>> users_at(7, 2)
+    '/hosts?policy=7&group=2&state=active'
+    """
+    return address("/hosts", policy=str(policy_id), group=str(group_id or ""), state="active")
 
 
 @router.get("/policies/{policy_id}")
@@ -81,6 +98,7 @@ def show_policy(
         "policies/page.html",
         status=422 if problem else 200,
         detail=detail,
+        users_at=users_at,
         standing=read_standing(session),
         rules=rules[rule - 1 : rule - 1 + RULES_SHOWN],
         rules_cut=Cut(first=rule, shown=RULES_SHOWN, of=len(rules)),

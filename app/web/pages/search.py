@@ -18,7 +18,7 @@ from app.fleet.queries_hosts import HostFilter, list_hosts
 from app.fleet.tags import list_tags
 from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.navigation import menu_for
-from app.web.templating import address, render
+from app.web.templating import address, render, wants_main
 
 router = APIRouter(include_in_schema=False)
 api_router = APIRouter(prefix="/api/v1", tags=["fleet"])
@@ -44,8 +44,14 @@ def search(
     hits = find_hits(session, person, wanted)
     exact = [hit for hit in hits if hit.name.casefold() == wanted.casefold()]
     if len(exact) == 1:
-        return RedirectResponse(exact[0].path, status_code=303)
+        # What stands in the frame of another page would come without that page's own scripts.
+        return _go(exact[0].path) if wants_main(request) else RedirectResponse(exact[0].path, status_code=303)
     return render(request, "search/page.html", q=wanted, hits=hits, most=MOST_OF_A_KIND)
+
+
+def _go(path: str) -> Response:
+    """Tells htmx to open a page, whole."""
+    return Response(status_code=204, headers={"HX-Redirect": path, "Vary": "HX-Request, HX-Target"})
 
 
 @api_router.get("/search")

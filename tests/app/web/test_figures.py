@@ -1,4 +1,4 @@
-"""Every figure of the overview, of patterns and of versions leads to its list, and the list has as many."""
+"""Every figure of users leads to its list, and the list has as many: overview, patterns, commands, groups, policies."""
 
 from __future__ import annotations
 
@@ -80,6 +80,15 @@ def pages_of(viewer: TestClient) -> list[str]:
     return ["/", *groups, "/patterns", *patterns, "/versions"]
 
 
+def more_pages_of(viewer: TestClient) -> list[str]:
+    """Pages that count other things besides: commands, of all and of each group, groups, policies and each of them."""
+    groups = sorted(set(re.findall(r'href="/workflows\?group=(\d+)"', viewer.get("/workflows").text)))
+    policies = sorted(set(re.findall(r'href="(/policies/\d+)"', viewer.get("/policies").text)))
+    assert len(groups) == 3
+    assert policies
+    return ["/workflows", *(f"/workflows?group={one}" for one in groups), "/groups", "/policies", *policies]
+
+
 def main_of(viewer: TestClient, path: str) -> html.HtmlElement:
     answer = viewer.get(path)
     assert answer.status_code == 200, path
@@ -97,7 +106,7 @@ def figures_of(viewer: TestClient, path: str) -> Iterator[tuple[str, str, int]]:
 def test_each_figure_is_as_long_as_its_list(viewer: TestClient) -> None:
     listed: dict[str, int] = {}
     wrong, kinds = [], set()
-    for path in pages_of(viewer):
+    for path in [*pages_of(viewer), *more_pages_of(viewer)]:
         for address, words, figure in figures_of(viewer, path):
             query = urlsplit(address).query
             if address not in listed:
@@ -108,7 +117,7 @@ def test_each_figure_is_as_long_as_its_list(viewer: TestClient) -> None:
             kinds |= parse_qs(query, keep_blank_values=True).keys()
     assert wrong == []
     assert kinds >= {"standing", "group", "pattern", "outcome", "workflow", "verdict", "version", "older", "install"}
-    assert kinds >= {"gap", "attested"}
+    assert kinds >= {"gap", "attested", "policy", "state", "engine"}
     assert len(listed) > 100
 
 
@@ -119,6 +128,20 @@ def test_no_figure_stands_alone(viewer: TestClient) -> None:
             texts = [element.text or "", *(child.tail or "" for child in element)]
             alone += [f"{path}: {one.strip()!r}" for one in texts if re.search(r"\d", VERSION.sub("", one))]
     assert alone == [], "\n".join(alone)
+
+
+def test_no_number_of_users_stands_alone_on_other_pages(viewer: TestClient) -> None:
+    alone = []
+    for path in more_pages_of(viewer):
+        main = main_of(viewer, path)
+        for element in main.xpath(".//*[not(ancestor-or-self::a) and not(self::script or ancestor::form)]"):
+            texts = [element.text or "", *(child.tail or "" for child in element)]
+            alone += [f"{path}: {one.strip()!r}" for one in texts if re.search(r"\d+ (users?|hosts?)\b", one)]
+        columns = [head.text_content() for head in main.xpath(".//thead/tr/th")] if path == "/groups" else []
+        for cell in main.xpath(".//tbody/tr/td[contains(@class, 'num')][not(.//a)]") if columns else []:
+            alone.append(f"{path}: {cell.get('data-label')} {cell.text_content()}")
+    # The sum of its column; each policy's own users are listed.
+    assert alone == ["/policies: 'are in force for 30 users.'"], "\n".join(alone)
 
 
 def test_the_commands_of_the_first_sentence_are_listed(viewer: TestClient) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from jinja2 import nodes
+from lxml import html
 from sqlalchemy import Engine
 from starlette.testclient import TestClient
 
 from app.fleet.make import make_fleet
+from app.settings import bundled
 from app.web import pages
 from app.web.templating import environment
 
@@ -53,7 +56,7 @@ def test_there_are_fragments() -> None:
 
 
 FILTERS = (
-    "/?group=1",
+    "/?group={group}",
     "/workflows?works=told",
     "/patterns?state=open",
     "/versions?days=30",
@@ -65,7 +68,44 @@ FILTERS = (
     "/exports?q=a",
     "/audit?q=a",
     "/notices?state=all",
+    "/groups?q=e",
+    "/search?q=o",
 )
+
+
+def asks_for_a_part(element: html.HtmlElement) -> bool:
+    """Whether htmx asks for a fragment, or for what is in the frame, where this form is sent or this link followed."""
+    if element.get("hx-get") is not None and element.get("hx-target") is not None:
+        return True
+    boosted = element.xpath("ancestor-or-self::*[@hx-boost][1]/@hx-boost")
+    return boosted == ["true"] and bool(element.xpath("ancestor-or-self::*[@hx-target]"))
+
+
+def ways_on(main: html.HtmlElement, path: str) -> Iterator[html.HtmlElement]:
+    """The forms and links of a page that lead to the same page: its filters, tabs, chips and pagers."""
+    for form in main.xpath(".//form[not(@method='post') and not(@method='dialog')]"):
+        if urlsplit(form.get("action")).path == path:
+            yield form
+    for link in main.xpath(".//a[@href and not(@download)]"):
+        if urlsplit(link.get("href")).path == path:
+            yield link
+
+
+REST = r"(?:\{\{.*?\}\}|\{%.*?%\}|[^>])*"
+LISTED = re.compile(
+    rf'<form class="filters{REST}>|<form(?:(?!>).)*?slider-form{REST}>|<nav class="(?:pager|tabs|spans){REST}>'
+)
+
+
+def test_no_filter_tab_or_pager_loads_its_page_whole() -> None:
+    """By the templates: most pagers are not there before a list is long."""
+    tags = [
+        (path.parent.name, tag)
+        for path in sorted(Path(bundled("templates")).rglob("*.html"))
+        for tag in LISTED.findall(path.read_text())
+    ]
+    assert [(place, tag) for place, tag in tags if not re.search(r"\shx-(get|boost)=", tag)] == []
+    assert len(tags) >= 30
 
 
 def test_a_filter_is_answered_with_what_stands_in_the_frame(
@@ -76,7 +116,10 @@ def test_a_filter_is_answered_with_what_stands_in_the_frame(
     policy = re.search(r'href="/policies/(\d+)"', client.get("/policies").text)
     assert policy is not None
     asked = {"HX-Request": "true", "HX-Boosted": "true", "HX-Target": "main"}
-    for path in (one.format(policy=policy[1]) for one in FILTERS):
+    group = re.search(r'href="/\?group=(\d+)"', client.get("/").text)
+    assert group is not None
+    wrong, without = [], []
+    for path in (one.format(policy=policy[1], group=group[1]) for one in FILTERS):
         whole, part = client.get(path), client.get(path, headers=asked)
         assert whole.status_code == part.status_code == 200, path
         assert "<html" in whole.text
@@ -84,8 +127,13 @@ def test_a_filter_is_answered_with_what_stands_in_the_frame(
         assert part.text.lstrip().startswith("<title>"), path
         assert part.text.count("<h1") == whole.text.count("<h1") == 1, path
         assert 'class="side' not in part.text, path
-        assert 'hx-boost="true"' in whole.text or "hx-get=" in whole.text, path
         assert "HX-Target" in part.headers["Vary"]
+        here = urlsplit(path).path
+        ways = list(ways_on(html.fromstring(whole.text).get_element_by_id("main"), here))
+        without += [] if ways else [path]
+        wrong += [(path, html.tostring(one)[:160]) for one in ways if not asks_for_a_part(one)]
         # Who goes back in the browser wants the page.
         back = client.get(path, headers=asked | {"HX-History-Restore-Request": "true"})
         assert "<html" in back.text, path
+    assert wrong == []
+    assert without == ["/notices?state=all"]  # there are none

@@ -92,7 +92,9 @@ def test_one_policy_shows_its_rules_and_findings(viewer: TestClient) -> None:
     pages = [unescape(viewer.get(link).text) for link in links(viewer)]
     hole = next(page for page in pages if "%OSDRIVE%\\Users\\*" in page)
     assert "What is wrong, and what to do" in hole
-    assert "in force for <strong>1 user</strong> in Sales" in hole
+    assert re.search(
+        r'in force for <a href="/hosts\?policy=\d+&state=active"><strong>1 user</strong></a> in Sales', hole
+    )
     assert "<b>Hole" not in viewer.get(links(viewer)[1]).text
 
 

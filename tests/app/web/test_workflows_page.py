@@ -44,7 +44,7 @@ def test_each_cell_has_its_groups_share_and_leads_to_its_hosts(viewer: TestClien
     assert re.findall(r"<span>(\d+).%</span>", row) == ["32", "25", "0", "100"]
     assert re.findall(r"wf-(open|partly|blocked)\"", row) == ["partly", "partly", "blocked", "open"]
     assert "AppLocker, 17 users" in words(row)
-    for address, hosts in zip(re.findall(r'href="(/hosts[^"]+)"', row), (17, 9, 8, 5), strict=True):
+    for address, hosts in zip(re.findall(r'class="wf [^>]+><a href="(/hosts[^"]+)"', row), (17, 9, 8, 5), strict=True):
         listed = viewer.get(unescape(address)).text
         assert f"{hosts} hosts" in words(listed), address
     assert "with a source build (sdist, editable, git)" not in words(page)[:400]
