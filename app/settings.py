@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -18,6 +19,49 @@ def bundled(name: str) -> Path:
     """The folder `templates`, `static` or `migrations`: inside the installed package, else in the checkout."""
     installed = PACKAGE / "_data" / name
     return installed if installed.is_dir() else PACKAGE.parent / name
+
+
+_HOST = r"(?:\[[^\[\]@/?,]*\]|[^\[\]@/?:,]*)(?::[0-9]{1,5})?"
+_POSTGRESQL = re.compile(
+    rf"(?:postgres|postgresql|postgresql\+psycopg)://((?:[^:/]*(?::[^@]*)?@)?)({_HOST}(?:,{_HOST})*)(/[^?]*)?(?:\?(.*))?"
+)
+
+
+def address_of_database(url: str) -> str:
+    """PostgreSQL's address for SQLAlchemy, with psycopg 3 named; several hosts as its query names them.
+
+    raises: ValueError when it is no address of PostgreSQL.
+
+    >>> address_of_database("postgres://u:p@db:5433/wayleave")
+    'postgresql+psycopg://u:p@db:5433/wayleave'
+    >>> address_of_database("postgresql://u@a:5432,b/wayleave?target_session_attrs=read-write")
+    'postgresql+psycopg://u@/wayleave?host=a,b&port=5432,5432&target_session_attrs=read-write'
+    """
+    found = _POSTGRESQL.fullmatch(url)
+    if found is None:
+        raise ValueError("no address of PostgreSQL")
+    user, hosts, name, query = (part or "" for part in found.groups())
+    if "," not in hosts:
+        return "postgresql+psycopg://" + url.partition("://")[2]
+    names, ports = [], []
+    for host in hosts.split(","):
+        one = urlsplit(f"//{host}")
+        names.append(one.hostname or "")
+        ports.append(str(one.port or 5432))
+    several = f"host={','.join(names)}&port={','.join(ports)}"
+    return f"postgresql+psycopg://{user}{name or '/'}?{several}{'&' if query else ''}{query}"
+
+
+def without_password(url: str) -> str:
+    """A database's address as it was set, but for the password.
+
+    >>> without_password("postgresql://u:secret@a:5432,b:5432/wayleave")
+    'postgresql://u:***@a:5432,b:5432/wayleave'
+    """
+    found = _POSTGRESQL.fullmatch(url)
+    if found is None or ":" not in found[1]:
+        return url
+    return f"{url[: found.start(1)]}{found[1].partition(':')[0]}:***@{url[found.end(1) :]}"
 
 
 def _port_of(address: SplitResult) -> int | None:
@@ -49,7 +93,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("var")
     """Where the embedded database and the server's keys live."""
     database_url: str = ""
-    """`postgresql://user:password@host/name`; empty means SQLite in `data_dir`."""
+    """`postgresql://user:password@host/name`, with a standby `@host,standby`; empty means SQLite in `data_dir`."""
     host: str = "127.0.0.1"
     """The address to listen on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
@@ -164,6 +208,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _database_has_an_address(self) -> Self:
+        try:
+            _ = self.url
+        except ValueError:
+            raise ValueError(
+                "WAYLEAVE_DATABASE_URL is written postgresql://user:password@host:5432/name,"
+                " with a standby postgresql://user:password@host:5432,standby:5432/name"
+            ) from None
+        return self
+
+    @model_validator(mode="after")
     def _buckets_are_of_a_cluster(self) -> Self:
         if self.commit_by_bucket and self.is_sqlite:
             raise ValueError("WAYLEAVE_COMMIT_BY_BUCKET needs PostgreSQL")
@@ -232,10 +287,7 @@ class Settings(BaseSettings):
         """The database's address for SQLAlchemy, with the psycopg 3 driver named."""
         if not self.database_url:
             return f"sqlite:///{(self.data_dir / 'wayleave.sqlite').absolute()}"
-        for scheme in ("postgresql://", "postgres://"):
-            if self.database_url.startswith(scheme):
-                return "postgresql+psycopg://" + self.database_url[len(scheme) :]
-        return self.database_url
+        return self.database_url if self.database_url.startswith("sqlite") else address_of_database(self.database_url)
 
     @property
     def public_url(self) -> str:

@@ -168,6 +168,8 @@ def _unexpected(request: Request, error: Exception) -> Response:
         )
     # This answer is made outside the middleware that adds these headers.
     add_security_headers(response.headers, request.scope)
+    # The error goes on to uvicorn, which then cuts the connection: whoever asks on it again must know beforehand.
+    response.headers["Connection"] = "close"
     return response
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from pydantic import SecretStr
-from sqlalchemy.engine import make_url
 from starlette.responses import Response
 
-from app.settings import Settings
+from app.settings import Settings, without_password
 from app.web.guards import ManageSettings
 from app.web.templating import render
 
@@ -106,7 +105,7 @@ def shown(name: str, value: Any) -> str:
     if isinstance(value, SecretStr):
         return "set, not shown"
     if name == "database_url" and value:
-        return make_url(value).render_as_string(hide_password=True)
+        return without_password(value)
     if name in ("audit_webhook", "notice_webhook") and value:
         return str(value).partition("?")[0]
     if isinstance(value, bool):

@@ -68,6 +68,8 @@ def test_an_unexpected_error_hides_its_cause_and_the_log_has_the_reference(
     assert answer.status_code == 500
     assert "secret detail" not in answer.text
     assert "content-security-policy" in answer.headers
+    # uvicorn cuts the connection after it: who asks again must not do so on this one.
+    assert answer.headers["connection"] == "close"
     reference = re.search(r"Reference <code>([0-9a-f]{8})</code>", answer.text)
     assert reference is not None
     logged = [record for record in caplog.records if reference[1] in record.getMessage()]
