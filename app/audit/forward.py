@@ -3,39 +3,27 @@
 Each destination has a mark of its own: the number of the last entry that it took. What was not taken is sent again at
 the next run.
 
-PostgreSQL gives an entry its number when it is written, not when it is committed: a later number may be seen first, and
-a number may never be seen. So the mark passes a missing number only when nobody can commit it any more. Whoever takes
-one has locked the table before, and holds that lock until what it wrote is seen or gone. Once all have ended who held
-it when a later number was seen, the numbers below are whole. No clock is asked: those of two servers differ, and no
-time is too long for a transaction. SQLite has one writer: there the numbers are in the order of the commits.
+A number may be missing because its entry is not committed yet, or because it never will be: the mark passes it only
+when nobody can commit it any more (`app.db.writers`).
 """
 
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, text, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from app.audit.deliver import DeliveryError, post_signed, send_syslog, syslog_message
 from app.audit.tables import AuditEntry
 from app.db.base import now
 from app.db.tables import Setting
+from app.db.writers import have_writers_ended
 
 AT_ONCE = 100
 MOST_ROUNDS = 20
-WAITS_S = 1.0
-"""So long a run waits for the transactions that may hold a missing number; the next run looks again."""
-LOOKS_EVERY_S = 0.05
-
-_WRITERS = text(
-    "SELECT virtualtransaction FROM pg_locks WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted"
-    " AND relation = CAST('audit_entry' AS regclass)"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +93,7 @@ def _forward(connection: Connection, mark: str, send: Callable[[Sequence[dict[st
         waits = False
         if rows and not is_whole and rows[-1].id != last + len(rows):
             # Once is enough for the run: it goes no further than to what was seen before it waited.
-            is_whole = _have_writers_ended(connection)
+            is_whole = have_writers_ended(connection, "audit_entry")
             waits = not is_whole
             rows = _read(connection, last, newest) if is_whole else _until_one_is_missing(rows, last)
         if rows:
@@ -128,23 +116,6 @@ def _read(connection: Connection, last: int, newest: int) -> list[Row[Any]]:
 
 def _until_one_is_missing(rows: Sequence[Row[Any]], last: int) -> list[Row[Any]]:
     return [row for place, row in enumerate(rows, last + 1) if row.id == place]
-
-
-def _have_writers_ended(connection: Connection) -> bool:
-    """Whether all have ended who were writing entries when this was called. Those who came later took later numbers."""
-    give_up = time.monotonic() + WAITS_S
-    writers = _find_writers(connection)
-    while writers:
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(LOOKS_EVERY_S)
-        writers &= _find_writers(connection)
-    return True
-
-
-def _find_writers(connection: Connection) -> set[str]:
-    with connection.begin():
-        return set(connection.scalars(_WRITERS))
 
 
 def _said(row: Any) -> dict[str, Any]:

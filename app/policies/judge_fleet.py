@@ -23,6 +23,7 @@ from agent.contract.canonical import ContractError, digest
 from app.applocker.model import AppLockerError
 from app.db.base import to_ms
 from app.db.slices import is_among, slice_of
+from app.db.writers import have_writers_ended
 from app.fleet import rows_postgresql, rows_sqlite
 from app.fleet.buckets import are_in, parts_of
 from app.fleet.facts import read_set
@@ -35,7 +36,7 @@ log = logging.getLogger("wayleave.jobs")
 
 BATCH = 500
 LATE_IDS = 1_000
-"""Numbers of sets are given before they are committed: so many below the newest are looked at again."""
+"""So many numbers of sets below the newest are looked at again: SQLite gives those of deleted sets anew."""
 
 MAX_REMEMBERED = 20_000
 SHORTLY = timedelta(minutes=5)
@@ -55,8 +56,8 @@ class _Said(NamedTuple):
 
 @dataclass(slots=True)
 class Judging:
-    """What one process remembers between runs: sets with open outcomes, what came of each combination, and up to when
-    and to which number all subjects were looked at.
+    """What one process remembers between runs: up to which number all sets were looked at, those with open outcomes,
+    what came of each combination, and up to when and to which number all subjects were looked at.
     """
 
     newest: int = 0
@@ -103,15 +104,18 @@ def _newest_subject(connection: Connection) -> int:
 
 def _find_open_sets(connection: Connection, judging: Judging) -> None:
     with slice_of(connection, writes=False):
+        newest = connection.scalar(select(func.max(FactSet.id))) or 0
+    is_whole = have_writers_ended(connection, FactSet.__tablename__)
+    with slice_of(connection, writes=False):
         rows = connection.execute(
             select(FactSet.id, FactSet.body.contains(_OPEN, autoescape=True))
             .where(FactSet.kind == _PROBES, FactSet.id > judging.newest - LATE_IDS)
             .order_by(FactSet.id)
         )
-        for set_id, is_open in rows:
-            judging.newest = max(judging.newest, set_id)
-            if is_open:
-                judging.open_sets.add(set_id)
+        judging.open_sets.update(set_id for set_id, is_open in rows if is_open)
+    if is_whole:
+        # Else a set below the newest may be committed yet: the next run looks from the same place.
+        judging.newest = newest
 
 
 _SAID = (Subject.probes_id, Subject.policy_id, Subject.token_id, Subject.environment_id, Subject.uv_id)

@@ -275,7 +275,7 @@ def test_what_is_committed_late_is_sent_in_its_place(
 ) -> None:
     if database.name != "postgresql":
         return  # there whoever writes holds up all others
-    monkeypatch.setattr("app.audit.forward.WAITS_S", 0.2)
+    monkeypatch.setattr("app.db.writers.WAITS_S", 0.2)
     to = Destinations(webhook=hook[0], webhook_key=KEY)
     forward(database, to)
     note(database, "host.moved", "host.moved")

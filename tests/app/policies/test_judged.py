@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import Connection, event, select
+from sqlalchemy import Connection, event, insert, select, text
 from starlette.testclient import TestClient
 
 from agent.catalogue import load
@@ -26,13 +26,14 @@ from agent.contract.facts import (
     TokenSet,
     UvSet,
 )
+from app.db import writers
 from app.db.base import now
 from app.db.session import session_scope
 from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold
 from app.fleet.queries import read_overview
+from app.fleet.tables import KIND_NUMBERS, Pulse, Subject, Transition
 from app.fleet.tables import FactSet as FactSetRow
-from app.fleet.tables import Pulse, Subject, Transition
 from app.policies import judge_fleet
 from app.policies.judge_fleet import Judging, judge_untried
 from app.policies.judged import judge_probes
@@ -291,3 +292,35 @@ def test_who_is_being_written_is_looked_at_again(
             writing.execute(select(Pulse.subject_id).with_for_update())
             assert judge_untried(connection, now(), judging) == 0
         assert judge_untried(connection, now(), judging) == 1
+
+
+@pytest.mark.postgresql
+def test_sets_that_are_committed_late_are_found(
+    client: TestClient, server: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = server.state.engine
+    if engine.name != "postgresql":
+        return  # there whoever writes holds up all others
+    monkeypatch.setattr(writers, "WAITS_S", 0.1)
+    quiet(client, server, "PC-1")
+    judging = Judging()
+    with session_scope(engine, writes=False) as session:
+        body = session.scalars(select(FactSetRow.body).where(FactSetRow.body.contains("unknown"))).one()
+
+    def insert_set(connection: Connection, number: int) -> int:
+        values = {"kind": KIND_NUMBERS["probes"], "digest": number.to_bytes(32), "flags": 0, "created_at": now()}
+        return connection.scalar(insert(FactSetRow).values(body=body, **values).returning(FactSetRow.id)) or 0
+
+    with engine.connect() as connection, engine.connect() as writing:
+        late = insert_set(writing, 1)
+        for number in (2, 3):
+            with connection.begin():
+                connection.execute(text("SELECT setval('fact_set_id_seq', nextval('fact_set_id_seq') + 5000)"))
+                early = insert_set(connection, number)
+            judge_untried(connection, now(), judging)
+            assert early in judging.open_sets
+            assert late not in judging.open_sets
+        writing.commit()
+        judge_untried(connection, now(), judging)
+        assert late in judging.open_sets
+        assert judging.newest >= early, "what was looked at is not read again"
