@@ -302,7 +302,8 @@ def assert_ledger_is_kept(engine: Engine, fleet: Fleet) -> None:
         assert find_wrong_days(session) == []
         lines = [line_of(station) for station in fleet.stations]
         assert all(line.state is not None for line in lines)
-        assert list(find_wrong_states(session, lines)) == []
+        wrong = list(find_wrong_states(session, lines))
+        assert wrong == [], f"of {len(wrong)} hosts another state is there: {wrong[:3]}"
 
 
 def assert_counts_are_right(engine: Engine) -> None:

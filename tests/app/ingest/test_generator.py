@@ -66,3 +66,12 @@ def test_after_a_clone_it_begins_anew() -> None:
 def test_a_refusal_is_final() -> None:
     fleet, station, _seen = sent_to([(422, {}, b"{}")])
     assert (fleet.tally.refused, station.acknowledged, station.unanswered) == (1, 0, 0)
+
+
+def test_what_it_last_said_is_sure_only_as_long_as_nothing_later_may_have_arrived() -> None:
+    _fleet, station, _seen = sent_to([(200, {}, b"")])
+    assert station.kept == station.said
+    station.hear(acknowledged=False)
+    assert station.kept == b""
+    fleet, station, _seen = sent_to([(500, {}, b"")])
+    assert (fleet.tally.refused, station.unanswered, station.kept) == (1, 1, b"")
