@@ -15,7 +15,7 @@ from app.audit.record import record
 from app.db.session import SessionDep, session_scope
 from app.web.guards import ViewAudit
 from app.web.streamed import csv_file, json_file
-from app.web.templating import address, render
+from app.web.templating import address, render, wants_fragment, wants_main
 
 router = APIRouter(include_in_schema=False)
 
@@ -41,6 +41,7 @@ def show_audit(
         found=found,
         q=q.strip(),
         before=before,
+        is_part=wants_fragment(request) and not wants_main(request),
     )
 
 

@@ -32,7 +32,10 @@ def test_shows_who_did_what_escaped(signed_in: Callable[[str], TestClient], engi
 def test_searches_and_treats_wildcards_as_text(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
     client = signed_in("approver")
     fill(engine, 3)
-    assert client.get("/audit?q=pc-002").text.count("PC-0") == 1
+    found = client.get("/audit?q=pc-002").text
+    assert found.count('class="wrap">PC-0') == 2
+    assert 'The last with “pc-002” in it was <code class="in-sentence">host.enrolled</code>' in found
+    assert "No entry has “%nothing” in it." in client.get("/audit?q=%25nothing").text
     assert "No entry matches" in client.get("/audit?q=%25nothing").text
 
 
@@ -43,7 +46,7 @@ def test_pages_by_keyset_without_gap_or_double(signed_in: Callable[[str], TestCl
     address: str | None = "/audit?q=PC-"
     while address:
         page = client.get(address).text
-        seen += [part[:6] for part in page.split('class="wrap">')[1:] if part.startswith("PC-")]
+        seen += [part[:6] for part in page.split('class="named"><span class="wrap">')[1:] if part.startswith("PC-")]
         older = page.partition(">Older<")[0].rpartition('href="')[2].rstrip('"').replace("&amp;", "&")
         address = older if ">Older<" in page else None
     assert seen == [f"PC-{number:03}" for number in reversed(range(120))]
@@ -53,6 +56,9 @@ def test_htmx_gets_the_entries_alone(signed_in: Callable[[str], TestClient]) -> 
     client = signed_in("approver")
     fragment = client.get("/audit", headers={"HX-Request": "true"})
     assert fragment.text.strip().startswith('<div id="entries">')
+    # The first sentence comes with it, and is taken out of it by the search field.
+    assert fragment.text.count("<h1") == 1
+    assert 'hx-select-oob="#answer"' in client.get("/audit").text
     restored = client.get("/audit", headers={"HX-Request": "true", "HX-History-Restore-Request": "true"})
     assert "<html" in restored.text
 

@@ -49,6 +49,10 @@ def test_the_one_of_exactly_this_name_is_opened(viewer: TestClient, engine: Engi
         host_id, name = session.execute(select(Host.id, Host.name).limit(1)).one()
     answer = viewer.get("/search", params={"q": f" {name.lower()} "})
     assert (answer.status_code, answer.headers["location"]) == (303, f"/hosts/{host_id}")
+    # Where htmx asks, the browser opens it: the scripts of that page come with the whole page alone.
+    asked = {"HX-Request": "true", "HX-Boosted": "true", "HX-Target": "main"}
+    answer = viewer.get("/search", params={"q": name}, headers=asked)
+    assert (answer.status_code, answer.headers["hx-redirect"], answer.text) == (204, f"/hosts/{host_id}", "")
 
 
 def test_sections_that_one_may_not_open_are_not_found(viewer: TestClient) -> None:
