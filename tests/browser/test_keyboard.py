@@ -160,3 +160,40 @@ def test_arrows_change_no_role_until_the_button_is_pressed(
     expect(page.get_by_label(f"Role of {bob}", exact=True)).to_be_focused()
     with session_scope(fleet_site.app.state.engine, writes=False) as session:
         assert session.scalars(select(Account.role).where(Account.email == bob)).one() == "analyst"
+
+
+def test_a_search_changes_the_frame_alone_and_keeps_the_focus(
+    made_site: object, open_page: Callable[..., tuple[Page, object]], sign_in: Callable[..., None]
+) -> None:
+    page, watch = open_page(made_site)
+    sign_in(page, made_site)
+    for path in ("/groups", "/search"):
+        page.goto(f"{path}?q=o")
+        page.locator("#q").focus()
+        watch.requests.clear()
+        with page.expect_response(f"**{path}?q=n") as answer:
+            page.keyboard.press("Control+A")
+            page.keyboard.type("n")
+            page.keyboard.press("Enter")
+        assert "<html" not in answer.value.text()
+        page.wait_for_url(f"**{path}?q=n")
+        expect(page.locator("main #q")).to_have_value("n")
+        assert focused(page) == "q"
+        assert [one for one in watch.requests if ".js" in one or ".css" in one] == []
+    # What has exactly this name is opened: a page of its own, whole, with its scripts.
+    page.keyboard.press("Control+A")
+    page.keyboard.type("venv-python")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("venv-python")
+    page.goto("/search?q=n")
+    page.locator("#q").fill("Patterns")
+    page.locator("#q").press("Enter")
+    page.wait_for_url("**/patterns")
+    expect(page.locator("script[src*='live']")).to_have_count(1)
+    # A number of the first sentence is a filter of the page: no page is loaded for it.
+    page.goto("/workflows")
+    watch.requests.clear()
+    page.get_by_role("heading", level=1).locator("a[href*='works=told']").press("Enter")
+    page.wait_for_url("**/workflows?works=told")
+    expect(page.locator("#of-works")).to_have_value("told")
+    assert [one for one in watch.requests if ".js" in one or ".css" in one] == []
