@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import aliased
+from starlette.testclient import TestClient
 
 from app.audit.tables import AuditEntry
 from app.db.base import now
@@ -24,6 +26,7 @@ from app.fleet.queries import read_heat_map, read_overview
 from app.fleet.tables import FactSet, Sighting, Subject
 from app.fleet.tags import list_tags
 from app.imports.tables import ImportJob
+from app.main import create_app
 from app.notices.made import watch_days
 from app.notices.tables import NoticeRow
 from app.policies.queries_exports import get_kept_export, page_exports
@@ -33,6 +36,7 @@ from app.requests.queries import list_groups
 from app.settings import Settings
 from app.web.pages.overview import headline_of, read_shown_overview, read_shown_trend
 
+PASSWORD = "correct horse battery"
 SCRIPT = Path(__file__).resolve().parents[1] / "tools" / "demo_story.py"
 SPEC = spec_from_file_location("demo_story", SCRIPT)
 assert SPEC is not None
@@ -48,7 +52,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     tmp_path = tmp_path_factory.mktemp("demo")
     monkeypatch.setenv("WAYLEAVE_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("WAYLEAVE_DATABASE_URL", "")
-    monkeypatch.setattr("sys.stdin", StringIO("correct horse battery\n"))
+    monkeypatch.setattr("sys.stdin", StringIO(f"{PASSWORD}\n"))
     engine = open_engine(Settings(data_dir=tmp_path))
     upgrade(engine)
     make_fleet(engine, 200, seed=1, story=True, each_day=watch_days())
@@ -92,6 +96,26 @@ def test_the_release_that_broke_the_pilot_is_a_notice_and_a_mark(engine: Engine)
         assert abs((trend.versions[0].day - notice.opened_at.date()).days) <= 1, "the mark stands where it got worse"
         assert {"day": trend.versions[0].day.isoformat(), "text": f"uv {NEWEST}"} in trend.data["marks"]
         assert trend.policies, "that which mended it"
+
+
+def test_the_pages_show_it(engine: Engine) -> None:
+    assert engine.url.database is not None
+    server = create_app(Settings(data_dir=Path(engine.url.database).parent))
+    client = TestClient(server, base_url="http://testserver", follow_redirects=False)
+    client.post("/login", data={"email": "approver@example.com", "password": PASSWORD})
+    overview = client.get("/").text
+    day = (now() - timedelta(days=12)).date()
+    marks = re.search(r'<ul class="marks".*?</ul>', overview, re.DOTALL)
+    assert marks is not None
+    told = re.search(
+        rf'(\d{{4}}-\d\d-\d\d) <a href="[^"]*version={NEWEST}">uv {NEWEST}</a> was first reported', marks[0]
+    )
+    assert told is not None
+    assert abs((date.fromisoformat(told[1]) - day).days) <= 1
+    notices = client.get("/notices").text
+    assert "are blocked for" in notices
+    assert "uv’s version changed" in notices
+    server.state.engine.dispose()
 
 
 def test_pages_have_several_of_each_thing_to_show(engine: Engine) -> None:

@@ -84,10 +84,15 @@ def look_closer(session: Session, key: Key, since: datetime, remembered: Remembe
             moved[row.subject_id] = max(row.at, moved.get(row.subject_id, row.at))
     counts: Counter[tuple[str, str, str, int | None, int | None]] = Counter()
     kinds: set[tuple[str, int]] = set()
+    # Many users changed alike, and what a set says is read from its text.
+    known: dict[tuple[int, int | None, int | None], list[tuple[str, str, str, int | None, int | None]]] = {}
     for row in rows:
         at = moved.get(row.subject_id)
         if at is not None and at - SHORTLY <= row.at <= at:
-            said = _said(KIND_NAMES[row.kind], row.old_id, row.new_id, sets)
+            alike = (row.kind, row.old_id, row.new_id)
+            if alike not in known:
+                known[alike] = _said(KIND_NAMES[row.kind], row.old_id, row.new_id, sets)
+            said = known[alike]
             counts.update(said)
             kinds |= {(one[0], row.subject_id) for one in said}
     affected = [user for user in users if user.id in moved]
