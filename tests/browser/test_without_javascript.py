@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pyotp
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.accounts.create import create_account
+from app.db.session import session_scope
 from app.fleet.make import make_fleet
-from tests.browser.conftest import Site, make_notice, running_site
+from tests.browser.conftest import PASSWORD, Site, make_notice, running_site
 
 pytestmark = pytest.mark.browser
 
@@ -111,6 +114,94 @@ def test_trusted_files(page: Page, tmp_path: Path) -> None:
     page.get_by_label("List", exact=True).set_input_files(wrong)
     press(page, "Add the list")
     expect(page.get_by_role("alert")).to_contain_text("Nothing was added. wrong.json: not a list of files")
+
+
+def test_finding_hosts(page: Page) -> None:
+    page.goto("/hosts")
+    page.get_by_label("Search hosts by name").fill("FIN-")
+    page.locator("summary", has_text="More").first.click()
+    page.get_by_label("uv version").select_option("0.13.8")
+    page.get_by_label("Outcome", exact=True).select_option("blocked")
+    page.get_by_label("At pattern", exact=True).select_option("cache-builds-venv-python")
+    press(page, "Search")
+    asked = parse_qs(urlsplit(page.url).query)
+    assert (asked["q"], asked["uv"], asked["outcome"]) == (["FIN-"], ["0.13.8"], ["blocked"])
+    names = page.locator("#rows tbody tr th, #rows tbody tr td:first-child").all_inner_texts()
+    assert names
+    assert all(name.startswith("FIN-") for name in names)
+    expect(page.get_by_label("uv version")).to_have_value("0.13.8")
+    every = page.locator("h1").inner_text()
+    page.locator(".chips a", has_text="0.13.8").click()
+    expect(page.get_by_label("uv version")).to_have_value("")
+    assert page.locator("h1").inner_text() != every
+
+
+def test_moving_renaming_and_revoking(page: Page) -> None:
+    page.goto("/groups")
+    page.get_by_label("Name", exact=True).fill("Workshop")
+    press(page, "Create")
+    page.goto("/groups")
+    row = page.get_by_role("row").filter(has=page.get_by_label("New name of Workshop"))
+    row.locator("summary").click()
+    page.get_by_label("New name of Workshop").fill("Machine hall")
+    row.get_by_role("button", name="Rename").click()
+    page.goto("/hosts/3")
+    page.get_by_label("Group", exact=True).select_option("Machine hall")
+    press(page, "Move")
+    page.goto("/hosts/3")
+    expect(page.get_by_label("Group", exact=True).locator("option:checked")).to_have_text("Machine hall")
+    page.goto("/hosts/3/revoke")
+    press(page, "Revoke this host")
+    page.goto("/hosts/3")
+    expect(page.get_by_role("main")).to_contain_text("revoked")
+
+
+def test_an_import(page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    file.write_text("TimeGenerated,Computer,EventID,FilePath\n2026-11-20T08:00:00Z,PC-1,8004,C:\\Tools\\x.exe\n")
+    page.goto("/imports")
+    page.get_by_label("File", exact=True).set_input_files(file)
+    press(page, "Import")
+    page.wait_for_url("**/imports/1")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("events.csv")
+
+
+def test_the_account_of_another(page: Page, site: Site, open_page: Callable[..., tuple[Page, object]]) -> None:
+    with session_scope(site.app.state.engine) as session:
+        create_account(session, "bob@example.com", PASSWORD, "viewer")
+    page.goto("/accounts")
+    role = page.get_by_label("Role of bob@example.com", exact=True)
+    role.select_option("analyst")
+    page.get_by_role("row").filter(has=role).get_by_role("button", name="Change").click()
+    page.goto("/accounts")
+    expect(role).to_have_value("analyst")
+
+    bobs, _ = open_page(site, javascript=False)
+    enter(bobs, "bob@example.com", PASSWORD)
+    bobs.goto("/account")
+    bobs.get_by_label("Current password").fill(PASSWORD)
+    bobs.get_by_label("New password", exact=True).fill("another horse battery")
+    bobs.get_by_label("New password again").fill("another horse battery")
+    press(bobs, "Change password")
+    expect(bobs.get_by_role("main")).to_contain_text("Your password is changed.")
+
+    page.get_by_role("row").filter(has=role).get_by_role("button", name="Disable").click()
+    page.goto("/accounts")
+    expect(page.get_by_role("row").filter(has=role).get_by_role("button", name="Enable")).to_be_visible()
+    bobs.goto("/account")
+    assert urlsplit(bobs.url).path == "/login", "their sessions ended"
+    page.get_by_role("row").filter(has=role).get_by_role("button", name="Enable").click()
+    enter(bobs, "bob@example.com", "another horse battery")
+    bobs.goto("/account")
+    expect(bobs.get_by_role("main")).to_contain_text("bob@example.com")
+
+
+def enter(page: Page, email: str, password: str) -> None:
+    page.goto("/login")
+    page.get_by_label("E-mail address").fill(email)
+    page.get_by_label("Password").fill(password)
+    press(page, "Sign in")
+    page.wait_for_url(lambda url: urlsplit(url).path != "/login")
 
 
 def test_one_time_codes(page: Page) -> None:
