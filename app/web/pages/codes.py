@@ -16,7 +16,7 @@ from app.accounts.second_factor import (
     has_second_factor,
     remove_second_factor,
 )
-from app.db.session import SessionDep
+from app.db.session import SessionDep, session_scope
 from app.web.guards import OwnAccount
 from app.web.templating import render
 
@@ -27,10 +27,12 @@ ISSUER = "Wayleave"
 
 
 @router.get("/account/codes")
-def show_set_up(person: OwnAccount, request: Request, session: SessionDep) -> Response:
-    if has_second_factor(session, person.account_id):
-        return RedirectResponse("/account#codes-title", status_code=303)
-    return _set_up(person, request, session)
+def show_set_up(person: OwnAccount, request: Request) -> Response:
+    # The secret is kept when it is first shown. The session of a GET doesn't wait for SQLite's lock in order to write.
+    with session_scope(request.app.state.engine) as session:
+        if has_second_factor(session, person.account_id):
+            return RedirectResponse("/account#codes-title", status_code=303)
+        return _set_up(person, request, session)
 
 
 @router.post("/account/codes")

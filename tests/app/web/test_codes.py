@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from starlette.testclient import TestClient
 
 from app.accounts import second_factor
 from app.accounts.tables import Account, SecondFactor
+from app.audit.record import SYSTEM, record
 from app.audit.tables import AuditEntry
 from app.db.session import session_scope
 
@@ -178,3 +180,23 @@ def test_an_administrator_resets_them(phone: object, signed_in: Callable[[str], 
 
 def test_others_may_not_reset(phone: tuple[TestClient, pyotp.TOTP, list[str]]) -> None:
     assert phone[0].post("/accounts/1/second-factor/reset").status_code == 403
+
+
+def test_setting_up_waits_for_what_else_is_written(signed_in: Callable[[str], TestClient], engine: Engine) -> None:
+    """On SQLite: a page that keeps a secret while something else is being written takes its turn."""
+    client = signed_in("viewer")
+    began = threading.Event()
+
+    def write_slowly() -> None:
+        with session_scope(engine) as session:
+            record(session, SYSTEM, "test.written")
+            session.flush()
+            began.set()
+            time.sleep(0.7)
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    assert began.wait(10)
+    answer = client.get("/account/codes")
+    writer.join()
+    assert answer.status_code == 200, answer.text
