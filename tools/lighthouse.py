@@ -83,7 +83,6 @@ PAGES = (
     "/login",
     "/login/code",
     "/invitation/{invitation}",
-    "/invitation/invented",
     "/blocked",
 )
 SIGNED_OUT = ("/login", "/blocked")
