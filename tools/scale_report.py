@@ -46,6 +46,7 @@ ROWS = (
     ("the same at 1,000 reports/s with `commit_delay = 5000`", "scale_1000_commit_delay_not_exactly_once"),
     ("reports that brought sets nobody had, at 2,000 reports/s", "scale_2000_new_sets"),
     ("hosts and days of which a sighting or use of a rule was lost or counted twice", "scale_told_wrongly"),
+    ("hosts of which another state is recorded than they were last acknowledged", "scale_wrong_state"),
     ("write-ahead log at 1,000 reports/s", "scale_1000_journal"),
     ("write-ahead log at 2,000 reports/s", "scale_2000_journal"),
     ("updates of `pulse` in place (HOT)", "scale_2000_in_place"),
