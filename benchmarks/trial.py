@@ -20,12 +20,13 @@ from parts.figures import MISSED, emit, emit_held, quantile
 from parts.fleets import hold_tellings
 from parts.postgresql import cpu_s
 from parts.served import WAYLEAVE, served
-from sqlalchemy import Engine, func, insert, select
+from sqlalchemy import Engine, bindparam, func, insert, select, update
 
 from app.db.base import now
 from app.db.engine import open_url
 from app.db.migrate import upgrade
 from app.db.session import session_scope
+from app.fleet.buckets import bucket_of
 from app.fleet.check import check_tallies
 from app.fleet.groups import make_standard_groups
 from app.fleet.standing import HostState
@@ -76,7 +77,13 @@ def insert_hosts(engine: Engine) -> list[int]:
         for number in range(HOSTS)
     ]
     with engine.begin() as connection:
-        return list(connection.scalars(insert(Host).returning(Host.id, sort_by_parameter_order=True), rows))
+        ids = list(connection.scalars(insert(Host).returning(Host.id, sort_by_parameter_order=True), rows))
+        # As enrolment numbers them: what joins hosts to their users goes by the bucket too.
+        connection.execute(
+            update(Host).where(Host.id == bindparam("of")).values(bucket=bindparam("its")),
+            [{"of": host_id, "its": bucket_of(host_id)} for host_id in ids],
+        )
+    return ids
 
 
 async def measure(address: str, pid: int, ids: list[int]) -> tuple[int, list[Station]]:
