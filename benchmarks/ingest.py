@@ -147,8 +147,20 @@ async def measure_server(
             generator_ms=round(generator_ms, 3),
             database_ms=round(database_ms, 3),
         )
+        if kind == "unchanged":
+            await measure_telling_nothing(address, fleet.stations, pid, cluster)
+        # Before the next kind: what new sets leave to be tidied is not the price of reports that say nothing new.
+        for form in FORMS_MS:
+            await measure_form(address, fleet.stations, kind, change, form, pid, cluster)
+    fleet.close()
+    emit_held("ingest_refused_or_cut", fleet.tally.refused + fleet.tally.lost, "reports", most=0)
+    return figures, fleet.stations
+
+
+async def measure_telling_nothing(address: str, stations: list[Station], pid: int, cluster: Cluster) -> None:
+    """Prints what reports cost that say nothing new and tell neither sightings nor uses of rules."""
     alone = Fleet(address, tells=0.0)
-    alone.stations = fleet.stations
+    alone.stations = stations
     rounds = []
     for _ in range(ROUNDS):
         before = cpu_s(pid, cluster.pid)
@@ -156,12 +168,6 @@ async def measure_server(
         rounds.append((cpu_s(pid, cluster.pid) - before) * 1000 / REPORTS["unchanged"])
     alone.close()
     emit("ingest_unchanged_telling_nothing", statistics.median(rounds), "ms CPU/report")
-    for kind, change in changes.items():
-        for form in FORMS_MS:
-            await measure_form(address, fleet.stations, kind, change, form, pid, cluster)
-    fleet.close()
-    emit_held("ingest_refused_or_cut", fleet.tally.refused + fleet.tally.lost, "reports", most=0)
-    return figures, fleet.stations
 
 
 async def measure_form(

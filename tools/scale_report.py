@@ -83,8 +83,10 @@ def read(path: Path) -> list[Figure]:
 
 
 def keep(new: list[Figure]) -> list[Figure]:
-    """The new figures, and of the kept ones those that were not measured anew."""
-    newest = {key(one): one for one in [*read(KEPT), *new]}
+    """The new figures, and of the kept ones those that were not measured anew: pages by fleet, as some may be gone."""
+    fleets = {(one["hosts"], one["sets"]) for one in new if one["name"] == "page_sql_p95"}
+    older = [one for one in read(KEPT) if "page" not in one or (one.get("hosts"), one.get("sets")) not in fleets]
+    newest = {key(one): one for one in [*older, *new]}
     kept = [newest[name] for name in sorted(newest)]
     KEPT.write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in kept))
     return kept
