@@ -21,6 +21,7 @@ from parts.fleets import count_unequal, hold_tellings, make_measured_fleet, pick
 from parts.postgresql import cpu_s, running_postgresql
 
 from app.fleet.check import check_tallies
+from app.ingest.connections import UNANSWERED_BEYOND
 from app.ingest.generator import Answer, Fleet, Line, Station
 from app.settings import Settings
 
@@ -32,9 +33,6 @@ CROWD_S = 5.0 if FULL else 1.0
 CROWD = 0.8
 OPEN = Settings.model_fields["connections"].default
 """Connections that the server keeps."""
-BEING_REFUSED = 1.6
-"""So many times that are open at most: a quarter more are answered 503, and what the kernel has queued is taken at
-once and ended at the loop's next turn."""
 AT_ONCE = 6000
 """And so many agents try to have one at the same time: a process may not have any number of files open."""
 
@@ -67,7 +65,7 @@ def main() -> int:
             cpu_ms=round(used * 1000 / taken, 3),
             generator_ms=round(own_s * 1000 / taken, 3),
         )
-        emit_held("connections_open", watch.most_open, "open at most", least=OPEN * 0.99, most=OPEN * BEING_REFUSED)
+        emit_held("connections_open", watch.most_open, "open at most", least=OPEN * 0.99, most=OPEN * UNANSWERED_BEYOND)
         emit_held("connections_wanted", crowd.most_open, "that agents had open at most", least=OPEN + 1)
         emit_held("connections_turned_away", crowd.tally.turned_away, "times 503", least=1)
         emit("connections_p99", quantile(crowd.tally.latencies_s, 0.99), "s")
