@@ -111,9 +111,9 @@ def _keep(session: Session, row: RuleSetSimulation) -> None:
             rule_set.state = State.IN_REVIEW.value
 
 
-def is_large(session: Session) -> bool:
-    """Whether the fleet is too large to be judged while somebody waits."""
-    users = session.scalar(
+def is_large(session: Session, *, users: int = AT_ONCE_USERS) -> bool:
+    """Whether the fleet has more counted users, and so is too large to be judged while somebody waits."""
+    counted = session.scalar(
         select(func.sum(Tally.subjects)).where(Tally.standing == Standing.COUNTED.value, Tally.set_id == NO_SET)
     )
-    return int(users or 0) > AT_ONCE_USERS
+    return int(counted or 0) > users

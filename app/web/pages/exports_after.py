@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.audit.record import Actor
 from app.db.session import SessionDep, session_scope
 from app.fleet.queries import list_groups
-from app.policies.after import After, Because, Reason, read_after
+from app.policies.after import AT_ONCE_USERS, After, Because, Reason, read_after
 from app.policies.after_hosts import STAGES, STATES, AfterFilter, HostAfter, list_hosts_after
 from app.policies.after_kept import after_of, ask_for_after, find_after
 from app.policies.arrival import Arrival, read_arrival
@@ -91,7 +91,7 @@ def _look_or_begin(request: Request, export_id: int, *, again: bool, actor: Acto
     engine = request.app.state.engine
     with session_scope(engine, writes=False) as session:
         kept, standing = get_kept_export(session, export_id), read_standing(session)
-        if not is_large(session):
+        if not is_large(session, users=AT_ONCE_USERS):
             return ShownAfter(kept=kept, standing=standing, after=read_after(session, export_id))
         found = find_after(session, export_id)
     work = found.work

@@ -29,7 +29,7 @@ from app.work.rows import INTERRUPTED, Work
 router = APIRouter(include_in_schema=False)
 api_router = APIRouter(prefix="/api/v1", tags=["preflight"])
 
-SOON = 20_000
+SOON = 5_000
 """Up to so many users of a version are judged while the page is waited for."""
 
 KIND_WORDS = {
