@@ -310,6 +310,6 @@ def test_a_large_fleet_sees_figures_with_their_time_and_never_waits(
     report(app, [ruled("C", rules=(render_rule(made.rules[0].rule),))])
     statements.clear()
     text = client.get("/exports/1/after").text
-    assert len(statements) <= 8
+    assert len(statements) <= 9
     assert "Other policies are in force by now" in text
     assert '<a class="figure" href="/exports/1/hosts?state=open">1</a>' in text, "figures of two users"
