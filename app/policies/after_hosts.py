@@ -32,6 +32,7 @@ _WINDOWS = (2_000, 10_000)
 _FEW_USERS = 5_000
 """So many at most are sorted by the names of their hosts."""
 _USERS_AT_ONCE = 1_000
+_FIRST_USERS = 2 * PAGE_ROWS
 _MOST_ROUNDS = 5
 Place = list[str | int]
 """The name and id of a host."""
@@ -77,12 +78,8 @@ def list_hosts_after(
     found: dict[int, HostAfter] = {}
     for some, reached in _batches(session, wanted, _may_fit(session, judge, wanted), place):
         place = reached
-        judge.read_probes(row.probes_id for row in some)
-        bits = _bits_of_tokens(session, judge, {row.token_id for row in some if row.token_id is not None})
-        for row in some:
-            fits, why = _fits(
-                judge, wanted, row.policy_id, row.environment_id, row.probes_id, *bits.get(row.token_id, (0, 0))
-            )
+        for row, sids, deny_only in _with_tokens(session, judge, some):
+            fits, why = _fits(judge, wanted, row.policy_id, row.environment_id, row.probes_id, sids, deny_only)
             if not fits:
                 continue
             one = found.get(row.id)
@@ -239,6 +236,17 @@ def _users(
     if wanted.group_id is not None:
         query = query.where(Subject.group_id == wanted.group_id)
     return query if after is None else query.where(_comes_after(after))
+
+
+def _with_tokens(session: Session, judge: AfterJudge, rows: Sequence[Any]) -> Iterator[tuple[Any, int, int]]:
+    """Each row with the bits of its token, after the judge has learnt its probes. The first few on their own: they
+    make the page where most fit, and what the others have is read for nothing then.
+    """
+    for part in (rows[:_FIRST_USERS], rows[_FIRST_USERS:]):
+        judge.read_probes(row.probes_id for row in part)
+        bits = _bits_of_tokens(session, judge, {row.token_id for row in part if row.token_id is not None})
+        for row in part:
+            yield row, *bits.get(row.token_id, (0, 0))
 
 
 def _bits_of_tokens(session: Session, judge: AfterJudge, ids: Iterable[int]) -> dict[int | None, tuple[int, int]]:
