@@ -12,9 +12,11 @@ import json
 import random
 from functools import cache
 from http import HTTPStatus
+from weakref import WeakKeyDictionary
 
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from app.settings import Settings
 
@@ -43,6 +45,10 @@ def _most_connections() -> int:
     return Settings().connections
 
 
+_TURNED_AWAY: WeakKeyDictionary[ServerState, set[asyncio.Protocol]] = WeakKeyDictionary()
+"""Of each server the connections that are open only until they are told to come back. They take nobody's place."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's connection with one timer of its own, which looks now and then whether somebody keeps it waiting."""
 
@@ -58,10 +64,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn speaks over sockets alone
         super().connection_made(transport)
-        beyond = len(self.connections) - _most_connections()
-        if beyond > 0:
+        turned_away = _TURNED_AWAY.setdefault(self.server_state, set())
+        if len(self.connections) - len(turned_away) > _most_connections():
             self._is_too_many = True
-            if beyond > _most_connections() * (UNANSWERED_BEYOND - 1):
+            turned_away.add(self)
+            if len(turned_away) > _most_connections() * (UNANSWERED_BEYOND - 1):
                 transport.abort()
                 return
         # Who connects has something to say.
@@ -72,6 +79,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        _TURNED_AWAY[self.server_state].discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

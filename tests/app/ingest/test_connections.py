@@ -207,6 +207,15 @@ def test_who_comes_beyond_the_connections_that_are_kept_is_sent_away(
                     line.sendall(GET)
                     assert until_closed(line).startswith(b"HTTP/1.1 503 ")
         assert SEEN == ["/whole"] * 8 + ["/healthz"]
+        with ExitStack() as opened:
+            for _ in range(12):
+                opened.enter_context(connected(port))
+            kept.pop().close()
+            time.sleep(0.2)
+            with connected(port) as line:
+                line.sendall(GET)
+                assert line.recv(1000).startswith(b"HTTP/1.1 200 "), "who is to be sent away takes nobody's place"
+                kept.append(line.dup())
         kept.pop().close()
         until_s = time.monotonic() + ENOUGH_S
         answer = b""
