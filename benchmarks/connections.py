@@ -28,12 +28,12 @@ from app.settings import Settings
 FULL = os.environ.get("FULL") == "1"
 AGENTS = 50_000 if FULL else 12_000
 WITHIN_S = 30.0 if FULL else 10.0
-CROWD_S = 5.0 if FULL else 1.0
+CROWD_S = 10.0 if FULL else 1.0
 """Within so long comes the larger part."""
 CROWD = 0.8
 OPEN = Settings.model_fields["connections"].default
 """Connections that the server keeps."""
-AT_ONCE = 6000
+AT_ONCE = 3000
 """And so many agents try to have one at the same time: a process may not have any number of files open."""
 
 

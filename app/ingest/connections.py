@@ -27,7 +27,7 @@ UNREAD_ANSWER_S = 60.0
 LOOK_AGAIN_S = 1.0
 RETRY_S = (2, 30)
 """Who is sent away comes back after so many seconds, spread so that not all come together."""
-UNANSWERED_BEYOND = 3.0
+UNANSWERED_BEYOND = 2.0
 """Beyond so many times the wanted connections nobody is even answered: those that say nothing would fill the memory.
 Below it each is told when to come back: who is cut tries again at once, and a crowd of those takes all the time."""
 TRANSPORT = "wayleave.transport"

@@ -211,15 +211,15 @@ def test_who_comes_beyond_the_connections_that_are_kept_is_sent_away(
             watcher.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert watcher.recv(1000).startswith(b"HTTP/1.1 200 ")
             with ExitStack() as opened:
-                # Three times as many are answered, whatever they say; the rest are not even listened to.
-                silent = [opened.enter_context(connected(port)) for _ in range(15)]
+                # Twice as many are answered, whatever they say; the rest are not even listened to.
+                silent = [opened.enter_context(connected(port)) for _ in range(7)]
                 assert until_closed(opened.enter_context(connected(port))) == b""
                 for line in silent:
                     line.sendall(GET)
                     assert until_closed(line).startswith(b"HTTP/1.1 503 ")
         assert SEEN == ["/whole"] * 8 + ["/healthz"]
         with ExitStack() as opened:
-            for _ in range(12):
+            for _ in range(6):
                 opened.enter_context(connected(port))
             kept.pop().close()
             assert answered_200(port), "who is to be sent away takes nobody's place"
