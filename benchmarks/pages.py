@@ -49,7 +49,7 @@ SIZES = (
     else ((10_000, 1_000), (50_000, 10_000))
 )
 """Hosts and distinct sets of probes."""
-ROUNDS = 10 if FULL else 6
+ROUNDS = 21 if FULL else 6
 RATE = 300
 CHANGED, LEAST_CHANGED = 0.1, 0.08
 STATIONS = 6000
