@@ -68,7 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) - len(turned_away) > _most_connections():
             self._is_too_many = True
             turned_away.add(self)
-            if len(turned_away) > _most_connections() * (UNANSWERED_BEYOND - 1):
+            if len(self.connections) > _most_connections() * UNANSWERED_BEYOND:
                 transport.abort()
                 return
         # Who connects has something to say.
@@ -88,6 +88,8 @@ class BoundedProtocol(HttpToolsProtocol):
             if not data.startswith(_ASKED_BY_WATCHERS):
                 self._turn_away()
                 return
+            # It stays, and may ask for more than that: it counts from here on.
+            _TURNED_AWAY[self.server_state].discard(self)
         size = len(data)
         self._empty_bytes += size
         self._arrived_bytes += size
