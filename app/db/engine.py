@@ -61,9 +61,14 @@ def open_url(url: str, *, pool_size: int = 10) -> Engine:
 
 
 def _prepare_postgresql(connection: Any, _record: Any) -> None:
-    # To compile a statement takes longer than nearly all of ours run.
-    connection.execute("SET jit = off").close()
-    connection.commit()
+    try:
+        # To compile a statement takes longer than nearly all of ours run.
+        connection.execute("SET jit = off").close()
+        connection.commit()
+    except BaseException:
+        # The pool doesn't know it yet, so nobody else would close it.
+        connection.close()
+        raise
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -100,6 +100,7 @@ class Workers:
         self._engine = engine
         self.patience_s = patience_s
         self._pool: ThreadPoolExecutor | None = None
+        self._beats = threading.Thread(target=self._beat, name="work-beat", daemon=True)
         self._running: dict[str, tuple[int, Progress, Future[None]]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -112,7 +113,7 @@ class Workers:
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="work")
-                threading.Thread(target=self._beat, name="work-beat", daemon=True).start()
+                self._beats.start()
             future = self._pool.submit(do_work, self._engine, asked.work.id, asked.claim, do, progress)
             self._running[asked.claim] = asked.work.id, progress, future
         future.add_done_callback(partial(self._forget, asked.claim))
@@ -130,7 +131,7 @@ class Workers:
             return get_work(session, work.id)
 
     def stop(self) -> None:
-        """End what runs, as interrupted."""
+        """End what runs, as interrupted. When it returns, nothing of this holds a connection."""
         self._stop.set()
         with self._lock:
             running, pool = dict(self._running), self._pool
@@ -142,6 +143,7 @@ class Workers:
                 _end(self._engine, work_id, claim, INTERRUPTED, CUT_OFF)
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+            self._beats.join()
 
     def _forget(self, claim: str, _future: Future[None]) -> None:
         with self._lock:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, QueuePool, update
+from sqlalchemy.orm import Session
 
 from app.audit.queries import list_entries
 from app.audit.record import Actor
@@ -177,6 +178,27 @@ def test_a_server_that_stops_says_so(database: Engine, quick: None, monkeypatch:
     assert [look(database, key).state for key in "12"] == ["interrupted", "interrupted"]
     assert "restarted" in (look(database).problem or "")
     assert ask(database).claim is not None
+
+
+def test_a_stopped_server_holds_no_connection(database: Engine, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beat that is under way when the server stops is waited for: who disposes of the engine then closes all."""
+    begun, ended, beat = threading.Event(), threading.Event(), run.beat
+
+    def slow_beat(session: Session, claims: list[str]) -> frozenset[str]:
+        begun.set()
+        time.sleep(0.5)
+        alive = beat(session, claims)
+        ended.set()
+        return alive
+
+    monkeypatch.setattr(run, "beat", slow_beat)
+    workers, endless = Workers(database), Endless()
+    workers.start_work(ask(database), endless)
+    assert begun.wait(10)
+    workers.stop()
+    assert ended.is_set()
+    assert isinstance(database.pool, QueuePool)
+    assert database.pool.checkedout() == 0
 
 
 def test_a_server_that_was_killed_is_found_out(database: Engine) -> None:
