@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from agent.client import NoAnswer, enrol, open_client
 from agent.contract.messages import Enrolled, Newcomer
+from tests.free_port import free_port
 
 HOST = Newcomer(name="pc-1", system="Windows 11")
 ANSWER = b'{"host_id":"7","token":"wl_7_x","next_report_s":600}'
@@ -197,8 +198,7 @@ def test_a_server_that_needs_no_proxy_is_reached_without(
 def test_a_proxy_that_is_away_is_no_answer(
     server: ThreadingHTTPServer, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
     with open_client(address(server), ca_file=authority) as http, pytest.raises(NoAnswer):
         enrol(http, "s", HOST)

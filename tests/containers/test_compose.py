@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import ssl
 import subprocess
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.free_port import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "wayleavetest"
@@ -40,7 +41,7 @@ def container(service: str) -> str:
 
 @pytest.fixture(scope="module")
 def fleet(podman: Callable[..., str], images: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[Fleet]:
-    https_port, http_port = free_ports(2)
+    https_port, http_port = free_port(), free_port()
     settings = {**environment, "WAYLEAVE_HTTPS_PORT": str(https_port), "WAYLEAVE_HTTP_PORT": str(http_port)}
     compose = ["podman-compose", "--project-name", PROJECT, "--file", str(ROOT / "docker-compose.yml")]
     started = subprocess.run(
@@ -85,14 +86,6 @@ def fleet(podman: Callable[..., str], images: Mapping[str, str], environment: Ma
     finally:
         down = [*compose, "down", "--volumes", "--timeout", "3"]
         subprocess.run(down, cwd=ROOT, env=settings, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def wait_for(attempt: Callable[[], object], what: str, timeout_s: float = 120) -> str:

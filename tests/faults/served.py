@@ -32,18 +32,13 @@ from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.generator import Fleet, Station
 from app.ingest.ledger import find_untold, find_wrong_days, find_wrong_states, line_of
 from app.settings import Settings
+from tests.free_port import free_port
 
 KILLS = int(os.environ.get("WAYLEAVE_KILLS", "10"))
 AWAY_S = float(os.environ.get("WAYLEAVE_AWAY_S", "3"))
 STATIONS = 40
 OFTEN = 0.3
 """The share of reports that tell sightings, and of those that tell uses of rules: short runs have few reports."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def chosen_seed() -> int:

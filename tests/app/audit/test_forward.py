@@ -28,6 +28,7 @@ from app.audit.record import Actor, record
 from app.audit.tables import AuditEntry
 from app.db.base import now
 from app.db.session import session_scope
+from tests.free_port import free_port
 
 ADA = Actor(kind="account", name="ada@example.com", address="10.0.0.1")
 KEY = "a key of the webhook"
@@ -217,9 +218,7 @@ def test_what_was_not_taken_is_sent_again(database: Engine, hook: tuple[str, Hoo
 
 
 def test_one_that_is_away_does_not_hold_up_the_other(database: Engine, hook: tuple[str, Hook]) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        gone = taken.getsockname()[1]
+    gone = free_port()
     url, state = hook
     both = Destinations(syslog=f"tcp://127.0.0.1:{gone}", webhook=url, webhook_key=KEY)
     forward(database, both)

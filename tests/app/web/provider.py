@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import sqlite3
 import subprocess
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 import httpx2
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.free_port import free_port
 
 CLIENT_ID, CLIENT_SECRET = "wayleave", "the client's secret"
 PASSWORD = "a password at the provider"
@@ -57,9 +58,7 @@ def is_installed() -> bool:
 def running_glewlwyd(folder: Path, redirect_uri: str) -> Iterator[Glewlwyd]:
     """A provider until the block ends. `folder`: where its database and its log are."""
     _make_database(folder / "provider.sqlite")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     config = folder / "provider.conf"
     config.write_text(_config(port, url, folder / "provider.sqlite"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 import lxml.html
 
+from tests.free_port import free_port
 from tests.windows.bench.places import REPOSITORY
 
 EMAIL, PASSWORD = "admin@example.com", "correct horse battery staple"
@@ -97,9 +97,7 @@ class Server:
 @contextmanager
 def running_server(data_dir: Path) -> Iterator[Server]:
     """A server on a fresh embedded database. It is ended on the way out."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WAYLEAVE_")}
     environment = {
