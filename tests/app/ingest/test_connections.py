@@ -40,18 +40,34 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[uvicorn.Server]:
     monkeypatch.setattr(connections, "_timeout_s", lambda: TIMEOUT_S)
     monkeypatch.setattr(connections, "LOOK_AGAIN_S", 0.05)
     SEEN.clear()
-    config = uvicorn.Config(answer, http=BoundedProtocol, ws="none", lifespan="off", log_level="critical")
+    config = uvicorn.Config(
+        answer, http=BoundedProtocol, ws="none", lifespan="off", log_level="critical", timeout_keep_alive=75
+    )
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0))
+    config.port = listener.getsockname()[1]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
-    yield listener.getsockname()[1]
+    yield server
     server.should_exit = True
     thread.join(30)
+
+
+@pytest.fixture
+def port(server: uvicorn.Server) -> int:
+    return server.config.port
+
+
+def wait_until_open(server: uvicorn.Server, count: int) -> None:
+    """Until the server has seen who came and who left: a client is connected, or gone, before."""
+    until_s = time.monotonic() + ENOUGH_S
+    while len(server.server_state.connections) != count and time.monotonic() < until_s:
+        time.sleep(0.005)
+    assert len(server.server_state.connections) == count
 
 
 def connected(port: int) -> socket.socket:
@@ -178,53 +194,80 @@ def test_a_large_body_in_one_piece_is_no_large_head(port: int) -> None:
         assert until_closed(line).endswith(b"\r\n\r\n200000")
 
 
-def answered_200(port: int) -> bool:
-    """Whether somebody who comes is served, soon."""
-    until_s = time.monotonic() + ENOUGH_S
-    answer = b""
-    while not answer.startswith(b"HTTP/1.1 200 ") and time.monotonic() < until_s:
-        with connected(port) as line:
+def answered(port: int, request: bytes = GET) -> bytes:
+    """What somebody who comes is answered first."""
+    with connected(port) as line:
+        line.sendall(request)
+        return line.recv(1000)
+
+
+@pytest.fixture
+def kept(server: uvicorn.Server, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
+    """As many connections as the server keeps, eight, each of them served once."""
+    monkeypatch.setattr(connections, "_timeout_s", lambda: 30.0)
+    monkeypatch.setattr(connections, "_most_connections", lambda: 8)
+    with ExitStack() as opened:
+        lines = [opened.enter_context(connected(port)) for _ in range(8)]
+        for line in lines:
             line.sendall(GET)
-            answer = line.recv(1000)
-    return answer.startswith(b"HTTP/1.1 200 ")
+            assert line.recv(1000).startswith(b"HTTP/1.1 200 ")
+        yield lines
 
 
 def test_who_comes_beyond_the_connections_that_are_kept_is_sent_away(
-    port: int, monkeypatch: pytest.MonkeyPatch
+    server: uvicorn.Server, port: int, kept: list[socket.socket]
 ) -> None:
-    monkeypatch.setattr(connections, "_timeout_s", lambda: 30.0)
-    monkeypatch.setattr(connections, "_most_connections", lambda: 8)
-    kept = [connected(port) for _ in range(8)]
-    try:
-        for line in kept:
+    with connected(port) as line:
+        line.sendall(GET)
+        answer = until_closed(line)
+        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        assert 2 <= int(answer.split(b"retry-after: ")[1].split(b"\r\n")[0]) <= 30
+        head, body = answer.split(b"\r\n\r\n")
+        assert json.loads(body)["error"] == "busy"
+        assert f"content-length: {len(body)}".encode() in head
+    with ExitStack() as opened:
+        # Twice as many are answered, whatever they say; the rest are not even listened to.
+        silent = [opened.enter_context(connected(port)) for _ in range(8)]
+        wait_until_open(server, 16)
+        assert until_closed(opened.enter_context(connected(port))) == b""
+        for line in silent:
             line.sendall(GET)
-            assert line.recv(1000).startswith(b"HTTP/1.1 200 ")
-        with connected(port) as line:
-            line.sendall(GET)
-            answer = until_closed(line)
-            assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-            assert 2 <= int(answer.split(b"retry-after: ")[1].split(b"\r\n")[0]) <= 30
-            head, body = answer.split(b"\r\n\r\n")
-            assert json.loads(body)["error"] == "busy"
-            assert f"content-length: {len(body)}".encode() in head
-        with connected(port) as watcher:
-            watcher.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert watcher.recv(1000).startswith(b"HTTP/1.1 200 ")
-            with ExitStack() as opened:
-                # Twice as many are answered, whatever they say; the rest are not even listened to.
-                silent = [opened.enter_context(connected(port)) for _ in range(7)]
-                assert until_closed(opened.enter_context(connected(port))) == b""
-                for line in silent:
-                    line.sendall(GET)
-                    assert until_closed(line).startswith(b"HTTP/1.1 503 ")
-        assert SEEN == ["/whole"] * 8 + ["/healthz"]
-        with ExitStack() as opened:
-            for _ in range(6):
-                opened.enter_context(connected(port))
-            kept.pop().close()
-            assert answered_200(port), "who is to be sent away takes nobody's place"
+            assert until_closed(line).startswith(b"HTTP/1.1 503 ")
+    assert SEEN == ["/whole"] * 8
+    kept.pop().close()
+    wait_until_open(server, 7)
+    assert answered(port).startswith(b"HTTP/1.1 200 "), "there is room again"
+
+
+def test_who_is_to_be_sent_away_takes_nobodys_place(
+    server: uvicorn.Server, port: int, kept: list[socket.socket]
+) -> None:
+    with ExitStack() as opened:
+        silent = [opened.enter_context(connected(port)) for _ in range(6)]
+        # Whoever the server sees only after somebody has left has their place.
+        wait_until_open(server, 14)
         kept.pop().close()
-        assert answered_200(port), "there is room again"
-    finally:
-        for line in kept:
-            line.close()
+        wait_until_open(server, 13)
+        assert answered(port).startswith(b"HTTP/1.1 200 ")
+        silent[0].sendall(GET)
+        assert until_closed(silent[0]).startswith(b"HTTP/1.1 503 ")
+
+
+def test_who_watches_is_answered_beyond_and_takes_a_place_while_it_stays(
+    server: uvicorn.Server, port: int, kept: list[socket.socket]
+) -> None:
+    with connected(port) as watcher:
+        for path in (b"/healthz", b"/readyz"):
+            assert answered(port, GET.replace(b"/whole", path)).startswith(b"HTTP/1.1 200 ")
+        wait_until_open(server, 9)
+        watcher.sendall(GET.replace(b"/whole", b"/healthz"))
+        assert watcher.recv(1000).startswith(b"HTTP/1.1 200 ")
+        kept.pop().close()
+        wait_until_open(server, 8)
+        assert answered(port).startswith(b"HTTP/1.1 503 "), "the watcher has the place"
+        # It may ask for anything from here on.
+        watcher.sendall(GET)
+        assert watcher.recv(1000).startswith(b"HTTP/1.1 200 ")
+        wait_until_open(server, 8)
+    wait_until_open(server, 7)
+    assert answered(port).startswith(b"HTTP/1.1 200 ")
