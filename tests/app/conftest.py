@@ -7,9 +7,11 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -105,7 +107,21 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setting
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     yield Settings(data_dir=tmp_path, database_url=f"{server}/{name}")
     with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        left = _left_open(connection, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    assert not left, f"connections that nobody closed, each with its last statement: {left}"
+
+
+def _left_open(connection: psycopg.Connection[Any], name: str) -> list[str]:
+    """What is still connected to a database of which a test is done. Somebody has to close it, or the garbage
+    collector complains in a later test that has nothing to do with it."""
+    deadline = time.monotonic() + 5
+    while True:
+        rows = connection.execute("SELECT query FROM pg_stat_activity WHERE datname = %s", [name]).fetchall()
+        # A connection that was closed takes a moment to go.
+        if not rows or time.monotonic() > deadline:
+            return [query for (query,) in rows]
+        time.sleep(0.01)
 
 
 @pytest.fixture

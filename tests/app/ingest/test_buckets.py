@@ -73,6 +73,7 @@ def test_rows_are_in_the_bucket_of_their_host(settings: Settings) -> None:
             )
             assert session.scalar(text(f"SELECT count(*) FROM {table}"))
             assert session.scalar(other) == 0
+    app.state.engine.dispose()
 
 
 @pytest.mark.postgresql
