@@ -29,8 +29,9 @@ from app.fleet.make_bulk import make_fleet_in_bulk
 from app.fleet.tables import FactSet
 from app.notices.counts import Remembered
 from app.notices.watch import Thresholds, watch_fleet
-from app.policies.after import Reason, read_after
+from app.policies.after import read_after
 from app.policies.after_hosts import AfterFilter, list_hosts_after
+from app.policies.after_judge import Reason
 from app.policies.arrival import read_arrival
 from app.policies.export import Export, plan_export
 from app.policies.offers import list_offers

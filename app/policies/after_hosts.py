@@ -22,7 +22,7 @@ from app.fleet.bodies import iterate_bodies
 from app.fleet.host_filter import MAX_GROUPS_WALKED
 from app.fleet.standing import Standing
 from app.fleet.tables import SUBJECT_OF_HOST, Host, HostGroup, Subject
-from app.policies.after import AfterJudge, Because, Reason, first_reason, summed
+from app.policies.after_judge import AfterJudge, Because, Reason, first_reason, summed
 from app.policies.after_narrow import MayFit, who_may_fit
 from app.policies.arrival import stage_of
 

@@ -19,8 +19,9 @@ from agent.catalogue import load as load_catalogue
 from app.audit.record import Actor
 from app.db.base import now
 from app.fleet.standing import Standing
-from app.fleet.tables import KIND_NUMBERS, FactSet, Tally
-from app.policies.after import After, Because, BlockedFor, PatternAfter, Reason, read_after
+from app.fleet.tables import KIND_NUMBERS, FactSet, HostGroup, Tally
+from app.policies.after import After, BlockedFor, PatternAfter, read_after
+from app.policies.after_judge import Because, Reason
 from app.work.rows import DONE, INTERRUPTED, Asked, Work, ask_for_work, find_work
 from app.work.run import Do, Progress, reading
 
@@ -56,10 +57,11 @@ class KeptAfter:
         return age > FRESH or (self.is_of_other_policies and age > AT_MOST_EVERY)
 
 
-def find_after(session: Session, export_id: int) -> KeptAfter:
-    """The figures of an export as they were last worked out. Three statements at most."""
-    work = find_work(session, AFTER, str(export_id))
-    with_figures = work if work is None or _has_figures(work) else find_work(session, AFTER, str(export_id), state=DONE)
+def find_after(session: Session, export_id: int, *, group_id: int | None = None) -> KeptAfter:
+    """The figures of an export as they were last worked out, of the fleet or of a group. Three statements at most."""
+    key = _key(export_id, group_id)
+    work = find_work(session, AFTER, key)
+    with_figures = work if work is None or _has_figures(work) else find_work(session, AFTER, key, state=DONE)
     if with_figures is None or not _has_figures(with_figures):
         return KeptAfter(after=None, as_of=None, is_of_other_policies=False, work=work)
     told = with_figures.result or {}
@@ -71,20 +73,23 @@ def find_after(session: Session, export_id: int) -> KeptAfter:
     )
 
 
-def ask_for_after(session: Session, export_id: int, *, actor: Actor) -> Asked:
+def ask_for_after(session: Session, export_id: int, *, actor: Actor, group_id: int | None = None) -> Asked:
     """Note that an export's figures are to be worked out; `after_of` does it."""
     title, page = f"What became of export {export_id}", f"/exports/{export_id}/after"
-    return ask_for_work(session, kind=AFTER, key=str(export_id), title=title, page=page, actor=actor)
+    if group_id is not None:
+        name = session.scalar(select(HostGroup.name).where(HostGroup.id == group_id)) or str(group_id)
+        title, page = f"{title} in group {name}", f"/exports/{export_id}/hosts?group={group_id}"
+    return ask_for_work(session, kind=AFTER, key=_key(export_id, group_id), title=title, page=page, actor=actor)
 
 
-def after_of(export_id: int) -> Do:
+def after_of(export_id: int, group_id: int | None = None) -> Do:
     """The work of finding out what became of an export."""
 
     def read(session: Session, _progress: Progress) -> dict[str, Any]:
         as_of = now()
         # First: a policy that comes while the users are gone over makes these figures old.
         policies = _digest_of_policies(session)
-        after = read_after(session, export_id)
+        after = read_after(session, export_id, group_id=group_id)
         return {"form": _FORM, "of": policies, "as_of": as_of.isoformat(), "after": to_kept(after)}
 
     return reading("going over all users", read)
@@ -114,6 +119,10 @@ def from_kept(kept: Mapping[str, Any]) -> After:
 
 def _because(kept: Mapping[str, str]) -> Because:
     return Because(Reason(kept["reason"]), kept["detail"])
+
+
+def _key(export_id: int, group_id: int | None) -> str:
+    return str(export_id) if group_id is None else f"{export_id} in {group_id}"
 
 
 def _has_figures(work: Work) -> bool:

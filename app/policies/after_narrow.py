@@ -33,7 +33,7 @@ from app.fleet.host_filter import holds_mark
 from app.fleet.probes import mark
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, NO_SET, FactSet, PatternTally, Subject, Tally
-from app.policies.after import REASONS_IN_ORDER, AfterJudge, Reason
+from app.policies.after_judge import REASONS_IN_ORDER, AfterJudge, Reason
 
 _EARLY = (Reason.UNREADABLE, Reason.CHANGED, Reason.NOT_ARRIVED, Reason.INTUNE)
 """What the policy alone tells of a pattern that AppLocker blocks."""

@@ -13,8 +13,9 @@ from starlette.responses import Response
 from app.audit.record import Actor
 from app.db.session import SessionDep, session_scope
 from app.fleet.queries import list_groups
-from app.policies.after import AT_ONCE_USERS, After, Because, Reason, read_after
+from app.policies.after import AT_ONCE_USERS, After, has_users, read_after
 from app.policies.after_hosts import STAGES, STATES, AfterFilter, HostAfter, list_hosts_after
+from app.policies.after_judge import Because, Reason
 from app.policies.after_kept import after_of, ask_for_after, find_after
 from app.policies.arrival import Arrival, read_arrival
 from app.policies.queries_exports import KeptExport, get_kept_export
@@ -87,18 +88,21 @@ def show_after(
     )
 
 
-def _look_or_begin(request: Request, export_id: int, *, again: bool, actor: Actor) -> ShownAfter:
+def _look_or_begin(
+    request: Request, export_id: int, *, again: bool, actor: Actor, group_id: int | None = None
+) -> ShownAfter:
     engine = request.app.state.engine
     with session_scope(engine, writes=False) as session:
         kept, standing = get_kept_export(session, export_id), read_standing(session)
-        if not is_large(session, users=AT_ONCE_USERS):
-            return ShownAfter(kept=kept, standing=standing, after=read_after(session, export_id))
-        found = find_after(session, export_id)
+        # Of a group without users nothing has to be worked out.
+        if not is_large(session, users=AT_ONCE_USERS) or (group_id is not None and not has_users(session, group_id)):
+            return ShownAfter(kept=kept, standing=standing, after=read_after(session, export_id, group_id=group_id))
+        found = find_after(session, export_id, group_id=group_id)
     work = found.work
     if found.is_due or (again and not (work is not None and work.is_under_way)):
         with session_scope(engine) as session:
-            asked = ask_for_after(session, export_id, actor=actor)
-        request.app.state.workers.start_work(asked, after_of(export_id))
+            asked = ask_for_after(session, export_id, actor=actor, group_id=group_id)
+        request.app.state.workers.start_work(asked, after_of(export_id, group_id))
         work = asked.work
     return ShownAfter(
         kept=kept,
@@ -162,15 +166,12 @@ def get_after(
     group: GroupId = None,
     again: Annotated[bool, Query()] = False,
 ) -> AfterAnswer:
-    """For how many users an export's patterns are open, for how many still blocked, and why.
+    """For how many users an export's patterns are open, for how many still blocked, and why: of all or of one group.
 
     In a large fleet these are the figures that are kept, with their time, and null while there are none: ask again, or
-    follow `work`. Those of one group are always of now, which takes seconds there.
+    follow `work`.
     """
-    if group is not None:
-        with session_scope(request.app.state.engine, writes=False) as session:
-            return AfterAnswer(after=read_after(session, export_id, group_id=group))
-    shown = _look_or_begin(request, export_id, again=again, actor=caller.actor)
+    shown = _look_or_begin(request, export_id, group_id=group, again=again, actor=caller.actor)
     return AfterAnswer(
         after=shown.after,
         as_of=shown.as_of,

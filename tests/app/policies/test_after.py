@@ -25,8 +25,9 @@ from app.applocker.write import render_rule
 from app.db.session import session_scope
 from app.errors import InvalidError
 from app.fleet.tables import Host, Subject
-from app.policies.after import AfterJudge, Because, Reason, read_after
+from app.policies.after import read_after
 from app.policies.after_hosts import STAGES, STATES, AfterFilter, _bits_of_tokens, _fits, list_hosts_after
+from app.policies.after_judge import AfterJudge, Because, Reason
 from app.policies.export import Export, plan_export
 from app.policies.record_export import record_export
 

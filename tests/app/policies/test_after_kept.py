@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from agent.contract.facts import (
     CollectionInForce,
@@ -22,6 +22,7 @@ from app.applocker.write import render_rule
 from app.audit.record import SYSTEM
 from app.db.base import now
 from app.db.session import session_scope
+from app.fleet.tables import HostGroup
 from app.policies import after_kept
 from app.policies.after import read_after
 from app.policies.after_kept import KeptAfter, after_of, ask_for_after, find_after, from_kept, to_kept
@@ -62,16 +63,16 @@ def export_id(database: Engine) -> int:
         return record_export(session, EXPORT).id
 
 
-def work_out(database: Engine, export_id: int) -> None:
+def work_out(database: Engine, export_id: int, group_id: int | None = None) -> None:
     with session_scope(database) as session:
-        asked = ask_for_after(session, export_id, actor=SYSTEM)
+        asked = ask_for_after(session, export_id, actor=SYSTEM, group_id=group_id)
     assert asked.claim is not None
-    do_work(database, asked.work.id, asked.claim, after_of(export_id))
+    do_work(database, asked.work.id, asked.claim, after_of(export_id, group_id))
 
 
-def found(database: Engine, export_id: int) -> KeptAfter:
+def found(database: Engine, export_id: int, group_id: int | None = None) -> KeptAfter:
     with session_scope(database, writes=False) as session:
-        return find_after(session, export_id)
+        return find_after(session, export_id, group_id=group_id)
 
 
 def test_kept_figures_are_the_fresh_ones(database: Engine, export_id: int) -> None:
@@ -159,3 +160,20 @@ def test_another_export_has_figures_of_its_own(database: Engine, export_id: int)
         other = record_export(session, plan_export(["managed-python-exe=path"], DEVELOPERS)).id
     assert found(database, other).after is None
     assert found(database, other).is_due
+
+
+def test_a_group_has_figures_of_its_own(database: Engine, export_id: int) -> None:
+    with session_scope(database) as session:
+        Fleet(session, hosts=5).add(policy(EXPORT), OPEN, MEMBER, group="Pilot")
+        pilot = session.scalars(select(HostGroup.id).where(HostGroup.name == "Pilot")).one()
+    work_out(database, export_id)
+    assert found(database, export_id, pilot).is_due
+    work_out(database, export_id, pilot)
+    of_all, of_group = found(database, export_id).after, found(database, export_id, pilot)
+    assert of_all is not None
+    assert of_group.after is not None
+    assert (of_all.base, of_all.open) == (6, 3)
+    assert (of_group.after.base, of_group.after.open, of_group.is_due) == (1, 1, False)
+    assert of_group.work is not None
+    assert of_group.work.title == f"What became of export {export_id} in group Pilot"
+    assert found(database, export_id + 1, pilot).after is None

@@ -15,7 +15,7 @@ from app.applocker.write import render_rule
 from app.db.session import session_scope
 from app.errors import NotFoundError
 from app.fleet.standing import Standing
-from app.policies.after import AfterJudge
+from app.policies.after_judge import AfterJudge
 from app.policies.arrival import read_arrival
 from app.policies.export import Export, plan_export
 from app.policies.record_export import record_export

@@ -307,6 +307,13 @@ def test_a_large_fleet_sees_figures_with_their_time_and_never_waits(
     assert told["after"]["base"] == 2
     assert told["as_of"] is not None
     assert told["work"]["state"] == "done"
+    # Those of a group are kept, too; of one without users there is nothing to be worked out.
+    assert client.get("/api/v1/exports/1/after?group=999").json()["after"]["base"] == 0
+    group = client.get("/api/v1/groups").json()[0]["id"]
+    told = client.get(f"/api/v1/exports/1/after?group={group}").json()
+    assert (told["after"], told["work"]["state"]) == (None, "waiting")
+    told = client.get(f"/api/v1/exports/1/after?group={group}").json()
+    assert (told["after"]["base"], told["as_of"] is None, told["work"]["state"]) == (2, False, "done")
     report(app, [ruled("C", rules=(render_rule(made.rules[0].rule),))])
     statements.clear()
     text = client.get("/exports/1/after").text
