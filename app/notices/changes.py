@@ -20,7 +20,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from agent.catalogue import load as load_catalogue
 from app.fleet.buckets import bucket_of
 from app.fleet.facts import read_set
-from app.fleet.host_filter import holds_mark
+from app.fleet.host_conditions import holds_mark
 from app.fleet.probes import marks_of
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NAMES, KIND_NUMBERS, FactSet, Host, Subject, Tally, Transition

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from app.fleet.host_filter import holds_mark
+from app.fleet.host_conditions import holds_mark
 from app.fleet.probes import mark
 from app.fleet.standing import Standing
 from app.fleet.tables import KIND_NUMBERS, NO_SET, FactSet, PatternTally, Subject, Tally
