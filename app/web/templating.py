@@ -19,6 +19,7 @@ from app.web.assets import static_url
 from app.web.glossary import GLOSSARY
 from app.web.lists import hosts_at
 from app.web.navigation import menu_for
+from app.web.titles import titled
 
 
 @cache
@@ -43,6 +44,7 @@ def environment() -> Environment:
         words.ticked,
         words.breakable,
         words.size,
+        titled,
     ):
         made.filters[spoken.__name__] = spoken
     made.globals |= {

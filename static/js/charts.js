@@ -3,12 +3,13 @@
   const charts = [];
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  function trend(data) {
+  function trend(data, width, unit = "users") {
     const day = (text) => new Date(`${text}T12:00:00Z`).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+    const lines = markLines(data, width);
     const series = [["works", data.open, "--wl-open"], ["unknown", data.unknown, "--wl-unknown"], ["blocked", data.blocked, "--wl-blocked"]];
     return {
       animation: false,
-      grid: { left: 8, right: 28, top: 40, bottom: 4, containLabel: true },
+      grid: { left: 8, right: 28, top: 40 + 14 * lines.rows, bottom: 4, containLabel: true },
       textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
       aria: { decal: { show: true } },
       legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 14, itemHeight: 10, textStyle: { color: color("--wl-ink") } },
@@ -23,7 +24,7 @@
         axisLabel: { color: color("--wl-quiet"), hideOverlap: true, formatter: day },
       },
       yAxis: {
-        type: "value", minInterval: 1, axisLabel: { color: color("--wl-quiet") },
+        type: "value", minInterval: 1, name: unit, nameGap: 10, nameTextStyle: { color: color("--wl-quiet"), align: "left" }, axisLabel: { color: color("--wl-quiet") },
         splitLine: { lineStyle: { color: color("--wl-line") } },
       },
       series: series.map(([name, values, tone], index) => ({
@@ -32,25 +33,36 @@
         markLine: index ? undefined : {
           symbol: "none", silent: true, lineStyle: { color: color("--wl-ink"), type: "dashed", width: 1 },
           label: { color: color("--wl-quiet"), formatter: (one) => one.name, fontSize: 11 },
-          data: markLines(data),
+          data: lines,
         },
       })),
     };
   }
 
-  // What happened on one day shares a line; near an end its words stay inside the picture.
-  function markLines({ days, marks }) {
+  const unitWidth = 36; // The unit stands above the left end, as far as this.
+
+  // What happened on one day shares a line; near an end its words stay inside the picture, and words that would
+  // run into each other stand in rows, of which there are `rows` more than one.
+  function markLines({ days, marks }, width) {
     const words = new Map();
     for (const { day, text } of marks) words.set(day, words.has(day) ? `${words.get(day)}, ${text}` : text);
-    return [...words].map(([day, name]) => {
+    const ends = [unitWidth];
+    const lines = [...words].sort().map(([day, name]) => {
       const place = days.indexOf(day) / Math.max(days.length - 1, 1);
-      return { name, xAxis: day, label: { align: place > 0.85 ? "right" : place < 0.15 ? "left" : "center" } };
+      const align = place > 0.7 ? "right" : place < 0.3 ? "left" : "center";
+      const long = 6.5 * name.length;
+      const from = place * (width - 80) - { left: 0, center: long / 2, right: long }[align];
+      const free = ends.findIndex((end) => end < from);
+      const row = free < 0 ? ends.length : free;
+      ends[row] = from + long + 8;
+      return { name, xAxis: day, label: { align, distance: 5 + 14 * row } };
     });
+    return Object.assign(lines, { rows: Math.max(ends.length - 1, 0) });
   }
 
   // Many series: steps of one hue, the first the strongest, those that stand for the rest grey; patterns, too.
-  function stack(data) {
-    const options = trend({ days: data.days, open: [], unknown: [], blocked: [], marks: [] });
+  function stack(data, width) {
+    const options = trend({ days: data.days, open: [], unknown: [], blocked: [], marks: [] }, width);
     options.legend.type = "scroll";
     let rest = 0;
     options.series = data.series.map(({ name, values, is_rest }, index) => ({
@@ -61,8 +73,8 @@
     return options;
   }
 
-  function days(data) {
-    const options = trend({ ...data, open: [], unknown: [], marks: [] });
+  function days(data, width) {
+    const options = trend({ ...data, open: [], unknown: [], marks: [] }, width, "starts");
     const series = [["refused", data.blocked, "--wl-blocked"], ["would have been", data.audited, "--wl-partly"]];
     options.xAxis.boundaryGap = true;
     options.series = series.map(([name, values, tone]) => ({
@@ -107,15 +119,24 @@
   }
 
   function drawAll() {
-    for (const { chart, kind, data } of charts) chart.setOption({ trend, stack, days }[kind](data), true);
+    charts.forEach(draw);
+  }
+
+  function draw(one) {
+    one.width = one.chart.getWidth();
+    one.chart.setOption({ trend, stack, days }[one.kind](one.data, one.width), true);
   }
 
   function find(root) {
     for (const place of root.querySelectorAll("[data-chart]:not([_echarts_instance_])")) {
       const data = JSON.parse(document.getElementById(place.dataset.source).textContent);
       const chart = echarts.init(place, null, { renderer: "svg" });
-      charts.push({ chart, kind: place.dataset.chart, data });
-      new ResizeObserver(() => chart.resize()).observe(place);
+      const one = { chart, kind: place.dataset.chart, data };
+      charts.push(one);
+      new ResizeObserver(() => {
+        chart.resize();
+        if (one.width && chart.getWidth() !== one.width) draw(one);
+      }).observe(place);
     }
     for (let index = charts.length - 1; index >= 0; index -= 1) {
       if (!charts[index].chart.getDom().isConnected) charts.splice(index, 1)[0].chart.dispose();

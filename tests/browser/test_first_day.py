@@ -95,7 +95,7 @@ def test_the_search_answers_while_typing_and_the_address_keeps_it(
     asked = [url for url in watch.requests if "/hosts" in url]
     assert 1 <= len(asked) <= 2
     page.get_by_label("At pattern").select_option("venv-python")
-    expect(page.get_by_text("blocked at venv-python")).to_be_visible()
+    expect(page.get_by_text("blocked at Python launcher in a project/other virtual environment")).to_be_visible()
     page.go_back()
     expect(page.get_by_role("heading", level=1)).to_contain_text("8 hosts")
     page.goto("/hosts?q=FIN")

@@ -65,7 +65,7 @@ def test_from_signing_in_to_a_draft(fleet_site: object, open_page: Callable[...,
     expect(page.get_by_role("heading", level=1)).to_contain_text("12 hosts fit")
     assert focused(page) == "q"
     reach(page, "select[name=pattern]")
-    page.keyboard.type("at cache-builds-v")  # each letter chooses another one, and asks for it
+    page.keyboard.type("at Python launcher in a te")  # each letter chooses another one, and asks for it
     page.wait_for_url("**pattern=cache-builds-venv-python*")
     expect(page.get_by_role("heading", level=1)).to_contain_text("9 hosts fit")
     assert page.evaluate("document.activeElement.name") == "pattern"

@@ -19,6 +19,7 @@ from app.fleet.host_filter import OUTCOME_GROUPS, HostFilter
 from app.fleet.standing import HostState, Standing
 from app.fleet.workflow_filter import CHOICES
 from app.web.glossary import STANDING_WORDS
+from app.web.titles import plainly_titled
 from app.web.words import engine_words
 
 SEEN = {"day": "in the last 24 hours", "week": "1 to 7 days ago", "older": "longer ago"}
@@ -189,7 +190,7 @@ def chips_of(wanted: HostFilter, groups: Mapping[int, str]) -> list[tuple[tuple[
     if wanted.group_id is not None:
         chips.append((("group",), f"group {groups.get(wanted.group_id, 'that is gone')}"))
     if wanted.pattern:
-        chips.append((("pattern", "outcome"), f"{wanted.outcome or 'blocked'} at {wanted.pattern}"))
+        chips.append((("pattern", "outcome"), f"{wanted.outcome or 'blocked'} at {plainly_titled(wanted.pattern)}"))
     elif wanted.outcome:
         chips.append((("outcome",), f"{wanted.outcome} at any pattern"))
     if wanted.workflow:
@@ -199,7 +200,8 @@ def chips_of(wanted: HostFilter, groups: Mapping[int, str]) -> list[tuple[tuple[
     if wanted.older_than is not None:
         chips.append((("older",), f"uv older than {wanted.older_than}"))
     if wanted.install is not None:
-        chips.append((("install",), f"uv from {wanted.install or 'a place that no pattern names'}"))
+        place = plainly_titled(wanted.install) if wanted.install else "uv from a place that no pattern names"
+        chips.append((("install",), place))
     if wanted.standing is not None:
         chips.append((("standing",), STANDING_WORDS[wanted.standing]))
     if wanted.tag is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 
 from sqlalchemy import Engine
@@ -46,7 +47,7 @@ def test_pages_by_keyset_without_gap_or_double(signed_in: Callable[[str], TestCl
     address: str | None = "/audit?q=PC-"
     while address:
         page = client.get(address).text
-        seen += [part[:6] for part in page.split('class="named"><span class="wrap">')[1:] if part.startswith("PC-")]
+        seen += re.findall(r'data-label="To"[^>]*><span class="wrap">(PC-\d{3})', page)
         older = page.partition(">Older<")[0].rpartition('href="')[2].rstrip('"').replace("&amp;", "&")
         address = older if ">Older<" in page else None
     assert seen == [f"PC-{number:03}" for number in reversed(range(120))]

@@ -68,7 +68,7 @@ def test_the_list_names_maker_sid_patterns_and_digest(made: Export, signed_in: C
     assert 'href="/exports/1"' in text
     assert f'title="{SID}"' in text
     assert f'title="{made.sha256}"' in text
-    assert "<code>venv-python</code>" in text
+    assert 'title="venv-python">Python launcher in a project/other virtual environment</a>' in text
 
 
 def test_the_search_answers_a_fragment(made: Export, signed_in: Callable[[str], TestClient]) -> None:

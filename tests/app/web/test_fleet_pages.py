@@ -100,7 +100,7 @@ def test_a_filter_shows_as_chips_that_take_it_away(viewer: TestClient) -> None:
     chips = re.findall(r'<a class="chip" href="([^"]+)"><span>([^<]+)', page)
     assert [(unescape(href), unescape(text)) for href, text in chips] == [
         ("/hosts?pattern=venv-python&outcome=blocked&version=0.12.9", "name begins with “SALES”"),
-        ("/hosts?q=SALES&version=0.12.9", "blocked at venv-python"),
+        ("/hosts?q=SALES&version=0.12.9", "blocked at Python launcher in a project/other virtual environment"),
         ("/hosts?q=SALES&pattern=venv-python&outcome=blocked", "uv 0.12.9"),
     ]
 

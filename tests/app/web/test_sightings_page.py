@@ -85,7 +85,7 @@ def test_days_choose_what_is_shown(seen: TestClient) -> None:
 def test_by_path_and_by_identity(seen: TestClient) -> None:
     by_path = text_of(seen.get("/sightings?by=path").text)
     assert "%OSDRIVE%\\src\\*\\.venv\\Scripts\\python.exe" in by_path
-    row = re.search(r"venv-python Exe (\d+) (\d+) (\d+)", by_path)
+    row = re.search(r"project/other virtual environment Exe (\d+) (\d+) (\d+)", by_path)
     assert row is not None
     assert row.groups() == ("3", "1", "3"), "refused, would have been, hosts"
     by_identity = text_of(seen.get("/sightings?by=identity&pattern=venv-python").text)
