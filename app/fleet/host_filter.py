@@ -50,7 +50,8 @@ def fitting_hosts(
         return _ordered(walked, limit)
     have = most_that_fit(session, wanted, conditions)
     is_away = span is not None and _is_in_counts(wanted) and is_listed(session, span)
-    if span is not None and is_away and not are_few_by_name(wanted) and sum(have.values()) > FEW_SUBJECTS:
+    has_few_names = are_few_by_name(session, wanted.name, few=FEW_SUBJECTS)
+    if span is not None and is_away and not has_few_names and sum(have.values()) > FEW_SUBJECTS:
         only = wanted.group_id if wanted.group_id is not None else next(iter(have)) if len(have) == 1 else None
         return _walk_unseen(session, wanted, span, conditions, only, limit=limit, after=after)
     if _are_few(session, conditions, have, limit):
@@ -59,7 +60,7 @@ def fitting_hosts(
     groups = sorted(group for group in have if wanted.group_id in (None, group))
     if not groups:
         return _ordered(plain.where(false()), limit)
-    if are_few_by_name(wanted) or len(groups) > MAX_GROUPS_WALKED:
+    if has_few_names or len(groups) > MAX_GROUPS_WALKED:
         return _ordered(walked, limit)
     # Each group is in the order of names already: the database takes from each what comes next.
     parts = [_ordered(walked.where(Host.group_id == group), limit).subquery() for group in groups]

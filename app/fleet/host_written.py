@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, literal, select, text
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidError
 from app.fleet.host_wanted import HostFilter
 from app.fleet.tables import Host, HostTag
 
-FEW_NAMES_FROM = 5
-"""So long a beginning of a name is taken to fit few hosts."""
-
 
 def written_so(session: Session, wanted: HostFilter, *, few: int) -> Select[int, str]:
-    """The ids and names of those on which it is written so. `few`: so many at most are looked up by their tag."""
+    """The ids and names of those on which it is written so. `few`: so many at most are looked up by name or tag."""
     query = select(Host.id, Host.name)
     if wanted.name:
         begins = _begins_with(wanted.name)
-        few = are_few_by_name(wanted)
-        query = query.where(Host.id.in_(find_first(select(Host.id).where(begins), "named")) if few else begins)
-        if not few and session.get_bind().dialect.name == "postgresql":
-            # However the database sorts letters, no name before this begins so.
-            query = query.where(Host.name >= func.least(wanted.name.lower(), wanted.name.upper()))
+        if are_few_by_name(session, wanted.name, few=few):
+            query = query.where(Host.id.in_(find_first(select(Host.id).where(begins), "named")))
+        else:
+            query = query.where(begins)
+            if session.get_bind().dialect.name == "postgresql":
+                # However the database sorts letters, no name before this begins so.
+                query = query.where(Host.name >= func.least(wanted.name.lower(), wanted.name.upper()))
     if wanted.group_id is not None:
         query = query.where(Host.group_id == wanted.group_id)
     if wanted.state is not None:
@@ -58,8 +57,18 @@ def _begins_with(start: str) -> ColumnElement[bool]:
     return func.lower(Host.name).like(pattern.lower(), escape="\\")
 
 
-def are_few_by_name(wanted: HostFilter) -> bool:
-    return len(wanted.name) >= FEW_NAMES_FROM
+def are_few_by_name(session: Session, start: str, *, few: int) -> bool:
+    """Whether at most so many hosts' names begin so: counted once in a session. Nothing is a beginning of all."""
+    if not start:
+        return False
+    known: dict[str, bool] = session.info.setdefault("few_by_name", {})
+    if start not in known:
+        some = select(literal(1)).select_from(Host).where(_begins_with(start)).limit(few + 1)
+        if session.get_bind().dialect.name == "postgresql":
+            # In the order of their index: else the whole table may be read for names that lie at its end.
+            some = some.order_by(text("lower(host.name) USING ~<~"))
+        known[start] = (session.scalar(select(func.count()).select_from(some.subquery())) or 0) <= few
+    return known[start]
 
 
 def find_first(ids: Select[int], name: str) -> Select[int]:

@@ -99,7 +99,7 @@ def _named_in_the_fleet(session: Session, wanted: str) -> list[Hit]:
     folded = wanted.casefold()
     hosts = [
         Hit(kind="Host", name=host.name, path=f"/hosts/{host.id}", note=host.group)
-        for host in list_hosts(session, HostFilter(name=wanted), rows=MOST_OF_A_KIND).rows
+        for host in list_hosts(session, HostFilter(name=wanted), rows=MOST_OF_A_KIND, with_tags=False).rows
     ]
     groups = [
         Hit(kind="Group", name=group.name, path=f"/hosts?group={group.id}")
