@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
 from app.errors import InvalidError
@@ -43,6 +43,15 @@ def cut_page(found: Sequence[Row], rows: int) -> tuple[Sequence[Row], Row | None
     ('ab', None)
     """
     return found[:rows], found[rows - 1] if len(found) > rows else None
+
+
+def comes_after(
+    name: InstrumentedAttribute[str], number: InstrumentedAttribute[int], place: Sequence[CursorValue]
+) -> ColumnElement[bool]:
+    """Whether a row comes after a place, by name and then by number. In one comparison: an index of both is read from
+    there on, however many have the same name.
+    """
+    return tuple_(name, number) > tuple_(*place)
 
 
 def encode_cursor(values: Sequence[CursorValue]) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, false, func, select, union_all
 from sqlalchemy.orm import Session
 
+from app.db.paging import comes_after
 from app.fleet.absence import SILENT
 from app.fleet.host_conditions import Condition, find_conditions, most_that_fit
 from app.fleet.host_wanted import OUTCOME_GROUPS as OUTCOME_GROUPS
@@ -40,8 +41,7 @@ def fitting_hosts(
         return unseen_hosts(span, limit=limit, after=after)
     plain = written_so(session, wanted, few=FEW_SUBJECTS)
     if after is not None:
-        name, host_id = after
-        plain = plain.where(or_(Host.name > name, and_(Host.name == name, Host.id > host_id)), Host.name >= name)
+        plain = plain.where(comes_after(Host.name, Host.id, after))
     conditions = find_conditions(session, wanted, few=FEW_SUBJECTS)
     if not conditions and wanted.standing is None:
         return plain.limit(limit) if any_order else _ordered(plain, limit)

@@ -13,10 +13,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from time import monotonic
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.db.base import now
+from app.db.paging import comes_after
 from app.db.slices import is_among
 from app.errors import InvalidError
 from app.fleet.tables import PULSE_OF_SUBJECT, Pulse, Subject, Unseen
@@ -142,10 +143,7 @@ def unseen_hosts(
     if of_host is not None:
         query = query.where(of_host)
     if after is not None:
-        name, host_id = after
-        query = query.where(
-            Unseen.name >= name, or_(Unseen.name > name, and_(Unseen.name == name, Unseen.host_id > host_id))
-        )
+        query = query.where(comes_after(Unseen.name, Unseen.host_id, after))
     return query.group_by(Unseen.name, Unseen.host_id).order_by(Unseen.name, Unseen.host_id).limit(limit)
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, union_all
+from sqlalchemy import Select, or_, select, union_all
 from sqlalchemy.orm import Session
 
-from app.db.paging import Page, decode_cursor, encode_cursor
+from app.db.paging import Page, comes_after, decode_cursor, encode_cursor
 from app.db.slices import is_among
 from app.errors import InvalidError
 from app.fleet.bodies import iterate_bodies
@@ -200,18 +200,13 @@ def _hosts(groups: Sequence[int], after: Place | None, count: int) -> Select[str
     """The name and id of the so many-th host of some groups after a place; nothing if they are fewer."""
     query = select(Host.name, Host.id).order_by(Host.name, Host.id).limit(count)
     if after is not None:
-        query = query.where(_comes_after(after))
+        query = query.where(comes_after(Host.name, Host.id, after))
     if len(groups) > MAX_GROUPS_WALKED:
         return query.limit(1).offset(count - 1)
     # Each group is in the order of names already: the database takes from each what comes next.
     parts = [query.where(Host.group_id == group).subquery() for group in groups]
     every = union_all(*(select(part.c.name, part.c.id) for part in parts)).subquery()
     return select(every.c.name, every.c.id).order_by(every.c.name, every.c.id).limit(1).offset(count - 1)
-
-
-def _comes_after(place: Place) -> ColumnElement[bool]:
-    name, host_id = place
-    return and_(or_(Host.name > name, and_(Host.name == name, Host.id > host_id)), Host.name >= name)
 
 
 def _users(
@@ -235,7 +230,7 @@ def _users(
     )
     if wanted.group_id is not None:
         query = query.where(Subject.group_id == wanted.group_id)
-    return query if after is None else query.where(_comes_after(after))
+    return query if after is None else query.where(comes_after(Host.name, Host.id, after))
 
 
 def _with_tokens(session: Session, judge: AfterJudge, rows: Sequence[Any]) -> Iterator[tuple[Any, int, int]]:
