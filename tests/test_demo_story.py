@@ -20,12 +20,15 @@ from app.db.base import now
 from app.db.engine import open_engine
 from app.db.migrate import upgrade
 from app.db.session import session_scope
+from app.fleet.attestation import count_unattested
 from app.fleet.installs import read_installs
 from app.fleet.make import DEPARTMENTS, NEWEST, OLDER, make_fleet
 from app.fleet.queries import read_heat_map, read_overview
-from app.fleet.tables import FactSet, Sighting, Subject
+from app.fleet.standing import HostState
+from app.fleet.tables import FactSet, Host, Sighting, Subject
 from app.fleet.tags import list_tags
 from app.imports.tables import ImportJob
+from app.ingest.secrets import page_secrets
 from app.main import create_app
 from app.notices.made import watch_days
 from app.notices.tables import NoticeRow
@@ -112,8 +115,11 @@ def test_the_pages_show_it(engine: Engine) -> None:
     )
     assert told is not None
     assert abs((date.fromisoformat(told[1]) - day).days) <= 1
+    assert re.search(r'<a href="/hosts\?attested=no[^"]*">2 hosts</a>\s*are\s*<em>unattested', overview)
+    assert re.search(r"standing=quarantined[^>]*>2 in quarantine", overview)
+    assert "this host is <strong>in quarantine</strong>" in client.get("/hosts/203").text.lower()
     notices = client.get("/notices").text
-    assert "are blocked for" in notices
+    assert "were blocked for" in notices
     assert "uv’s version changed" in notices
     server.state.engine.dispose()
 
@@ -128,9 +134,24 @@ def test_pages_have_several_of_each_thing_to_show(engine: Engine) -> None:
         seen = session.execute(select(Sighting.sha256, Sighting.fqbn)).all()
         assert len({sha256 for sha256, _ in seen}) >= 2
         assert {fqbn is None for _, fqbn in seen} == {True, False}
+        hosts = session.execute(
+            select(Host.name, Host.state, Host.attested).where(Host.name.regexp_match("^(EXT|FIELD)"))
+        )
+        states = {name.partition("-")[0]: (HostState(state), attested) for name, state, attested in hosts}
+        assert states == {"EXT": (HostState.QUARANTINED, True), "FIELD": (HostState.ACTIVE, False)}
+        assert count_unattested(session).hosts == 2
+        assert sum(group.quarantined for group in overview.groups) == 2
+        assert [(one.trial, one.uses_left) for one in page_secrets(session).secrets] == [(False, 2), (True, 2)]
         tags = {one.tag: one.hosts for one in list_tags(session)}
         assert tags["pilot uv"] <= story.PILOTS
-        assert {"loaner", "build machine"} < set(tags)
+        assert {"loaner", "build machine", "agent by hand", "contractor"} < set(tags)
+
+
+def test_patterns_are_blocked_since_the_day_when_they_were_reported(engine: Engine) -> None:
+    with session_scope(engine, writes=False) as session:
+        since = [one.blocked_since_at for one in read_overview(session).blocked_patterns]
+    assert since
+    assert all(at is not None and timedelta(days=25) < now() - at < timedelta(days=33) for at in since)
 
 
 def test_where_uv_lies_is_told_alike(engine: Engine) -> None:

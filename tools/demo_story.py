@@ -7,8 +7,10 @@ standard input: the first drafts, the second approves)
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 
@@ -20,16 +22,19 @@ from app.audit.record import COMMAND_LINE, Actor
 from app.cli.database import opened_database, read_settings
 from app.db.base import now, to_ms
 from app.db.session import session_scope
+from app.fleet.fold import ContributionCache, fold
 from app.fleet.groups import make_standard_groups
 from app.fleet.hosts import find_named_hosts
 from app.fleet.made_sets import policy_set, policy_set_with, probe_set
-from app.fleet.make import MadeHost, make_report, plan_story_hosts
+from app.fleet.make import DEPARTMENTS, NEWEST, MadeHost, make_report, plan_story_hosts
 from app.fleet.record import record_reports
 from app.fleet.sets import SetCache
 from app.fleet.tables import Host
 from app.fleet.tags import tag_hosts
 from app.imports.model import Given
 from app.imports.uploads import accept_upload, uploads_dir
+from app.ingest.enrolment import EnrolmentRequest, enrol
+from app.ingest.secrets import make_secret
 from app.policies.base_policies import add_base_policy
 from app.policies.package import export_rule_set
 from app.policies.queries_exports import get_kept_export
@@ -53,6 +58,11 @@ ASKED = (
     ("cache-archive-env-python", "uvx", "I need uvx ruff for the checks before a commit."),
     ("tool-env-python", "tool-install", ""),
 )
+NEWCOMERS = (
+    (DEPARTMENTS[2], "FIELD", "agent by hand", "Field station: the agent by hand until its package comes", True),
+    (DEPARTMENTS[0], "EXT", "contractor", "Contractors’ machines: kept apart until somebody has looked", False),
+)
+"""Department, begin of the hosts' names, tag, note of the secret, whether users start the agent themselves."""
 EVENTS = """TimeGenerated,Computer,EventID,FilePath
 {day}T08:01:00Z,LAB-0001,8004,C:\\Users\\kim\\src\\model\\.venv\\Scripts\\python.exe
 {day}T08:04:00Z,LAB-0001,8004,C:\\Users\\kim\\AppData\\Local\\uv\\cache\\builds-v0\\.tmpA1b2C3\\Scripts\\python.exe
@@ -76,6 +86,10 @@ def main(emails: list[str]) -> int:
         ask_for_access(engine)
         roll_out(engine, add_approved_rule_set(engine, analyst, approver))
         tag_some(engine, COMMAND_LINE)
+        enrol_newcomers(engine, COMMAND_LINE)
+        with engine.connect() as connection:
+            while fold(connection, ContributionCache()):
+                pass
         add_draft(engine, analyst)
         import_events(engine, settings, analyst)
     return 0
@@ -169,6 +183,54 @@ def tag_some(engine: Engine, actor: Actor) -> None:
         ):
             if some:
                 tag_hosts(session, tag, find_named_hosts(session, (host.name for host in some)), actor=actor)
+
+
+def enrol_newcomers(engine: Engine, actor: Actor) -> None:
+    """Two researchers start the agent themselves before the package reaches them, so it is unattested what they report.
+
+    Two contractors' machines enrolled while new hosts wait in quarantine; nobody has looked at them yet.
+    """
+    with session_scope(engine, writes=False) as session:
+        known = len(session.scalars(select(Host.id)).all())
+        _default, linux_group = make_standard_groups(session)
+    reports = []
+    for (department, code, tag, note, trial), first in zip(NEWCOMERS, (known + 1, known + 3), strict=True):
+        names = []
+        with session_scope(engine) as session:
+            expires_at = now() + timedelta(days=7)
+            secret = make_secret(
+                session,
+                uses=4,
+                expires_at=expires_at,
+                network=None,
+                group=department.name,
+                note=note,
+                actor=actor,
+                trial=trial,
+            )
+        for number in (first, first + 1):
+            host = MadeHost(
+                number=number,
+                department=replace(department, code=code),
+                policy="defaults",
+                administrator=False,
+                version=NEWEST,
+                has_projects=True,
+                silent=False,
+                uv_at=1,
+            )
+            with session_scope(engine) as session:
+                asked = EnrolmentRequest(secret=secret, name=host.name, os="Windows 11 Enterprise 24H2")
+                host_id, token = enrol(session, asked, address=None, quarantine=not trial)
+            report = make_report(host_id, host, "defaults", 1, to_ms(now()), sids=(department.sid,), attested=not trial)
+            # The token is kept nowhere: nobody else can report for this host.
+            report.secret_hash = hashlib.sha256(token.split("_", 2)[2].encode()).digest()
+            reports.append(report)
+            names.append(host.name)
+        with session_scope(engine) as session:
+            tag_hosts(session, tag, find_named_hosts(session, names), actor=actor)
+    with engine.connect() as connection:
+        record_reports(connection, reports, now_ms=to_ms(now()), sets=SetCache(), linux_group=linux_group)
 
 
 def add_draft(engine: Engine, analyst: Actor) -> None:

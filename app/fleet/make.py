@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, islice
 
-from sqlalchemy import Connection, Engine, insert
+from sqlalchemy import Connection, Engine, insert, update
 
 from agent.contract.canonical import digest
 from agent.contract.facts import HostFacts
@@ -36,7 +36,7 @@ from app.fleet.sets import SetCache
 from app.fleet.sighting_days import count_sightings
 from app.fleet.standing import HostState
 from app.fleet.sweep import mark_silent
-from app.fleet.tables import Host
+from app.fleet.tables import Host, PatternTally
 
 PROFILES = ("uniform", "diverse", "hostile")
 GROUP_REPORTS = 1000
@@ -242,6 +242,10 @@ def _close_days(
         while fold(connection, cache):
             pass
         end_of_day = from_ms((day + 1) * DAY_MS - 1)
+        # What began to be counted by this fold did so on that day, not when the fleet was made.
+        later = update(PatternTally).where(PatternTally.since_at > end_of_day)
+        with connection.begin():
+            connection.execute(later.values(since_at=end_of_day))
         write_daily(connection, end_of_day)
         if each_day is not None:
             each_day(connection, end_of_day)
@@ -356,10 +360,12 @@ def make_report(
     probes: str | None = None,
     sids: tuple[str, ...] = (),
     instead: Sequence[NewSet] = (),
+    attested: bool = True,
 ) -> Incoming:
     """A host's report. `version`: another than the host's ('' for its own); `probes`: as under another policy.
 
-    `sids`: groups that the user is in besides; `instead`: sets that take the place of those of their kinds.
+    `sids`: groups that the user is in besides; `instead`: sets that take the place of those of their kinds;
+    `attested`: whether the machine's account reports, not a user.
     """
     uv_version = host.version if version == "" else version
     sets: tuple[NewSet, ...] = (
@@ -385,7 +391,7 @@ def make_report(
         domain="corp.example",
         unit=f"OU={host.department.name},OU=Workstations,DC=corp,DC=example",
         agent_version="0.1.0",
-        attested=True,
+        attested=attested,
     )
     columns = HostColumns(
         name=facts.name,
