@@ -79,7 +79,7 @@ def span_of(seen: str | None, first: date | None, last: date | None) -> Span | N
         raise InvalidError(f"Choose one of {', '.join(SPANS)}.", field="seen")
     if first is not None:
         start = max(start, datetime.combine(first, time(), UTC))
-    if last is not None:
+    if last is not None and last < date.max:
         end = min(end, datetime.combine(last, time(), UTC) + timedelta(days=1))
     return Span(start, end)
 

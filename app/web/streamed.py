@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from starlette.responses import Response, StreamingResponse
@@ -18,12 +19,12 @@ Row = Mapping[str, Any]
 
 def csv_file(name: str, columns: Sequence[str], pages: Iterable[Iterable[Row]]) -> Response:
     """A CSV answer: a line of titles, then one line for each row of each page."""
-    return _answer(_csv_lines(columns, pages), "text/csv; charset=utf-8", name)
+    return _answer(_csv_lines(columns, _begun(pages)), "text/csv; charset=utf-8", name)
 
 
 def json_file(name: str, pages: Iterable[Iterable[Row]]) -> Response:
     """A JSON answer: an array with one object for each row of each page."""
-    return _answer(_json_lines(pages), "application/json", name)
+    return _answer(_json_lines(_begun(pages)), "application/json", name)
 
 
 def plain_cell(value: Any) -> str:
@@ -41,6 +42,12 @@ def plain_cell(value: Any) -> str:
 def _answer(lines: Iterator[str], media_type: str, name: str) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(lines, media_type=media_type, headers=headers)
+
+
+def _begun(pages: Iterable[Iterable[Row]]) -> Iterator[Iterable[Row]]:
+    """The same pages with the first one read: an error of it is answered as one, not by a file that breaks off."""
+    rest = iter(pages)
+    return chain((next(rest, ()),), rest)
 
 
 def _csv_lines(columns: Sequence[str], pages: Iterable[Iterable[Row]]) -> Iterator[str]:

@@ -118,7 +118,10 @@ def days_asked_for(first: date | None, last: date | None) -> tuple[date, date]:
     raises: InvalidError for days in the wrong order or too many.
     """
     end = last or datetime.now(UTC).date()
-    start = first or end - timedelta(days=USUAL_DAYS - 1)
+    try:
+        start = first or end - timedelta(days=USUAL_DAYS - 1)
+    except OverflowError:
+        start = date.min
     if not 0 <= (end - start).days < MOST_DAYS:
         raise InvalidError(f"Ask for 1 to {MOST_DAYS} days.", field="from")
     return start, end

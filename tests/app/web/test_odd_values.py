@@ -18,6 +18,7 @@ from tests.app.web.conftest import BASE_URL, PASSWORD
 from tests.app.web.test_guards import walk
 
 ODD = {"a NUL": "%00", "half a surrogate": "%ed%a0%80", "a number beyond all": "9" * 30}
+DATES = {"the first day": "0001-01-01", "the last day": "9999-12-31"}
 # What ends the session that asks, or says something to outside.
 LEFT_OUT = {"/logout"}
 
@@ -61,3 +62,20 @@ def test_no_route_answers_500(server: FastAPI, administrator: TestClient, odd: s
                     wrong.append((method, address, answer.status_code))
     assert wrong == []
     assert asked > 50
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("odd", [*ODD.values(), *DATES.values()], ids=[*ODD, *DATES])
+def test_no_parameter_of_an_address_answers_500(server: FastAPI, administrator: TestClient, odd: str) -> None:
+    """Each alone: together, what is refused first hides the others. PostgreSQL is the stricter of the two."""
+    if server.state.settings.is_sqlite:
+        return
+    asked = {
+        f"{re.sub(r'{[^}]*}', '1', path)}?{name}={odd}"
+        for path, route in walk(list(server.routes))
+        if isinstance(route, APIRoute) and path not in LEFT_OUT and "GET" in route.methods
+        for name in names_of(route.dependant, "query")
+    }
+    answers = {address: administrator.get(address).status_code for address in sorted(asked)}
+    assert {address: status for address, status in answers.items() if status >= 500} == {}
+    assert len(answers) > 200
