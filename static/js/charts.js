@@ -135,7 +135,7 @@
       charts.push(one);
       new ResizeObserver(() => {
         chart.resize();
-        if (one.width && chart.getWidth() !== one.width) draw(one);
+        if (one.width && chart.getWidth() && chart.getWidth() !== one.width) draw(one); // 0: it is hidden
       }).observe(place);
     }
     for (let index = charts.length - 1; index >= 0; index -= 1) {
