@@ -19,6 +19,7 @@ from app.fleet.make_bulk import make_fleet_in_bulk
 from app.fleet.queries import count_hosts
 from app.ingest.generator import Fleet, change_some
 from app.ingest.ledger import compare, read_lines, write_lines
+from app.ingest.line import spared_collections
 from app.notices.made import watch_days
 
 BULK_FROM = 20_000
@@ -137,12 +138,13 @@ async def _send(
     await sent.enrol(secret, hosts, connections=min(connections, 64))
     click.echo(f"{hosts} workstations enrolled.")
     change = change_some(changed, random.Random()) if changed else None  # noqa: S311 - not a secret
-    if rate is not None:
-        await sent.pace(rate, duration_s, change=change)
-    else:
-        until_s = time.monotonic() + duration_s
-        while time.monotonic() < until_s:
-            await sent.saturate(max(hosts, connections), connections=connections, change=change)
+    with spared_collections():
+        if rate is not None:
+            await sent.pace(rate, duration_s, change=change)
+        else:
+            until_s = time.monotonic() + duration_s
+            while time.monotonic() < until_s:
+                await sent.saturate(max(hosts, connections), connections=connections, change=change)
     sent.close()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,13 +22,11 @@ from agent.contract.messages import ENROL_PATH, REPORTS_PATH
 from app.fleet.made_sets import POLICIES, environment_set, policy_set, probe_set, token_set, uv_set
 from app.fleet.rows import NewSet
 from app.fleet.tables import KIND_NAMES
+from app.ingest.line import Address, Answer, Line, connect
 
 # How long a report is tried again: longer than a busy machine takes to start a server anew.
 GIVE_UP_S = 120.0
 
-_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: *(\d+)")
-_RETRY = re.compile(rb"\r\n[Rr]etry-[Aa]fter: *(\d+)")
-_CLOSE = re.compile(rb"\r\n[Cc]onnection: *close", re.IGNORECASE)
 VERSIONS = ("0.9.13", "0.12.4", "0.13.8")
 REPORT = (
     b'{"contract":1,"report_id":"%s","epoch":%d,"sequence":%d,"sent_at":"2026-11-21T08:00:00Z","subject":"%s",'
@@ -51,62 +48,6 @@ _USED = (
     "5f1f4c52-7c53-5a0c-9f7e-2f3f6f0f7f11",
 )
 """Rules of `made_sets`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    status: int
-    body: bytes
-    retry_after_s: int
-
-
-class Line(asyncio.Protocol):
-    """One connection with one request in flight."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._buffer = b""
-        self._waiting: asyncio.Future[Answer] | None = None
-        self.is_open = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
-        self.is_open = True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_open = False
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(ConnectionResetError(str(exc)))
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        end = self._buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        head = self._buffer[: end + 2]
-        length = _LENGTH.search(head)
-        size = end + 4 + (int(length[1]) if length else 0)
-        if len(self._buffer) < size or self._waiting is None:
-            return
-        body, self._buffer = self._buffer[end + 4 : size], self._buffer[size:]
-        retry = _RETRY.search(head)
-        if _CLOSE.search(head):
-            self.is_open = False
-        if not self._waiting.done():
-            self._waiting.set_result(Answer(int(head[9:12]), body, int(retry[1]) if retry else 0))
-
-    def ask(self, request: bytes) -> asyncio.Future[Answer]:
-        """The answer to a request. raises: ConnectionResetError when the connection ends before it."""
-        assert self._transport is not None  # noqa: S101 - asked only when connected
-        self._waiting = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
-        return self._waiting
-
-    def close(self) -> None:
-        self.is_open = False
-        if self._transport is not None:
-            self._transport.close()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -239,6 +180,7 @@ class Fleet:
         self._tells = tells
         self._chance = random.Random(seed)  # noqa: S311 - not a secret
         self._idle: list[Line] = []
+        self._address: Address | None = None
         self.stations: list[Station] = []
         self.tally = Tally()
 
@@ -339,11 +281,15 @@ class Fleet:
                 request = station.request(report_id)
             elif answer.status in (503, 429):
                 self.tally.turned_away += 1
-                wait_s = min(max(answer.retry_after_s, 1), self._most_wait_s)
-                await asyncio.sleep(random.uniform(0.2, 1.0) * wait_s)  # noqa: S311 - not a secret
+                await asyncio.sleep(self._wait_s(station, answer))
             else:
                 return answer
         return None
+
+    def _wait_s(self, _station: Station, answer: Answer) -> float:
+        """How long to wait when told to come back; less than agents do, as nobody has so long."""
+        wait_s = min(max(answer.retry_after_s, 1), self._most_wait_s)
+        return random.uniform(0.2, 1.0) * wait_s  # noqa: S311 - not a secret
 
     async def saturate(
         self,
@@ -413,18 +359,27 @@ class Fleet:
         while self._idle and (line is None or not line.is_open):
             line = self._idle.pop()
         if line is None or not line.is_open:
-            loop = asyncio.get_running_loop()
-            _transport, line = await loop.create_connection(self._make_line, self._host, self._port)
+            line, request = await self._connect(request)
         try:
             answer = await line.ask(request)
         except BaseException:
             line.close()
+            # Perhaps the name leads elsewhere by now.
+            self._address = None
             raise
         if self._new_connection or not line.is_open:
             line.close()
         else:
             self._idle.append(line)
         return answer
+
+    async def _connect(self, request: bytes) -> tuple[Line, bytes]:
+        """A new connection, and what of the request is still to be sent."""
+        if self._address is not None:
+            return await connect(self._make_line, self._address, request)
+        transport, line = await asyncio.get_running_loop().create_connection(self._make_line, self._host, self._port)
+        self._address = Address.of(transport)
+        return line, request
 
     def _make_line(self) -> Line:
         return Line()
