@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 from functools import cache
 from http import HTTPStatus
 from weakref import WeakKeyDictionary
@@ -25,8 +24,11 @@ SLOWEST_BYTES_S = 4096
 """A request may take a second longer for each of these: what is large may come slowly, what trickles may not."""
 UNREAD_ANSWER_S = 60.0
 LOOK_AGAIN_S = 1.0
-RETRY_S = (2, 30)
-"""Who is sent away comes back after so many seconds, spread so that not all come together."""
+FIRST_TURN_S = 2.0
+LAST_TURN_S = 600.0
+TURNS_PER_S = 2000.0
+"""Who is sent away is told when it is their turn, so many a second: a crowd doesn't come back together, nor later than
+it could be served. Agents add a share of their own."""
 UNANSWERED_BEYOND = 2.0
 """Beyond so many times the wanted connections nobody is even answered: those that say nothing would fill the memory.
 Below it each is told when to come back: who is cut tries again at once, and a crowd of those takes all the time."""
@@ -45,8 +47,22 @@ def _most_connections() -> int:
     return Settings().connections
 
 
-_TURNED_AWAY: WeakKeyDictionary[ServerState, set[asyncio.Protocol]] = WeakKeyDictionary()
-"""Of each server the connections that are open only until they are told to come back. They take nobody's place."""
+class _TurnedAway:
+    """Those for whom a server has no place."""
+
+    def __init__(self) -> None:
+        # Open only until they are told to come back. They take nobody's place.
+        self.open: set[asyncio.Protocol] = set()
+        self._turn_at_s = 0.0
+
+    def next_turn_s(self, now_s: float) -> int:
+        """In how many seconds it is the turn of the next of them."""
+        turn_at_s = max(self._turn_at_s, now_s + FIRST_TURN_S) + 1 / TURNS_PER_S
+        self._turn_at_s = min(turn_at_s, now_s + LAST_TURN_S)
+        return round(self._turn_at_s - now_s)
+
+
+_TURNED_AWAY: WeakKeyDictionary[ServerState, _TurnedAway] = WeakKeyDictionary()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -64,7 +80,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn speaks over sockets alone
         super().connection_made(transport)
-        turned_away = _TURNED_AWAY.setdefault(self.server_state, set())
+        turned_away = _TURNED_AWAY.setdefault(self.server_state, _TurnedAway()).open
         if len(self.connections) - len(turned_away) > _most_connections():
             self._is_too_many = True
             turned_away.add(self)
@@ -79,7 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
-        _TURNED_AWAY[self.server_state].discard(self)
+        _TURNED_AWAY[self.server_state].open.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -89,7 +105,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._turn_away()
                 return
             # It stays, and may ask for more than that: it counts from here on.
-            _TURNED_AWAY[self.server_state].discard(self)
+            _TURNED_AWAY[self.server_state].open.discard(self)
         size = len(data)
         self._empty_bytes += size
         self._arrived_bytes += size
@@ -157,7 +173,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _turn_away(self) -> None:
         """Answers 503 and ends the connection."""
-        self.transport.write(_TOO_MANY % random.randint(*RETRY_S))  # noqa: S311 - not a secret
+        self.transport.write(_TOO_MANY % _TURNED_AWAY[self.server_state].next_turn_s(self.loop.time()))
         self.transport.close()
 
     def _refuse(self, status: int) -> None:

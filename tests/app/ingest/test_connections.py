@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
 import uvicorn
@@ -201,6 +202,10 @@ def answered(port: int, request: bytes = GET) -> bytes:
         return line.recv(1000)
 
 
+def retry_after_s(answer: bytes) -> int:
+    return int(answer.split(b"retry-after: ")[1].split(b"\r\n")[0])
+
+
 @pytest.fixture
 def kept(server: uvicorn.Server, port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[socket.socket]]:
     """As many connections as the server keeps, eight, each of them served once."""
@@ -221,7 +226,7 @@ def test_who_comes_beyond_the_connections_that_are_kept_is_sent_away(
         line.sendall(GET)
         answer = until_closed(line)
         assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert 2 <= int(answer.split(b"retry-after: ")[1].split(b"\r\n")[0]) <= 30
+        assert retry_after_s(answer) == 2
         head, body = answer.split(b"\r\n\r\n")
         assert json.loads(body)["error"] == "busy"
         assert f"content-length: {len(body)}".encode() in head
@@ -271,3 +276,12 @@ def test_who_watches_is_answered_beyond_and_takes_a_place_while_it_stays(
         wait_until_open(server, 8)
     wait_until_open(server, 7)
     assert answered(port).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_crowd_is_told_to_come_back_one_after_the_other(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "TURNS_PER_S", 0.01)
+    told = [retry_after_s(answered(port)) for _ in range(8)]
+    assert told[0] == 102
+    assert all(80 <= later - sooner <= 100 for sooner, later in pairwise(told[:5]))
+    assert told[6:] == [600, 600]
