@@ -59,8 +59,8 @@ ASKED = (
     ("tool-env-python", "tool-install", ""),
 )
 NEWCOMERS = (
-    (DEPARTMENTS[2], "FIELD", "agent by hand", "Field station: the agent by hand until its package comes", True),
-    (DEPARTMENTS[0], "EXT", "contractor", "Contractors’ machines: kept apart until somebody has looked", False),
+    (DEPARTMENTS[2], "FIELD", "agent by hand", "Field station, until its package comes", True),
+    (DEPARTMENTS[0], "EXT", "contractor", "Contractors, to be looked at first", False),
 )
 """Department, begin of the hosts' names, tag, note of the secret, whether users start the agent themselves."""
 EVENTS = """TimeGenerated,Computer,EventID,FilePath
