@@ -52,10 +52,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """Who was last seen in a span, with their groups (None: many), and by the clock of this process when."""
+    """Who was last seen in a span (None: many), and by the clock of this process when. Who they are stays so; their
+    groups do not.
+    """
 
     at_s: float
-    subjects: list[tuple[int, int]] | None
+    subjects: list[int] | None
 
 
 _KEPT: WeakKeyDictionary[Engine, dict[tuple[int, int], _Found]] = WeakKeyDictionary()
@@ -106,9 +108,9 @@ def seen_then(
     found = _from_pulses(session, span, MOST_OF_DAYS if span.is_over else few)
     if found is None:
         return holds, dict(sizes)
-    among = is_among(session.connection(), Subject.id, [subject for subject, _group in found])
-    among = and_(among, holds) if span.is_over else among
-    return among, Counter(group for _, group in found)
+    subjects, groups = found
+    among = is_among(session.connection(), Subject.id, subjects)
+    return (and_(among, holds) if span.is_over else among), groups
 
 
 def count_unseen(session: Session, span: Span, limit: int) -> int:
@@ -175,8 +177,8 @@ def _first(session: Session, span: Span, limit: int) -> list[tuple[int, int]]:
     return [(row[0], row[1]) for row in rows]
 
 
-def _from_pulses(session: Session, span: Span, few: int) -> list[tuple[int, int]] | None:
-    """The subjects, with their groups, who were last seen then, or were some minutes ago; None if they are many.
+def _from_pulses(session: Session, span: Span, few: int) -> tuple[list[int], dict[int, int]] | None:
+    """The subjects who were last seen then, or were some minutes ago, and how many in each group; None if many.
 
     The pulses are gone over once, without anything that is joined to them. Nobody comes to be last seen on a day that
     is over: whoever asks each pulse of those who were found again, misses nobody.
@@ -188,8 +190,9 @@ def _from_pulses(session: Session, span: Span, few: int) -> list[tuple[int, int]
     # Two questions of one page are some milliseconds apart.
     key = (int(span.start.timestamp()) // 60, int(span.end.timestamp()) // 60)
     at_s = monotonic()
-    for old in [one for one, found in kept.items() if at_s - found.at_s > KEPT_S] or list(kept)[: 1 - MOST_KEPT]:
+    for old in [one for one, found in list(kept.items()) if at_s - found.at_s > KEPT_S] or list(kept)[: 1 - MOST_KEPT]:
         kept.pop(old, None)
+    groups: dict[tuple[int, int], dict[int, int]] = session.info.setdefault("groups_seen", {})
     found = kept.get(key)
     if found is None:
         pulses = select(Pulse.subject_id).where(Pulse.received > 0, span.has(Pulse.last_seen_at))
@@ -200,6 +203,13 @@ def _from_pulses(session: Session, span: Span, few: int) -> list[tuple[int, int]
             .where(Subject.standing.not_in(OUTSIDE))
             .limit(few + 1)
         ).all()
-        subjects = None if len(rows) > few else [(row[0], row[1]) for row in rows]
-        found = kept[key] = _Found(at_s=at_s, subjects=subjects)
-    return found.subjects
+        found = kept[key] = _Found(at_s=at_s, subjects=None if len(rows) > few else [row[0] for row in rows])
+        groups[key] = Counter(row[1] for row in rows)
+    if found.subjects is None:
+        return None
+    if key not in groups:
+        # Somebody may have been moved since.
+        of_each = select(Subject.group_id, func.count()).group_by(Subject.group_id)
+        rows = session.execute(of_each.where(is_among(session.connection(), Subject.id, found.subjects))).all()
+        groups[key] = {row[0]: row[1] for row in rows}
+    return found.subjects, groups[key]

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, select, update
 
+from app.audit.record import SYSTEM
 from app.db.base import now
 from app.db.session import session_scope
 from app.fleet import host_filter
+from app.fleet.fold import ContributionCache, fold
+from app.fleet.groups import create_group
 from app.fleet.host_filter import HostFilter, count_fitting
+from app.fleet.hosts import move_host
 from app.fleet.make import make_fleet
 from app.fleet.queries_hosts import list_hosts
 from app.fleet.standing import Standing
@@ -91,3 +95,29 @@ def test_a_day_that_is_over_is_looked_for_once_and_asked_again(database: Engine,
         connection.execute(update(Pulse).where(Pulse.subject_id.in_(back)).values(last_seen_at=now()))
     assert names() == long_ago[1:]
     assert len(scans) == 1
+
+
+def test_who_was_found_is_looked_for_where_they_are_now(database: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts that were moved since a day was looked for are listed in their new group, and no more in their old one."""
+    monkeypatch.setattr(host_filter, "FEW_SUBJECTS", 3)
+    day = (now() - timedelta(days=8)).date()
+    make_fleet(database, 30)
+    with database.begin() as connection:
+        connection.execute(update(Pulse).values(last_seen_at=now() - timedelta(days=8)))
+
+    def names(group_id: int | None) -> list[str]:
+        with session_scope(database, writes=False) as session:
+            wanted = HostFilter(seen_from=day, seen_to=day, group_id=group_id)
+            return [line.name for line in list_hosts(session, wanted).rows]
+
+    everybody = names(None)
+    with session_scope(database) as session:
+        moved = session.scalars(select(Host).where(Host.name == everybody[0])).one()
+        old, new = moved.group_id, create_group(session, "Newcomers", actor=SYSTEM).id
+        move_host(session, moved.id, new, actor=SYSTEM)
+    with database.connect() as connection:
+        while fold(connection, ContributionCache()):
+            pass
+    assert names(new) == everybody[:1]
+    assert everybody[0] not in names(old)
+    assert names(None) == everybody
