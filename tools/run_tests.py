@@ -1,6 +1,6 @@
 """`make test`: all tests, in parts that fit a machine with two cores, with one table and one sum at the end.
 
-Wine leaves half of the machine idle, so containers and the fast tests run beside it; Chromium comes afterwards, alone.
+Wine and containers leave half of the machine idle, so the fast tests run beside them; Chromium comes afterwards, alone.
 A part that fails does not keep another from running. Usage: run_tests.py [PART...], one after the other.
 """
 
@@ -30,7 +30,7 @@ PARTS: dict[str, tuple[list[str], int]] = {
     "browser": (["-m", "browser"], 900),
     "containers": (["-m", "containers"], 1200),
 }
-STAGES: tuple[tuple[tuple[str, ...], ...], ...] = ((("windows",), ("containers", "fast")), (("browser",),))
+STAGES: tuple[tuple[tuple[str, ...], ...], ...] = ((("windows", "containers"), ("fast",)), (("browser",),))
 """One stage after the other; the rows of a stage at the same time; the parts of a row one after the other."""
 
 

@@ -117,7 +117,9 @@ def _left_open(connection: psycopg.Connection[Any], name: str) -> list[str]:
     collector complains in a later test that has nothing to do with it."""
     deadline = time.monotonic() + 5
     while True:
-        rows = connection.execute("SELECT query FROM pg_stat_activity WHERE datname = %s", [name]).fetchall()
+        # The server's own, such as an autovacuum, are none of ours.
+        query = "SELECT query FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'"
+        rows = connection.execute(query, [name]).fetchall()
         # A connection that was closed takes a moment to go.
         if not rows or time.monotonic() > deadline:
             return [query for (query,) in rows]
