@@ -122,6 +122,9 @@ def _invalid_request(request: Request, error: Exception) -> Response:
     message = f"{field}: {first['msg']}" if field else str(first["msg"])
     if is_for_programs(request):
         return JSONResponse({"error": "invalid", "message": message, "field": field}, status_code=422)
+    if field and first.get("type") == "string_pattern_mismatch":
+        # A regular expression tells people nothing.
+        message = f"{field}: “{str(first.get('input'))[:60]}” is not of the form that belongs there."
     is_bad_address = bool(first["loc"]) and first["loc"][0] == "path"
     return _page(request, 404 if is_bad_address else 422, message="" if is_bad_address else message)
 

@@ -100,6 +100,13 @@ def test_a_path_part_of_the_wrong_kind_is_not_found(client: TestClient) -> None:
     assert client.get("/counted/abc").status_code == 404
 
 
+def test_a_value_of_another_form_is_shown_and_no_expression(client: TestClient) -> None:
+    answer = client.get("/hosts?group=abc")
+    assert answer.status_code == 422
+    assert "group: “abc” is not of the form that belongs there." in answer.text
+    assert "String should match" not in answer.text
+
+
 def test_programs_get_json(client: TestClient) -> None:
     assert client.get("/api/v1/fail/gone").json() == {
         "error": "not_found",
