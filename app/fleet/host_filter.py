@@ -7,6 +7,7 @@ in the counts: silent and revoked ones are listed by their standing.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Select, false, func, select, union_all
@@ -68,6 +69,23 @@ def fitting_hosts(
         return select(parts[0].c.id, parts[0].c.name)
     every = union_all(*(select(part.c.id, part.c.name) for part in parts)).subquery()
     return select(every.c.id, every.c.name).order_by(every.c.name, every.c.id).limit(limit)
+
+
+def find_all_fitting(session: Session, wanted: HostFilter) -> array[int]:
+    """The ids of all hosts that fit, by name: for a file. Everything is gone over once, in whatever order is quickest.
+
+    Page by page each would look up, or walk past, the same again. Eight bytes a host.
+    """
+    query = written_so(session, wanted, few=0)
+    conditions = find_conditions(session, wanted, few=FEW_SUBJECTS)
+    if conditions or wanted.standing is not None:
+        fits = [_standing(wanted), *(one.holds for one in conditions)]
+        span = span_of(wanted.seen, wanted.seen_from, wanted.seen_to)
+        if span is not None and _is_in_counts(wanted) and is_listed(session, span):
+            # As the pages list them: who is away by now, and is not in the list yet, comes with the next one.
+            fits.append(Subject.id.in_(select(Unseen.subject_id).where(span.has(Unseen.last_seen_at))))
+        query = query.where(Host.id.in_(select(Subject.host_id).where(*fits)))
+    return array("q", session.scalars(query.with_only_columns(Host.id).order_by(Host.name, Host.id)))
 
 
 def count_fitting(session: Session, wanted: HostFilter, limit: int = 1000) -> int:

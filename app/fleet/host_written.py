@@ -61,14 +61,14 @@ def are_few_by_name(session: Session, start: str, *, few: int) -> bool:
     """Whether at most so many hosts' names begin so: counted once in a session. Nothing is a beginning of all."""
     if not start:
         return False
-    known: dict[str, bool] = session.info.setdefault("few_by_name", {})
-    if start not in known:
+    known: dict[tuple[str, int], bool] = session.info.setdefault("few_by_name", {})
+    if (start, few) not in known:
         some = select(literal(1)).select_from(Host).where(_begins_with(start)).limit(few + 1)
         if session.get_bind().dialect.name == "postgresql":
             # In the order of their index: else the whole table may be read for names that lie at its end.
             some = some.order_by(text("lower(host.name) USING ~<~"))
-        known[start] = (session.scalar(select(func.count()).select_from(some.subquery())) or 0) <= few
-    return known[start]
+        known[start, few] = (session.scalar(select(func.count()).select_from(some.subquery())) or 0) <= few
+    return known[start, few]
 
 
 def find_first(ids: Select[int], name: str) -> Select[int]:
