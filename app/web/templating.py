@@ -44,6 +44,7 @@ def environment() -> Environment:
         words.ticked,
         words.breakable,
         words.size,
+        words.browser,
         titled,
     ):
         made.filters[spoken.__name__] = spoken

@@ -142,6 +142,31 @@ def breakable(text: str) -> Markup:
     return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[@,/\\])(?=\w)", text))
 
 
+_BROWSERS = (
+    ("Edge", r"Edg\w*/(\d+)"),
+    ("Firefox", r"Firefox/(\d+)"),
+    ("Chrome", r"Chrom\w+/(\d+)"),
+    ("Safari", r"Version/(\d+)"),
+)
+_SYSTEMS = ("Windows", "Android", "iPhone", "iPad", "Mac", "CrOS", "Linux")
+
+
+def browser(sent: str | None) -> str:
+    """What a browser says of itself, in the words of people; shortened where it is another program.
+
+    >>> browser("Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/156.0.0.0 Safari/537.36 Edg/156.0.0.0")
+    'Edge 156 on Windows'
+    >>> browser("curl/8.14"), browser("")
+    ('curl/8.14', 'Unknown browser')
+    """
+    for name, pattern in _BROWSERS:
+        found = re.search(pattern, sent or "")
+        if found:
+            system = next((one for one in _SYSTEMS if one in (sent or "")), "")
+            return f"{name} {found[1]}{f' on {system}' if system else ''}"
+    return shortened(sent, 60) if sent else "Unknown browser"
+
+
 _ENGINE_WORDS = {
     "applocker": "AppLocker",
     "srp": "Software Restriction Policies",
