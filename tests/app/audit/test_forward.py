@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -62,16 +63,19 @@ def stream_receiver(context: ssl.SSLContext | None = None) -> Iterator[tuple[int
     """A syslog receiver on TCP: its port, and the messages by their counted octets."""
     messages: list[bytes] = []
     listener = socket.create_server(("127.0.0.1", 0))
+    farewell = socket.socket()
+    farewell.bind(("127.0.0.1", 0))
 
     def serve() -> None:
         while True:
+            connection, peer = listener.accept()
+            if peer == farewell.getsockname():
+                connection.close()
+                return
             try:
-                connection, _ = listener.accept()
                 if context is not None:
                     connection = context.wrap_socket(connection, server_side=True)
             except OSError:
-                if listener.fileno() == -1:
-                    return
                 continue
             with connection:
                 data = b""
@@ -87,9 +91,11 @@ def stream_receiver(context: ssl.SSLContext | None = None) -> Iterator[tuple[int
     try:
         yield listener.getsockname()[1], messages
     finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
+        # Whoever came before this one is answered first.
+        farewell.connect(listener.getsockname())
         thread.join(10)
+        farewell.close()
+        listener.close()
 
 
 class Hook:
@@ -309,14 +315,19 @@ def test_those_who_write_without_a_pause_hold_nothing_up(database: Engine, hook:
                 (session.rollback if next(turns) % 3 == 0 else session.commit)()
 
     writers = [threading.Thread(target=write) for _ in range(4)]
-    for place, writer in enumerate(writers):
-        writer.start()
-        ends.wait(0.04 * place)
-    sent = [forward(database, to) for _ in range(3)]
-    ends.set()
-    for writer in writers:
-        writer.join(10)
-    assert all(sent), "there is always one who writes, but never the same for long"
+    try:
+        for place, writer in enumerate(writers):
+            writer.start()
+            ends.wait(0.04 * place)
+        for _ in range(3):
+            deadline = time.monotonic() + 30
+            while len(ids_of(database)) == len(arrived(hook[1])):
+                assert time.monotonic() < deadline
+            assert forward(database, to), "there is always one who writes, but never the same for long"
+    finally:
+        ends.set()
+        for writer in writers:
+            writer.join(10)
     forward(database, to)
     assert arrived(hook[1]) == ids_of(database)
 

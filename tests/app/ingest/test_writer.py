@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -70,6 +71,14 @@ def all_at_once(pool: ThreadPoolExecutor, stations: list[Workstation]) -> list[C
     return [pool.submit(station.send, bodies=True).result for station in stations]
 
 
+def until_queued(app: FastAPI, reports: int) -> None:
+    """Waits until so many reports are in the writer's queue."""
+    deadline = time.monotonic() + 30
+    while len(app.state.writer._queue) < reports:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def refuse(engine: Engine) -> None:
     """The database refuses one value, as it would one that no check of ours foresaw."""
     with engine.begin() as connection:
@@ -100,7 +109,7 @@ def test_a_report_that_the_database_refuses_costs_nobody_else_theirs(settings: S
         first = pool.submit(stations[0].send)
         assert hold.reached.wait(30)
         answers = all_at_once(pool, stations[1:])
-        time.sleep(0.5)
+        until_queued(app, 13)
         hold.release.set()
         assert first.result().status_code == 200
         statuses = [one().status_code for one in answers]
@@ -115,12 +124,13 @@ def test_more_than_the_queue_holds_come_back(settings: Settings, hold: Hold) -> 
         hold.is_set = True
         first = pool.submit(stations[0].send)
         assert hold.reached.wait(30)
-        answers = all_at_once(pool, stations[1:])
-        time.sleep(0.5)
+        answers = [pool.submit(station.send, bodies=True) for station in stations[1:]]
+        refused = [one.result() for one in islice(as_completed(answers, timeout=30), 4)]
         hold.release.set()
-        given = [first.result(), *(one() for one in answers)]
-        assert sorted(one.status_code for one in given) == [200] * 4 + [503] * 4
-        assert all(int(one.headers["retry-after"]) > 0 for one in given if one.status_code == 503)
+        assert [one.status_code for one in refused] == [503] * 4
+        assert all(int(one.headers["retry-after"]) > 0 for one in refused)
+        assert first.result().status_code == 200
+        assert sorted(one.result().status_code for one in answers) == [200] * 3 + [503] * 4
         assert sorted(received(app)) == [1] * 4 + [2] * 4
         assert_right(app)
 
@@ -132,7 +142,8 @@ def test_who_waited_too_long_comes_back(settings: Settings, hold: Hold) -> None:
         first = pool.submit(stations[0].send)
         assert hold.reached.wait(30)
         answers = all_at_once(pool, stations[1:])
-        time.sleep(1.0)
+        until_queued(app, 4)
+        time.sleep(0.5)
         hold.release.set()
         assert first.result().status_code == 200
         assert [one().status_code for one in answers] == [503] * 4
@@ -147,7 +158,7 @@ def test_reports_of_one_subject_in_one_group_are_taken_in_their_order(settings: 
         assert hold.reached.wait(30)
         reports = [station.report() for _ in range(6)]
         answers = [pool.submit(station.send, report).result for report in reversed(reports)]
-        time.sleep(0.5)
+        until_queued(app, 6)
         hold.release.set()
         assert first.result().status_code == 200
         assert [one().status_code for one in answers] == [200] * 6
@@ -210,7 +221,7 @@ def test_a_group_takes_few_statements_whatever_its_size(
                 station.put(probes("allowed", f"pattern-{station.token[3:5].strip('_')}"))
         telling = {"sightings": [told(1)], "rule_uses": [used()]} if what == "all there is" else {}
         answers = [pool.submit(station.send, bodies=True, **telling).result for station in stations[1:]]
-        time.sleep(0.5)
+        until_queued(app, 11)
         seen.clear()
         hold.release.set()
         assert first.result().status_code == 200
