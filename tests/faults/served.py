@@ -1,22 +1,17 @@
-"""What the tests of faults share: the server as a process, a PostgreSQL that can be killed, a fleet that reports on."""
+"""What the tests of faults share: the server as a process that can be killed, and a fleet that reports on."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-import pytest
 from sqlalchemy import Engine, select
 
 from app.db.engine import open_engine
@@ -32,6 +27,8 @@ from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.generator import Fleet, Station
 from app.ingest.ledger import find_untold, find_wrong_days, find_wrong_states, line_of
 from app.settings import Settings
+from tests.faults.cluster import command_line, is_alive, kill
+from tests.forked import Forked
 from tests.free_port import free_port
 
 KILLS = int(os.environ.get("WAYLEAVE_KILLS", "10"))
@@ -62,25 +59,31 @@ class Served:
             "WAYLEAVE_SIGHTINGS_PER_DAY": "1000000",
             **environment,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli.main", "serve", "--port", str(self.port), "--workers", str(self.workers)],
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for _ in range(600):
+        arguments = ["serve", "--port", str(self.port), "--workers", str(self.workers)]
+        if self.workers == 1:
+            self.process = Forked(arguments, self.environment, Path(os.devnull))
+        else:
+            # Its own processes read the modules anew, and so does it.
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli.main", *arguments],
+                env=self.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        until_s = time.monotonic() + 60
+        while time.monotonic() < until_s:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
                 assert self.process.poll() is None, "the server ended at its start"
-                time.sleep(0.05)
+                time.sleep(0.02)
             else:
                 return
         raise AssertionError("the server did not start")
@@ -99,11 +102,11 @@ class Served:
             self.process.kill()
             self.process.wait(30)
             until_s = time.monotonic() + 30
-            while any(_is_alive(one) for one in workers):
+            while any(is_alive(one) for one in workers):
                 assert time.monotonic() < until_s, "processes outlive their supervisor"
                 time.sleep(0.05)
             return "supervisor"
-        _kill(chance.choice(workers))
+        kill(chance.choice(workers))
         return "worker"
 
     def wait_for_workers(self, seconds: float = 60) -> None:
@@ -118,107 +121,13 @@ class Served:
         found = subprocess.run(
             ["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=False
         ).stdout.split()
-        return [int(one) for one in found if b"spawn_main" in _command_line(int(one)) and _is_alive(int(one))]
+        return [int(one) for one in found if b"spawn_main" in command_line(int(one)) and is_alive(int(one))]
 
     def memory_bytes(self) -> int:
         """The process's memory that is in RAM."""
         assert self.process is not None
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-class Cluster:
-    """A PostgreSQL that flushes to disk, as the promise is about what survives, and that a test may end at any time."""
-
-    def __init__(self, home: Path, as_user: list[str], programs: Path, *, wal: Path | None = None) -> None:
-        self.home, self.port = home, free_port()
-        self._as_user, self._programs = as_user, programs
-        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-        # Small files, so that a small volume of their own holds some.
-        where = ("-X", str(wal), "--wal-segsize=1") if wal is not None else ()
-        self._run("initdb", "-A", "trust", "-U", "postgres", "-E", "UTF8", *where)
-
-    def start(self, *, options: str = "") -> None:
-        # A postmaster that was killed leaves its files behind, and the number may be another process's by now.
-        for left in (self.home / "data" / "postmaster.pid", *self.home.glob(".s.PGSQL.*")):
-            left.unlink(missing_ok=True)
-        own = f"-p {self.port} -k {self.home} -c listen_addresses=127.0.0.1 {options}"
-        self._run("pg_ctl", "-w", "-l", str(self.home / "log"), "-o", own, "start")
-
-    def stop(self, how: str = "immediate") -> None:
-        if (self.home / "data" / "postmaster.pid").exists():
-            self._run("pg_ctl", "-w", "-m", how, "stop")
-
-    def kill_postmaster(self) -> None:
-        """kill -9 of the whole server, as when the machine's memory runs out."""
-        postmaster = int((self.home / "data" / "postmaster.pid").read_text().split("\n")[0])
-        family = [postmaster, *self._children(postmaster)]
-        for process in family:
-            _kill(process)
-        until_s = time.monotonic() + 30
-        while any(Path(f"/proc/{one}").exists() and _is_alive(one) for one in family):
-            assert time.monotonic() < until_s
-            time.sleep(0.02)
-
-    def kill_backend(self, chance: random.Random) -> None:
-        """kill -9 of one process that serves a connection: the others then end themselves, and all recover."""
-        postmaster = int((self.home / "data" / "postmaster.pid").read_text().split("\n")[0])
-        backends = [one for one in self._children(postmaster) if b"127.0.0.1(" in _command_line(one)]
-        if backends:
-            _kill(chance.choice(backends))
-
-    def _children(self, parent: int) -> list[int]:
-        found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True, check=False).stdout
-        return [int(one) for one in found.split()]
-
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [*self._as_user, str(self._programs / program), "-D", str(self.home / "data"), *arguments]
-        subprocess.run(command, check=True, cwd=self.home, stdout=subprocess.DEVNULL, timeout=120)
-
-
-def _kill(process: int) -> None:
-    try:
-        os.kill(process, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def _command_line(process: int) -> bytes:
-    try:
-        return Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-@contextmanager
-def made_cluster(within: Path | None = None, *, wal_within: Path | None = None) -> Iterator[Cluster]:
-    """A cluster in a folder of its own, not started. `within`, `wal_within`: where it, or its log, can be full."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not found or (os.getuid() == 0 and shutil.which("runuser") is None):
-        pytest.skip("needs postgresql")
-    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    home = Path(tempfile.mkdtemp(prefix="wayleave-faults-", dir=within))
-    if as_user:
-        shutil.chown(home, "postgres")
-    wal = None
-    if wal_within is not None:
-        wal = wal_within / "wal"
-        wal.mkdir()
-        if as_user:
-            shutil.chown(wal, "postgres")
-    made = Cluster(home, as_user, found[-1].parent, wal=wal)
-    try:
-        yield made
-    finally:
-        made.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def prepared(settings: Settings) -> str:

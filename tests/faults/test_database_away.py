@@ -21,7 +21,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.ingest.workstation import enrolled
 from tests.app.web.test_guards import walk
-from tests.faults.served import Cluster, made_cluster
+from tests.faults.cluster import Cluster, made_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgresql]
 PASSWORD = "correct horse battery"

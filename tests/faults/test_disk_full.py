@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 from sqlalchemy import select
 
@@ -20,7 +21,8 @@ from app.db.session import session_scope
 from app.fleet.tables import Pulse
 from app.settings import Settings
 from tests.app.ingest.workstation import Workstation
-from tests.faults.served import Served, assert_counts_are_right, made_cluster, prepared
+from tests.faults.cluster import made_cluster
+from tests.faults.served import Served, assert_counts_are_right, prepared
 
 SIZES_MIB = {"sqlite": 24, "postgresql": 160, "log": 24}
 
@@ -88,17 +90,39 @@ def test_a_full_volume_of_the_write_ahead_log_ends_postgresql_and_nothing_is_los
     with made_cluster(wal_within=small_disk) as cluster:
         cluster.start()
 
+        settings = Settings(data_dir=tmp_path, database_url=cluster.url)
+
         def mend() -> None:
             cluster.stop()
             cluster.start()
 
-        settings = Settings(data_dir=tmp_path, database_url=cluster.url)
-        fill_and_free(small_disk, settings, but_bytes=1_500_000, mend=mend)
+        def use_up_segments() -> None:
+            """Files that PostgreSQL keeps for later hold some hundred reports; they are written to the last one."""
+            with psycopg.connect(cluster.url, autocommit=True) as connection:
+                for _ in range(100):
+                    row = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone()
+                    assert row is not None
+                    if sum(file.name > row[0] for file in (small_disk / "wal").glob("0*")) == 0:
+                        return
+                    connection.execute("SELECT pg_logical_emit_message(false, 'wayleave', repeat('x', 500000))")
+            raise AssertionError("the log does not end")
+
+        fill_and_free(small_disk, settings, but_bytes=200_000, mend=mend, before=use_up_segments)
         assert "No space left on device" in (cluster.home / "log").read_text()
 
 
-def fill_and_free(small_disk: Path, settings: Settings, *, but_bytes: int, mend: Callable[[], None]) -> None:
-    """Reports until nothing fits any more, then makes room and goes on. `mend`: what an operator does then."""
+def fill_and_free(
+    small_disk: Path,
+    settings: Settings,
+    *,
+    but_bytes: int,
+    mend: Callable[[], None],
+    before: Callable[[], None] = lambda: None,
+) -> None:
+    """Reports until nothing fits any more, then makes room and goes on.
+
+    `before`: done as soon as the disk is full but for `but_bytes`. `mend`: what an operator does then.
+    """
     secret = prepared(settings)
     server = Served(settings, WAYLEAVE_NEW_SETS_PER_DAY="5000")
     server.start()
@@ -112,6 +136,7 @@ def fill_and_free(small_disk: Path, settings: Settings, *, but_bytes: int, mend:
             acknowledged = 0
             statuses: list[int] = []
             ballast = fill(small_disk, but_bytes=but_bytes)
+            before()
             until_s = time.monotonic() + 60
             report = station.report()
             while time.monotonic() < until_s and statuses.count(503) < 3:

@@ -14,12 +14,12 @@ import pytest
 
 from app.db.engine import open_engine
 from app.settings import Settings
+from tests.faults.cluster import made_cluster
 from tests.faults.served import (
     KILLS,
     Served,
     assert_ledger_is_kept,
     chosen_seed,
-    made_cluster,
     prepared,
     under_load,
 )
@@ -64,7 +64,7 @@ def test_two_processes_and_their_supervisor_survive_kill_9(tmp_path: Path) -> No
         killed: Counter[str] = Counter()
 
         async def kill_often() -> None:
-            for number in range(max(KILLS // 3, 3)):
+            for number in range(max(KILLS // 4, 2)):
                 await asyncio.to_thread(server.wait_for_workers)
                 await asyncio.sleep(chance.uniform(0.3, 1.5))
                 what = await asyncio.to_thread(
@@ -74,7 +74,7 @@ def test_two_processes_and_their_supervisor_survive_kill_9(tmp_path: Path) -> No
                 if what == "supervisor":
                     await asyncio.to_thread(server.start)
             await asyncio.to_thread(server.wait_for_workers)
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.5)
 
         try:
             fleet = asyncio.run(under_load(server, secret, chance, kill_often))

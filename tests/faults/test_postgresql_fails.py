@@ -12,17 +12,16 @@ import pytest
 from app.db.engine import open_engine
 from app.ingest.generator import Fleet
 from app.settings import Settings
+from tests.faults.cluster import Cluster, made_cluster
 from tests.faults.cutting_proxy import CuttingProxy
 from tests.faults.served import (
     AWAY_S,
     KILLS,
     OFTEN,
     STATIONS,
-    Cluster,
     Served,
     assert_ledger_is_kept,
     chosen_seed,
-    made_cluster,
     prepared,
     report_while,
     under_load,
@@ -144,7 +143,8 @@ def test_a_database_that_says_nothing_holds_nobody(cluster: Cluster, tmp_path: P
     fleet, waited_s = asyncio.run(run())
     print(f"{fleet.tally.acknowledged} reports acknowledged, {proxy.swallowed} messages swallowed, waited {waited_s}")
     assert proxy.swallowed > 0
-    assert max(waited_s) < answer_s + 2
+    # Long before an agent gives up; a busy machine is late itself.
+    assert max(waited_s) < answer_s + 5
     assert fleet.tally.turned_away > 0, "nobody was told to come back: nothing was tested"
     assert fleet.tally.lost == 0, "the server itself must stay"
     engine = open_engine(direct)

@@ -8,7 +8,6 @@ import json
 import random
 import time
 from collections import Counter
-from pathlib import Path
 
 import httpx
 import pytest
@@ -57,12 +56,11 @@ async def send_half(port: int, half: bytes, trickles: bool) -> bytes:
 
 
 @pytest.mark.slow
-def test_half_sent_requests_hold_up_nobody(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, database_url="")
+def test_half_sent_requests_hold_up_nobody(settings: Settings) -> None:
     secret = prepared(settings)
     server = Served(settings, WAYLEAVE_REQUEST_TIMEOUT_S=str(TIMEOUT_S))
     server.start()
-    fleet = Fleet(server.url)
+    fleet = Fleet(server.url, tells=0.5)
     took_s: list[float] = []
 
     async def run() -> Counter[bytes]:
@@ -106,28 +104,41 @@ def test_half_sent_requests_hold_up_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_bombs_fill_no_memory(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, database_url="")
+def test_bombs_fill_no_memory_and_hold_up_nobody(settings: Settings) -> None:
     secret = prepared(settings)
     server = Served(settings)
     server.start()
+    fleet = Fleet(server.url, tells=0.5)
     bomb = gzip.compress(bytes(100_000_000), 9)
+    answers: Counter[int] = Counter()
 
-    async def run() -> list[int]:
+    async def run() -> None:
+        await fleet.enrol(secret, 20, connections=4)
         async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
             body = {"contract": 1, "secret": secret, "host": {"name": "PC-1"}}
             token = json.loads((await client.post("/api/v1/enrol", json=body)).content)["token"]
             headers = {"Authorization": f"Bearer {token}", "Content-Encoding": "gzip"}
-            before = server.memory_bytes()
-            answers = await asyncio.gather(
-                *(client.post("/api/v1/reports", content=bomb, headers=headers) for _ in range(BOMBS)),
-                client.post("/api/v1/enrol", content=bomb, headers=headers),
-            )
-            assert server.memory_bytes() - before < 60_000_000
-            assert (await client.get("/healthz")).status_code == 200
-            return [answer.status_code for answer in answers]
+
+            async def bombard() -> None:
+                before = server.memory_bytes()
+                sent = await asyncio.gather(
+                    *(client.post("/api/v1/reports", content=bomb, headers=headers) for _ in range(BOMBS)),
+                    client.post("/api/v1/enrol", content=bomb, headers=headers),
+                )
+                answers.update(answer.status_code for answer in sent)
+                assert server.memory_bytes() - before < 60_000_000
+                assert (await client.get("/healthz")).status_code == 200
+
+            await report_while(fleet, random.Random(1), bombard)
+            fleet.close()
 
     try:
-        assert set(asyncio.run(run())) == {413}
+        asyncio.run(run())
     finally:
         server.kill()
+    print(f"bombs answered: {dict(answers)}; {fleet.tally.acknowledged} reports")
+    assert answers == {413: BOMBS + 1}
+    assert (fleet.tally.lost, fleet.tally.turned_away) == (0, 0)
+    engine = open_engine(settings)
+    assert_ledger_is_kept(engine, fleet)
+    engine.dispose()
