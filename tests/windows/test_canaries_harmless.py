@@ -24,6 +24,8 @@ from tests.windows.bench.run import Running, run
 pytestmark = [pytest.mark.windows, pytest.mark.timeout(600)]
 
 KILLS = int(os.environ.get("WAYLEAVE_CANARY_KILLS") or 6)
+MORE_KILLS = 12
+"""So many more at most, when none met a canary in place."""
 SWEEP_ONLY = {"WAYLEAVE_AGENT_PROBING": "false", "WAYLEAVE_AGENT_ASK_UV": "false"}
 PLACE_ALL = """
 import os
@@ -139,12 +141,13 @@ def test_nothing_stays_wherever_the_agent_is_killed(lived_in: dict[str, str]) ->
     seed = int(os.environ.get("WAYLEAVE_TEST_SEED") or random.SystemRandom().randrange(10**6))
     print(f"WAYLEAVE_TEST_SEED={seed}; a cycle takes {cycle_s:.1f} s, placing canaries {placing_s:.1f} s of it")
     moments = random.Random(seed)
-    found_in_place = 0
-    for number in range(KILLS):
+    found_in_place = number = 0
+    while number < KILLS or (not found_in_place and number < KILLS + MORE_KILLS):
         with start_agent("probe") as agent:
             if number % 3:
                 wait_for_journal(True, agent)
-                time.sleep(moments.uniform(0, placing_s))
+                # How long it takes changes with what else the machine does: some are quicker than was measured.
+                time.sleep(moments.uniform(0, placing_s) * moments.choice((1, 0.4, 0.15)))
             else:
                 time.sleep(moments.uniform(0, cycle_s))
             agent.kill()
@@ -154,5 +157,6 @@ def test_nothing_stays_wherever_the_agent_is_killed(lived_in: dict[str, str]) ->
             assert uv_answers(lived_in) == before, f"seed {seed}, kill {number}, left: {sorted(left)}"
         sweep()
         assert listing() == held, f"seed {seed}, kill {number}"
+        number += 1
     assert found_in_place, f"seed {seed}: no kill met a canary in place, so nothing was shown"
-    print(f"{found_in_place} of {KILLS} kills left something for the next start")
+    print(f"{found_in_place} of {number} kills left something for the next start")

@@ -167,8 +167,8 @@ def get_host_count(
     up_to: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> HostCount:
     """How many hosts fit a filter, by the same words as the list; counted one by one up to `up_to`."""
-    hosts, users = count_or_tally(session, replace(wanted, name=name.strip() or wanted.name), limit=up_to)
-    return HostCount(hosts=hosts, is_at_least=hosts >= up_to, users=users)
+    hosts, users = count_or_tally(session, replace(wanted, name=name.strip() or wanted.name), limit=up_to + 1)
+    return HostCount(hosts=min(hosts, up_to), is_at_least=hosts > up_to, users=users)
 
 
 @router.get("/hosts/{host_id}/tags")

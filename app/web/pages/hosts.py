@@ -82,7 +82,7 @@ def show_hosts(
     chosen = [one for one in COLUMNS if one in (column or columns.split("."))] or list(USUAL_COLUMNS)
     groups = {group.id: group.name for group in all_groups}
     filters = filters_of(wanted)
-    count, users = count_or_tally(session, wanted, limit=COUNT_LIMIT)
+    count, users = count_or_tally(session, wanted, limit=COUNT_LIMIT + 1)
     view = filters if tuple(chosen) == USUAL_COLUMNS else filters | {"columns": ".".join(chosen)}
     return render(
         request,
@@ -105,7 +105,7 @@ def show_hosts(
         wanted=wanted,
         page=list_hosts(session, wanted, cursor or None, with_tags="tags" in chosen),
         count=count,
-        file_rows=users or (count if count < COUNT_LIMIT else None),
+        file_rows=users or (count if count <= COUNT_LIMIT else None),
         row_bytes=CSV_ROW_BYTES,
         count_limit=COUNT_LIMIT,
         groups=all_groups,

@@ -53,6 +53,9 @@ def check_how_many_hosts_fit_a_filter(server: FastAPI, fleet: Engine) -> None:
     assert (count["hosts"], count["is_at_least"]) == (len(listed), False)
     few = viewer.get("/api/v1/hosts/count", params={"up_to": 5}).json()
     assert (few["hosts"], few["is_at_least"]) == (5, True)
+    known = count["hosts"]
+    just = viewer.get("/api/v1/hosts/count", params={"pattern": "venv-python", "up_to": known}).json()
+    assert (just["hosts"], just["is_at_least"]) == (known, False)
     named = viewer.get("/api/v1/hosts/count", params={"name": listed[0]["name"]}).json()
     assert named["hosts"] == 1
 

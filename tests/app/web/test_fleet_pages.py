@@ -51,6 +51,14 @@ def test_the_overview_answers_first(viewer: TestClient) -> None:
     assert "1 under no enforced policy" in text
 
 
+@pytest.mark.parametrize(("counted_to", "sentence"), [(27, "27 hosts are known"), (26, "More than 26 hosts are known")])
+def test_a_list_says_more_than_only_where_there_are_more(
+    viewer: TestClient, monkeypatch: pytest.MonkeyPatch, counted_to: int, sentence: str
+) -> None:
+    monkeypatch.setattr("app.web.pages.hosts.COUNT_LIMIT", counted_to)
+    assert sentence in words(viewer.get("/hosts").text)
+
+
 def test_the_heat_map_has_each_groups_own_share(viewer: TestClient) -> None:
     page = viewer.get("/").text
     row = re.search(r'<th scope="row"><a href="/patterns/cache-builds-venv-python">.*?</tr>', page, re.DOTALL)

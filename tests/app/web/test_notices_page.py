@@ -46,7 +46,13 @@ def made(engine: Engine) -> Engine:
         )
         gone = open_notice(
             session,
-            Found(kind="sharing", key="sharing:token", title="Hardly anybody shares", users=900, detail={}),
+            Found(
+                kind="sharing",
+                key="sharing:token",
+                title="Hardly anybody shares",
+                users=900,
+                detail={"groups": DETAIL["groups"], "workflows": ["sync-wheels"]},
+            ),
             now(),
         )
         assert gone is not None
@@ -84,6 +90,13 @@ def test_one_notice_says_what_changed_and_for_whom(made: Engine, signed_in: Sign
     assert "E-mail, that it opened" in text
     assert "I look after this" not in text, "a viewer may not"
     assert signed_in("analyst").get("/notices/99").status_code == 404
+
+
+def test_figures_of_one_that_is_over_lead_to_nobody(made: Engine, signed_in: SignIn) -> None:
+    text = signed_in("viewer").get("/notices/2").text
+    assert "As it was then." in text
+    assert ">25</td>" in text
+    assert "/hosts?workflow" not in text
 
 
 def test_somebody_looks_after_it(made: Engine, signed_in: SignIn) -> None:
