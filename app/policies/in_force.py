@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -110,6 +110,12 @@ def page_policies(session: Session, *, after: int | None = None, rows: int = MAX
         subjects=sum(sum(groups.values()) for groups in reach.values()),
         next_after=last.id if last is not None else None,
     )
+
+
+def read_policy_names(session: Session, ids: Iterable[int]) -> dict[int, str]:
+    """What policies are called: the start of their digest, by id."""
+    query = select(FactSet.id, FactSet.digest).where(FactSet.id.in_(set(ids)))
+    return {policy_id: bytes(digest).hex()[:8] for policy_id, digest in session.execute(query)}
 
 
 def find_policy(session: Session, name: str) -> int:

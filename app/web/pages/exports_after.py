@@ -18,11 +18,13 @@ from app.policies.after_hosts import STAGES, STATES, AfterFilter, HostAfter, lis
 from app.policies.after_judge import Because, Reason
 from app.policies.after_kept import after_of, ask_for_after, find_after
 from app.policies.arrival import Arrival, read_arrival
+from app.policies.in_force import read_policy_names
 from app.policies.queries_exports import KeptExport, get_kept_export
 from app.policies.simulations import is_large
 from app.policies.standing import VerifiedStanding, read_standing
 from app.web.guards import ApiViewFleet, ViewFleet
 from app.web.templating import render
+from app.web.titles import plainly_titled
 from app.web.words import engine_words
 from app.work.rows import Work
 
@@ -130,12 +132,13 @@ def show_hosts_after(
 ) -> Response:
     wanted = _filter(stage, state, pattern, reason, detail, group)
     page = list_hosts_after(session, export_id, wanted, cursor or None)
-    groups = {one.id: one.name for one in list_groups(session)}
+    groups = {one.id: one.name for one in list_groups(session)} if wanted.group_id is not None else {}
     return render(
         request,
         "exports/hosts.html",
         kept=get_kept_export(session, export_id),
         page=page,
+        policy_names=read_policy_names(session, [host.policy_id for host in page.rows if host.policy_id]),
         chips=[
             (text, hosts_address(export_id, **{key: value for key, value in _said(wanted).items() if key not in keys}))
             for keys, text in _chips(wanted, groups)
@@ -286,7 +289,7 @@ def _chips(wanted: AfterFilter, groups: dict[int, str]) -> list[tuple[tuple[str,
     if wanted.state is not None:
         chips.append((("state",), _STATE_WORDS[wanted.state]))
     if wanted.pattern is not None:
-        chips.append((("pattern",), f"at {wanted.pattern}"))
+        chips.append((("pattern",), f"at {plainly_titled(wanted.pattern)}"))
     if wanted.reason is not None:
         chips.append((("reason", "detail"), because_words(Because(wanted.reason, wanted.detail or ""))))
     if wanted.group_id is not None:

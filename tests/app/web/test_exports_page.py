@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import zipfile
 from collections.abc import Callable
@@ -133,6 +134,9 @@ def test_a_rule_that_somebody_changed_under_our_id_is_told(
     listed = client.get("/exports/1/hosts?stage=changed").text
     assert "WIDENED" in listed
     assert "AS-EXPORTED" not in listed
+    named = re.search(r'href="/policies/(\d+)"><code>([0-9a-f]{8})</code>', listed)
+    assert named is not None, "a policy has the name that the page about policies gives it"
+    assert f'href="/policies/{named[1]}"><code>{named[2]}</code>' in client.get("/policies").text
     assert client.get("/api/v1/exports/1/arrival").json()["changed"] == 1
 
 
