@@ -17,7 +17,7 @@ from app.cli.database import opened_database, read_settings
 from app.db.session import session_scope
 from app.fleet.groups import make_standard_groups
 from app.fleet.tables import Host
-from app.ingest.connections import UNANSWERED_BEYOND, BoundedProtocol
+from app.ingest.connections import UNACCEPTED, UNANSWERED_BEYOND, BoundedProtocol, share_listener
 from app.ingest.enrolment import create_enrolment_secret
 from app.ingest.keys import load_keys
 from app.settings import SUPERVISOR, Settings
@@ -67,7 +67,7 @@ def command(host: str | None, port: int | None, workers: int) -> None:
         # A process that has much to do answers late, and is not stuck. But one that is killed while it is asked is only
         # missed after this time.
         timeout_worker_healthcheck=15,
-        backlog=2048,
+        backlog=UNACCEPTED,
         host=settings.host,
         port=port,
     )
@@ -78,9 +78,9 @@ def command(host: str | None, port: int | None, workers: int) -> None:
             # Who comes before the processes are up waits, and is not refused.
             listener.listen(config.backlog)
             click.echo(said)
-            Multiprocess(config, sockets=[listener]).run()
+            Multiprocess(config, sockets=share_listener(listener)).run()
             return
-        server.run(sockets=[listener])
+        server.run(sockets=share_listener(listener))
     except KeyboardInterrupt:
         # The signal is raised once more after an orderly end.
         return

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import sys
 from functools import cache
 from http import HTTPStatus
 from weakref import WeakKeyDictionary
@@ -32,6 +34,9 @@ it could be served. Agents add a share of their own."""
 UNANSWERED_BEYOND = 2.0
 """Beyond so many times the wanted connections nobody is even answered: those that say nothing would fill the memory.
 Below it each is told when to come back: who is cut tries again at once, and a crowd of those takes all the time."""
+ACCEPTED_AT_ONCE = 8
+UNACCEPTED = 4096
+"""How many may wait in the kernel, which tells nobody beyond: they try again after 1, 2, 4 ... 32 seconds."""
 TRANSPORT = "wayleave.transport"
 """In a request's scope: its connection, by which one sees that it has ended."""
 _ASKED_BY_WATCHERS = (b"GET /healthz ", b"GET /readyz ")
@@ -45,6 +50,16 @@ def _timeout_s() -> float:
 @cache
 def _most_connections() -> int:
     return Settings().connections
+
+
+def share_listener(listener: socket.socket) -> list[socket.socket]:
+    """A listening socket as often as connections shall be accepted each time the loop comes round.
+
+    uvloop accepts one. A busy loop comes round some hundred times a second: a crowd would fill the kernel's queue.
+    """
+    if sys.platform == "win32":  # asyncio's own loop accepts all who wait, and has no use for a second one
+        return [listener]
+    return [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
 
 
 class _TurnedAway:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -15,7 +16,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from app.ingest import connections
-from app.ingest.connections import MAX_HEAD_BYTES, BoundedProtocol
+from app.ingest.connections import ACCEPTED_AT_ONCE, MAX_HEAD_BYTES, UNACCEPTED, BoundedProtocol, share_listener
 
 TIMEOUT_S = 0.4
 ENOUGH_S = 5.0
@@ -285,3 +286,35 @@ def test_a_crowd_is_told_to_come_back_one_after_the_other(port: int, monkeypatch
     assert told[0] == 102
     assert all(80 <= later - sooner <= 100 for sooner, later in pairwise(told[:5]))
     assert told[6:] == [600, 600]
+
+
+def test_a_busy_loop_accepts_several_each_time_it_comes_round() -> None:
+    """As many as wait in the kernel's queue would else be one a round, and whoever finds it full hears nothing."""
+    crowd = 80
+    rounds = []
+
+    async def accept(listener: socket.socket) -> None:
+        made: list[asyncio.Protocol] = []
+
+        class Counted(asyncio.Protocol):
+            def connection_made(self, _transport: asyncio.BaseTransport) -> None:
+                made.append(self)
+
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_server(Counted, sock=one) for one in share_listener(listener)]
+        with ExitStack() as opened:
+            for _ in range(crowd):
+                opened.enter_context(connected(listener.getsockname()[1]))
+            while len(made) < crowd:
+                rounds.append(len(made))
+                await asyncio.sleep(0)
+        for server in servers:
+            server.close()
+
+    factory = uvicorn.Config(answer).get_loop_factory()
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=UNACCEPTED) as listener,
+        asyncio.Runner(loop_factory=factory) as runner,
+    ):
+        runner.run(accept(listener))
+    assert len(rounds) <= crowd / ACCEPTED_AT_ONCE + 5
