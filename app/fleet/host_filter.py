@@ -18,7 +18,7 @@ from app.fleet.absence import SILENT
 from app.fleet.host_conditions import Condition, find_conditions, most_that_fit
 from app.fleet.host_wanted import OUTCOME_GROUPS as OUTCOME_GROUPS
 from app.fleet.host_wanted import HostFilter as HostFilter
-from app.fleet.host_written import are_few_by_name, find_first, written_so
+from app.fleet.host_written import are_few, begins_so, find_first, written_so
 from app.fleet.seen_filter import Span, count_unseen, is_listed, span_of, unseen_hosts
 from app.fleet.standing import Standing
 from app.fleet.tables import NO_SET, SUBJECT_OF_HOST, Absence, Host, Subject, Tally, Unseen
@@ -51,8 +51,8 @@ def fitting_hosts(
         return _ordered(walked, limit)
     have = most_that_fit(session, wanted, conditions)
     is_away = span is not None and _is_in_counts(wanted) and is_listed(session, span)
-    has_few_names = are_few_by_name(session, wanted.name, few=FEW_SUBJECTS)
-    if span is not None and is_away and not has_few_names and sum(have.values()) > FEW_SUBJECTS:
+    are_looked_up = are_few(session, wanted, few=FEW_SUBJECTS)
+    if span is not None and is_away and not are_looked_up and sum(have.values()) > FEW_SUBJECTS:
         only = wanted.group_id if wanted.group_id is not None else next(iter(have)) if len(have) == 1 else None
         return _walk_unseen(session, wanted, span, conditions, only, limit=limit, after=after)
     if _are_few(session, conditions, have, limit):
@@ -61,7 +61,9 @@ def fitting_hosts(
     groups = sorted(group for group in have if wanted.group_id in (None, group))
     if not groups:
         return _ordered(plain.where(false()), limit)
-    if has_few_names or len(groups) > MAX_GROUPS_WALKED:
+    if are_looked_up and any_order:
+        return walked.limit(limit)
+    if are_looked_up or len(groups) > MAX_GROUPS_WALKED:
         return _ordered(walked, limit)
     # Each group is in the order of names already: the database takes from each what comes next.
     parts = [_ordered(walked.where(Host.group_id == group), limit).subquery() for group in groups]
@@ -152,6 +154,8 @@ def _walk_unseen(
         wanted, name="", group_id=None, state=None, attested=None, agent_version=None, tag=None
     )
     query = unseen_hosts(span, limit=limit, after=after, fits=fits, of_host=plain.exists() if has_more else None)
+    if wanted.name:
+        query = query.where(begins_so(session, Unseen.name, wanted.name))
     if group_id is None:
         return query
     # A group's names often follow each other. Read first: the database plans by them.

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Select, exists, func, literal, select, text
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, select, text
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.errors import InvalidError
 from app.fleet.host_wanted import HostFilter
 from app.fleet.tables import Host, HostTag
+
+_MORE_TAGGED = 8
+"""So many times more are looked up by a tag: their numbers stand together in its index."""
 
 
 def written_so(session: Session, wanted: HostFilter, *, few: int) -> Select[int, str]:
     """The ids and names of those on which it is written so. `few`: so many at most are looked up by name or tag."""
     query = select(Host.id, Host.name)
     if wanted.name:
-        begins = _begins_with(wanted.name)
-        if are_few_by_name(session, wanted.name, few=few):
-            query = query.where(Host.id.in_(find_first(select(Host.id).where(begins), "named")))
+        if _are_few_by_name(session, wanted.name, few):
+            named = select(Host.id).where(_begins_with(Host.name, wanted.name))
+            query = query.where(Host.id.in_(find_first(named, "named")))
         else:
-            query = query.where(begins)
-            if session.get_bind().dialect.name == "postgresql":
-                # However the database sorts letters, no name before this begins so.
-                query = query.where(Host.name >= func.least(wanted.name.lower(), wanted.name.upper()))
+            query = query.where(begins_so(session, Host.name, wanted.name))
     if wanted.group_id is not None:
         query = query.where(Host.group_id == wanted.group_id)
     if wanted.state is not None:
@@ -39,10 +39,8 @@ def written_so(session: Session, wanted: HostFilter, *, few: int) -> Select[int,
 
 
 def _tagged(session: Session, tag: str, few: int) -> ColumnElement[bool]:
-    some = select(HostTag.host_id).where(HostTag.tag == tag)
-    count = session.scalar(select(func.count()).select_from(some.limit(few + 1).subquery())) or 0
-    if count <= few:
-        return Host.id.in_(find_first(some, "tagged"))
+    if _are_few_tagged(session, tag, few):
+        return Host.id.in_(find_first(select(HostTag.host_id).where(HostTag.tag == tag), "tagged"))
     return exists(
         select(1)
         .select_from(HostTag)
@@ -50,20 +48,44 @@ def _tagged(session: Session, tag: str, few: int) -> ColumnElement[bool]:
     )
 
 
-def _begins_with(start: str) -> ColumnElement[bool]:
+def _are_few_tagged(session: Session, tag: str, few: int) -> bool:
+    """Whether so few hosts have a tag that all are looked up: they may all be at the end of all names."""
+    known: dict[tuple[str, int], bool] = session.info.setdefault("few_tagged", {})
+    if (tag, few) not in known:
+        some = select(HostTag.host_id).where(HostTag.tag == tag).limit(_MORE_TAGGED * few + 1).subquery()
+        known[tag, few] = (session.scalar(select(func.count()).select_from(some)) or 0) <= _MORE_TAGGED * few
+    return known[tag, few]
+
+
+def begins_so(session: Session, column: InstrumentedAttribute[str], start: str) -> ColumnElement[bool]:
+    """Whether a name begins so, for a walk by name."""
+    begins = _begins_with(column, start)
+    if session.get_bind().dialect.name != "postgresql":
+        return begins
+    # However the database sorts letters, no name before this begins so.
+    return and_(begins, column >= func.least(start.lower(), start.upper()))
+
+
+def _begins_with(column: InstrumentedAttribute[str], start: str) -> ColumnElement[bool]:
     if len(start) > 255 or "\x00" in start:
         raise InvalidError("Names are at most 255 characters.", field="name")
     pattern = start.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-    return func.lower(Host.name).like(pattern.lower(), escape="\\")
+    return func.lower(column).like(pattern.lower(), escape="\\")
 
 
-def are_few_by_name(session: Session, start: str, *, few: int) -> bool:
-    """Whether at most so many hosts' names begin so: counted once in a session. Nothing is a beginning of all."""
-    if not start:
-        return False
+def are_few(session: Session, wanted: HostFilter, *, few: int) -> bool:
+    """Whether few have the beginning of a name or the tag that is asked for: they are looked up."""
+    return bool(
+        (wanted.name and _are_few_by_name(session, wanted.name, few))
+        or (wanted.tag is not None and _are_few_tagged(session, wanted.tag, few))
+    )
+
+
+def _are_few_by_name(session: Session, start: str, few: int) -> bool:
+    """Whether at most so many hosts' names begin so: counted once in a session."""
     known: dict[tuple[str, int], bool] = session.info.setdefault("few_by_name", {})
     if (start, few) not in known:
-        some = select(literal(1)).select_from(Host).where(_begins_with(start)).limit(few + 1)
+        some = select(literal(1)).select_from(Host).where(_begins_with(Host.name, start)).limit(few + 1)
         if session.get_bind().dialect.name == "postgresql":
             # In the order of their index: else the whole table may be read for names that lie at its end.
             some = some.order_by(text("lower(host.name) USING ~<~"))
