@@ -18,7 +18,7 @@ from app.fleet.absence import SILENT
 from app.fleet.host_conditions import Condition, find_conditions, most_that_fit
 from app.fleet.host_wanted import OUTCOME_GROUPS as OUTCOME_GROUPS
 from app.fleet.host_wanted import HostFilter as HostFilter
-from app.fleet.host_written import are_few, begins_so, find_first, written_so
+from app.fleet.host_written import are_few, begins_so, count_named, find_first, written_so
 from app.fleet.seen_filter import Span, count_unseen, is_listed, span_of, unseen_hosts
 from app.fleet.standing import Standing
 from app.fleet.tables import NO_SET, SUBJECT_OF_HOST, Absence, Host, Subject, Tally, Unseen
@@ -106,6 +106,10 @@ def count_or_tally(session: Session, wanted: HostFilter, limit: int = 1000) -> t
     span = span_of(wanted.seen, wanted.seen_from, wanted.seen_to)
     if span is not None and _is_only_seen(wanted) and count_unseen(session, span, limit) >= limit:
         return limit, None
+    if wanted.name and wanted == HostFilter(name=wanted.name):
+        named = count_named(session, wanted.name, few=FEW_SUBJECTS)
+        if named <= FEW_SUBJECTS or limit <= FEW_SUBJECTS:
+            return min(named, limit), None
     conditions = find_conditions(session, wanted, few=FEW_SUBJECTS)
     by_tallies = not (wanted.name or wanted.state or wanted.tag or span or wanted.agent_version is not None)
     by_tallies = by_tallies and wanted.attested is None

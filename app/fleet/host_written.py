@@ -82,14 +82,18 @@ def are_few(session: Session, wanted: HostFilter, *, few: int) -> bool:
 
 
 def _are_few_by_name(session: Session, start: str, few: int) -> bool:
-    """Whether at most so many hosts' names begin so: counted once in a session."""
-    known: dict[tuple[str, int], bool] = session.info.setdefault("few_by_name", {})
+    return count_named(session, start, few=few) <= few
+
+
+def count_named(session: Session, start: str, *, few: int) -> int:
+    """How many hosts' names begin so: counted once in a session, and no further than to one more than `few`."""
+    known: dict[tuple[str, int], int] = session.info.setdefault("named_so", {})
     if (start, few) not in known:
         some = select(literal(1)).select_from(Host).where(_begins_with(Host.name, start)).limit(few + 1)
         if session.get_bind().dialect.name == "postgresql":
             # In the order of their index: else the whole table may be read for names that lie at its end.
             some = some.order_by(text("lower(host.name) USING ~<~"))
-        known[start, few] = (session.scalar(select(func.count()).select_from(some.subquery())) or 0) <= few
+        known[start, few] = session.scalar(select(func.count()).select_from(some.subquery())) or 0
     return known[start, few]
 
 
