@@ -64,7 +64,7 @@ def test_two_processes_and_their_supervisor_survive_kill_9(tmp_path: Path) -> No
         killed: Counter[str] = Counter()
 
         async def kill_often() -> None:
-            for number in range(max(KILLS // 4, 2)):
+            for number in range(max(KILLS // 3, 3)):
                 await asyncio.to_thread(server.wait_for_workers)
                 await asyncio.sleep(chance.uniform(0.3, 1.5))
                 what = await asyncio.to_thread(
