@@ -16,7 +16,7 @@ from app.audit.tables import AuditEntry
 from app.db.base import now, to_ms
 from app.db.session import session_scope
 from app.db.tables import FLEET_ORIGIN, find_setting
-from app.fleet import host_filter, rows_postgresql
+from app.fleet import host_conditions, host_filter, rows_postgresql
 from app.fleet.check import check_tallies
 from app.fleet.fold import ContributionCache, fold, rebuild_derived
 from app.fleet.groups import make_standard_groups
@@ -300,7 +300,7 @@ def test_both_ways_of_finding_hosts_agree(database: Engine, monkeypatch: pytest.
     for few, most_groups, most_sets in ((10_000, 40, 5000), (-1, 40, 5000), (-1, 40, 1), (-1, 0, 5000)):
         monkeypatch.setattr(host_filter, "FEW_SUBJECTS", few)
         monkeypatch.setattr(host_filter, "MAX_GROUPS_WALKED", most_groups)
-        monkeypatch.setattr(host_filter, "MAX_SETS_LISTED", most_sets)
+        monkeypatch.setattr(host_conditions, "MAX_SETS_LISTED", most_sets)
         with session_scope(database, writes=False) as session:
             found.append([list_every_host(session, one) for one in filters])
     assert found[0] == found[1] == found[2] == found[3]
