@@ -88,7 +88,7 @@ def test_from_a_blocked_pattern_to_a_zip_that_does_what_was_shown(
     page.get_by_role("button", name="Judge it against the fleet").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("for up to 3 of 3 users")
     shown = {
-        row.locator("th code").first.inner_text(): int(row.locator("td.num").nth(0).inner_text().split()[0])
+        row.locator("th a").first.get_attribute("title"): int(row.locator("td.num").nth(0).inner_text().split()[0])
         for row in page.locator("section[aria-labelledby=asked-title] tbody tr").all()
     }
     assert shown[BUILD] == 3
