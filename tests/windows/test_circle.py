@@ -130,7 +130,7 @@ def test_the_circle(server: Server, index_url: str, default_rules: str) -> None:
     probes = server.probes_of_only_host()
     places = {pattern: found for pattern, found in probes.items() if found.outcome == "blocked"}
     assert set(places) >= CHOSEN
-    assert {(found.engine, found.error) for found in places.values()} == {("applocker", "1260")}
+    assert {(found.engine, found.error) for found in places.values()} == {("AppLocker", "1260")}
     for command in COMMANDS:
         finished = run_command(command, index_url)
         assert finished.code != 0, finished

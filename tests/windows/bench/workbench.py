@@ -101,7 +101,7 @@ def simulate(server: Server, address: str) -> Foretold:
         time.sleep(0.2)
     opens, still = {}, {}
     for row in page.xpath("//section[@aria-labelledby='asked-title']//tbody/tr[th]"):
-        pattern = row.xpath("string(th/a/code)")
+        pattern = row.xpath("string(th//a/@href)").removeprefix("/patterns/")
         opens[pattern] = int(row.xpath("string(td[@data-label='Newly allowed']/text())").strip())
         still[pattern] = int(row.xpath("string(td[@data-label='Still blocked'])").strip())
     beyond = page.xpath("//section[@aria-labelledby='beyond-title']//tbody//th/a/@href")
