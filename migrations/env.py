@@ -14,7 +14,8 @@ def _render_item(kind: str, item: object, _autogen_context: object) -> str | boo
 
 
 connection = context.config.attributes["connection"]
-if connection.dialect.name == "postgresql":
+on_postgresql = connection.dialect.name == "postgresql"
+if on_postgresql:
     connection.execute(text(f"SET lock_timeout = {context.config.attributes.get('lock_timeout_ms', 10_000):d}"))
     connection.commit()
 context.configure(
@@ -22,9 +23,12 @@ context.configure(
     target_metadata=metadata(),
     include_object=is_declared,
     render_item=_render_item,
-    transaction_per_migration=True,
+    # On PostgreSQL a lock keeps others out, and each step lets go of its tables. SQLite's one lock is that of the
+    # transaction: between two of them another process would find the first step done, and do the second as well.
+    transaction_per_migration=on_postgresql,
+    transactional_ddl=True,
     # SQLite can't alter tables in place; Alembic copies them instead.
-    render_as_batch=connection.dialect.name == "sqlite",
+    render_as_batch=not on_postgresql,
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from enum import Enum
 from functools import cache
 
@@ -14,13 +15,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, Engine, Index, Inspector, MetaData, Table, inspect, text
 from sqlalchemy.schema import SchemaItem
 
-from app.db.engine import WRITES
+from app.db.engine import BUSY_TIMEOUT_MS, WRITES
 from app.db.partitions import make_month_partitions
 from app.settings import bundled
 
 MIGRATION_LOCK = 0x7761796C
 LOCK_TIMEOUT_MS = 10_000
 """A migration that can't have its lock soon gives up: waiting, it would hold up every report behind it."""
+MIGRATED_WITHIN_MS = 120_000
+"""So long a second process waits for SQLite's one lock while the first migrates."""
 UNDECLARED_INDEXES = frozenset({"ix_host_lower_name"})
 """Indexes on expressions: only the migrations know them."""
 BUCKET_ENDS_KEY = frozenset(
@@ -32,13 +35,18 @@ _WORD = re.compile(r"'((?:[^']|'')*)'")
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Migrates up to a revision, in one transaction on each step; a second process waits for the first."""
+    """Migrates up to a revision; a second process waits for the first.
+
+    On PostgreSQL each step is a transaction, on SQLite all of them together are one.
+    """
     config = alembic_config()
     with engine.connect() as connection:
         on_postgresql = connection.dialect.name == "postgresql"
         if on_postgresql:
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
             connection.commit()
+        else:
+            _wait_for_lock(connection, MIGRATED_WITHIN_MS)
         try:
             config.attributes["connection"] = connection
             config.attributes["lock_timeout_ms"] = LOCK_TIMEOUT_MS
@@ -52,6 +60,16 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
                 connection.rollback()
                 connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": MIGRATION_LOCK})
                 connection.commit()
+            else:
+                connection.rollback()
+                _wait_for_lock(connection, BUSY_TIMEOUT_MS)
+
+
+def _wait_for_lock(connection: Connection, timeout_ms: int) -> None:
+    # By the driver: SQLAlchemy would begin a transaction first, and wait for the lock with that.
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - for the type checker
+    driver.execute(f"PRAGMA busy_timeout={timeout_ms}").close()
 
 
 def is_current(engine: Engine) -> bool:

@@ -28,6 +28,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    event,
     inspect,
     select,
     text,
@@ -35,7 +36,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import OperationalError
 
 from app.all_tables import metadata
-from app.db.engine import WRITES, open_url
+from app.db.engine import BUSY_TIMEOUT_MS, WRITES, open_url
 from app.db.migrate import alembic_config, is_current, schema_drift, upgrade
 
 ROWS = 3
@@ -231,6 +232,19 @@ def test_several_at_once_migrate_once(empty: Engine, tmp_path: Path) -> None:
     said = [(one.communicate(timeout=60)[0].decode(), one.returncode) for one in started]
     assert said == [("The database is up to date.\n", 0)] * 3
     assert is_current(empty)
+
+
+def test_nobody_comes_between_two_steps(empty: Engine) -> None:
+    """Who found the first step done would do the second while the first process does it, too."""
+    if empty.name != "sqlite":
+        return  # a lock of its own keeps others out
+    ends: list[str] = []
+    event.listen(empty, "commit", lambda _connection: ends.append("commit"))
+    event.listen(empty, "rollback", lambda _connection: ends.append("rollback"))
+    upgrade(empty)
+    assert ends == ["commit"]
+    with empty.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == BUSY_TIMEOUT_MS
 
 
 @pytest.mark.postgresql
