@@ -97,12 +97,15 @@ def test_a_full_volume_of_the_write_ahead_log_ends_postgresql_and_nothing_is_los
             cluster.start()
 
         def use_up_segments() -> None:
-            """Files that PostgreSQL keeps for later hold some hundred reports; they are written to the last one."""
+            """Files that PostgreSQL keeps for later hold some hundred reports: all but one of them are written.
+
+            In the last alone the first report might not fit: it is logged with every page that it touches.
+            """
             with psycopg.connect(cluster.url, autocommit=True) as connection:
                 for _ in range(100):
                     row = connection.execute("SELECT pg_walfile_name(pg_current_wal_lsn())").fetchone()
                     assert row is not None
-                    if sum(file.name > row[0] for file in (small_disk / "wal").glob("0*")) == 0:
+                    if sum(file.name > row[0] for file in (small_disk / "wal").glob("0*")) <= 1:
                         return
                     connection.execute("SELECT pg_logical_emit_message(false, 'wayleave', repeat('x', 500000))")
             raise AssertionError("the log does not end")
