@@ -1,8 +1,8 @@
-"""Far more agents than connections: all send within half a minute, most of them in its first seconds.
+"""Far more agents than connections: all send within half a minute, most of them in its first second.
 
 Each comes over a connection of its own, with the settings as they are. The server keeps 2,000 connections; who comes
-beyond gets 503 and comes back when agents do. FULL=1: 50,000 agents; else 12,000. AT_ONCE=6000: twice as many at the
-same moment.
+beyond gets 503 and comes back when agents do. FULL=1: 50,000 agents; else 12,000. AT_ONCE=4000: no more than so many
+at the same moment, where a process may not have ten thousand sockets.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from app.settings import Settings
 FULL = os.environ.get("FULL") == "1"
 AGENTS = 50_000 if FULL else 12_000
 WITHIN_S = 30.0 if FULL else 10.0
-CROWD_S = 10.0 if FULL else 1.0
+CROWD_S = 1.0
 """Within so long comes the larger part."""
 CROWD = 0.8
 OPEN = Settings.model_fields["connections"].default
 """Connections that the server keeps."""
-AT_ONCE = int(os.environ.get("AT_ONCE", "3000"))
+AT_ONCE = int(os.environ.get("AT_ONCE", "10000"))
 """And so many agents try to have one at the same time: a process may not have any number of files open."""
 
 
