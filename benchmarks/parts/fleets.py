@@ -72,7 +72,8 @@ def make_measured_fleet(cluster: Cluster, hosts: int, *, profile: str = "diverse
     began_s = time.monotonic()
     make_fleet_in_bulk(engine, hosts, profile=profile, voices=VOICES, variants=variants)
     took_s = time.monotonic() - began_s
-    most = MADE_WITHIN_S if hosts >= 1_000_000 else None
+    # Of sets that nobody else has, the kind of fleet that is promised has fewer than the one with a hundred thousand.
+    most = MADE_WITHIN_S if hosts >= 1_000_000 and variants <= 10_000 else None
     emit_held("fleet_made", took_s, "s", most=most, hosts=hosts, profile=profile, variants=variants)
     with session_scope(engine) as session:
         make_standard_groups(session)
