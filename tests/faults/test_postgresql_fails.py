@@ -144,7 +144,7 @@ def test_a_database_that_says_nothing_holds_nobody(cluster: Cluster, tmp_path: P
     print(f"{fleet.tally.acknowledged} reports acknowledged, {proxy.swallowed} messages swallowed, waited {waited_s}")
     assert proxy.swallowed > 0
     # Long before an agent gives up; a busy machine is late itself.
-    assert max(waited_s) < answer_s + 5
+    assert max(waited_s) < answer_s + 2
     assert fleet.tally.turned_away > 0, "nobody was told to come back: nothing was tested"
     assert fleet.tally.lost == 0, "the server itself must stay"
     engine = open_engine(direct)

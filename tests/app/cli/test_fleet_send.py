@@ -40,7 +40,7 @@ def test_what_was_acknowledged_is_in_the_database(settings: Settings, tmp_path: 
     ledger, other = str(tmp_path / "ledger"), str(tmp_path / "other")
     with serving_with_two_processes(settings) as url:
         send = ["fleet", "send", "--hosts", str(HOSTS), "--url", url, "--secret", secret]
-        said = forked(settings, *send, "--rate", "200", "--for", "2", "--changed", "0.3", "--ledger", ledger)
+        said = forked(settings, *send, "--rate", "200", "--for", "3", "--changed", "0.3", "--ledger", ledger)
         assert f"{HOSTS} workstations enrolled." in said
         assert "0 reports refused, 0 connections lost" in said
         forked(settings, *send, "--for", "0.5", "--new-connection", "--ledger", other)
@@ -50,8 +50,8 @@ def test_what_was_acknowledged_is_in_the_database(settings: Settings, tmp_path: 
         assert "All counts are right." in forked(settings, "db", "check")
     lines = [json.loads(line) for line in Path(ledger).read_text().splitlines()]
     assert len(lines) == HOSTS
-    # Asked for were 400; a busy machine is behind.
-    assert sum(line["acknowledged"] for line in lines) > 100
+    # Asked for were 600; a busy machine is behind.
+    assert sum(line["acknowledged"] for line in lines) > 200
     engine = open_engine(settings)
     with session_scope(engine, writes=False) as session:
         names = set(session.scalars(select(Host.name)))
